@@ -1,0 +1,1 @@
+# msgcounter/: call table and generator, stub, handles, counters, order and payload log
