@@ -1,0 +1,214 @@
+/*
+ * gate.h - the one door between the two halves of a rank
+ *
+ * A rank is one process that holds two programs:
+ *
+ *     0 .. GATE_ADDR            upper half: the unmodified application, its ld.so and libraries, and our
+ *                               stub in the place of libmpich.so.12. Saved in checkpoints.
+ *     GATE_ADDR                 struct gate, written by the lower half at every start. Never saved.
+ *     above                     lower half: a program of ours with its own libc and, in batch and
+ *                               refine, the real MPI library. Never saved.
+ *
+ * This is the only header that both halves share. It holds no code. Whatever belongs to the rank
+ * (handles, requests, counters, drained messages, position in the logs) lives in the upper half; the
+ * lower half keeps nothing that must survive.
+ *
+ * A lower function may be called only on the lower half's FS base (its TLS). Functions marked
+ * [crossing] are called through stub's gate_cross(), which switches FS; those marked [any FS] use no
+ * TLS, no errno and no libc, so either half may call them directly.
+ */
+#ifndef DBG3_HALF_GATE_H
+#define DBG3_HALF_GATE_H
+
+#include <stdint.h>
+#include <stddef.h>
+
+#define GATE_ADDR    0x7d0000000000ul /* SPLIT: below is saved, from here on is not */
+#define GATE_SIZE    0x10000ul
+#define GATE_MAGIC   0x3367626445544147ul /* "GATEdbg3" */
+#define GATE_VERSION 1u
+
+/* The lower half's program text, then the arena for its later mappings. */
+#define LOWER_TEXT_ADDR  0x7d1000000000ul
+#define LOWER_ARENA_ADDR 0x7d2000000000ul
+#define LOWER_ARENA_END  0x7e0000000000ul
+
+/* The signal that parks a thread. 33 is glibc's SIGSETXID: application code can neither block nor
+ * handle it, and glibc itself uses it only for setuid() in threaded programs (32, which it uses for
+ * pthread_cancel, stays the application's). */
+#define GATE_SIGNAL 33
+
+enum gate_mode {
+    GATE_LIVE,   /* calls are made */
+    GATE_RECORD, /* calls are made, outputs are logged */
+    GATE_REPLAY, /* calls are answered from the log; there is no MPI */
+};
+
+/* Bits of gate.word, which the stub looks at after every call and in every wait loop. */
+enum gate_word {
+    GATE_WORD_PARK = 1,   /* come to a safe point and park (stub_safe_point) */
+    GATE_WORD_INTENT = 2, /* an epoch is being agreed on: report collectives before entering */
+    GATE_WORD_FINE = 4,   /* a local fine checkpoint is due */
+};
+
+enum gate_flag {
+    GATE_FLAG_SAME_FS = 1, /* the lower half shares the upper's TLS (replay; test harness): no switch */
+};
+
+/* What a receive or a completed request says, independent of an MPI library's struct layout. */
+struct gate_status {
+    int32_t source, tag, error, cancelled;
+    int64_t bytes; /* received, in packed bytes */
+};
+
+/* One communicator in a report to the coordinator. gid: the same number on all members. */
+struct gate_coll {
+    uint64_t gid;
+    uint64_t entered; /* E: collectives entered on it by this rank */
+    uint32_t members;
+    uint32_t pad;
+};
+
+/* Why a service returned early. Services return 0 or a negative errno. */
+#define GATE_EAGAIN (-11) /* gate.word became non-zero: go to the safe point, then call again */
+
+enum gate_vdso { GATE_VDSO_CLOCK_GETTIME, GATE_VDSO_GETTIMEOFDAY, GATE_VDSO_TIME, GATE_VDSO_GETCPU,
+                 GATE_VDSO_CLOCK_GETRES, GATE_VDSO_COUNT };
+
+/* Functions of the stub (upper half), which the lower half calls on the thread that called MPI_Init,
+ * on that thread's upper FS. The pointer to this struct is the image's root pointer. */
+struct gate_stub {
+    uint32_t version; /* GATE_VERSION */
+    uint32_t ncalls;  /* call table size the stub was built with */
+    uint64_t mpi_level; /* MPI thread level the application got, or -1 before MPI_Init / after Finalize */
+    uint64_t finalized;
+
+    /* Copies E of all live communicators to `out` (at most max). Returns their number. [any thread,
+     * reads only; used by the agent while the rank runs] */
+    int (*collectives)(struct gate_coll *out, int max);
+
+    /* An object that this version cannot restore, as one line for the user ("an MPI_Win (created by
+     * MPI_Win_create)"), or NULL: an epoch may be taken. */
+    const char *(*unable)(void);
+
+    /* Point-to-point messages sent so far to each world rank, since MPI_Init. [parked] */
+    const uint64_t *(*sent)(int *nranks);
+
+    /* Receives into the upper half what peers have sent: expected[w] messages from world rank w in
+     * total since MPI_Init. One bounded step; returns 1 when drained, 0 to be called again, <0 errno.
+     * [crosses the gate; must not use the application's malloc: it may run inside it] */
+    int (*drain_step)(const uint64_t *expected, int nranks);
+
+    /* After a restart: gives communicators, datatypes, ops, requests to the new MPI. Returns 0 or
+     * -errno after printing one line. [crosses the gate] */
+    int (*rebuild)(void);
+
+    /* Just before memory is saved and just after the rank goes on (restored != 0: in a new process). */
+    void (*before_save)(void);
+    void (*after_save)(int restored);
+
+    /* Called in the application's threads by record/replay instead of the kernel's vdso. */
+    void *vdso[GATE_VDSO_COUNT];
+
+    /* The call a rank is in or was in last, for failure reports: index in the call table or -1, the
+     * address in the application that called it. [any thread, reads only] */
+    void (*where)(int32_t *call, uint64_t *site, uint64_t *event);
+};
+
+/* How a rank runs; constant from one start to the next. */
+struct gate_settings {
+    uint64_t fine_every;     /* messages between fine checkpoints; 0: none */
+    uint64_t epoch_every;    /* messages between epochs asked by count; 0: none */
+    uint32_t oversubscribed; /* ranks on this node outnumber cores: yield early in wait loops */
+    uint32_t pad;
+};
+
+struct gate {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t size;    /* sizeof (struct gate) */
+    uint32_t ncalls;  /* call table size the lower half was built with */
+    uint32_t mode;    /* enum gate_mode */
+    uint32_t flags;   /* enum gate_flag */
+    uint32_t generation; /* of this process: a stub thread whose cached value differs asks for its FS anew */
+    volatile uint32_t word; /* enum gate_word */
+    uint32_t pad0;
+
+    /* --- crossing --- */
+    int64_t tls_upper_fs;   /* offset from the lower FS base of the word where the crossing notes the upper FS */
+    uint64_t main_tid;
+    uint64_t (*thread_attach)(void);           /* [any FS] a lower FS base for the calling thread, slow */
+    void (*thread_detach)(uint64_t lower_fs);  /* [any FS] gives it back at thread exit */
+
+    /* --- calls --- */
+    void *const *mpi;       /* [crossing] by call id: the real function. NULL entries: not in that library */
+    const struct gate_consts *consts; /* constants of the real library that are addresses */
+
+    /* --- services of the lower half --- */
+    /* [crossing] Waits until one of n real requests completes (*index, *status set; the request is
+     * then freed by MPI as MPI_Test does), or until word is set: GATE_EAGAIN. Backs off. Returns an MPI error
+     * class >= 0 otherwise. */
+    int (*wait_any)(int n, void *real_requests, int *index, struct gate_status *status);
+    /* [crossing] Blocking send and receive as start + wait loop in one crossing. `send` is the call id
+     * of the non-blocking twin (Isend, Issend, Irsend, Ibsend). On GATE_EAGAIN *real_request is
+     * the started request and the caller goes on with wait_any. */
+    int (*send)(int send, const void *buf, long count, long datatype, int dest, int tag, long comm,
+                void *real_request);
+    int (*recv)(void *buf, long count, long datatype, int source, int tag, long comm,
+                void *real_request, struct gate_status *status);
+
+    /* [crossing] MPI_Init(_thread) has returned: rank and size of MPI_COMM_WORLD. Connects to the
+     * coordinator, maps counters and logs. Returns 0 or -errno after printing one line. */
+    int (*job_started)(int rank, int size, int level);
+    int (*job_ending)(void); /* [crossing] MPI_Finalize is about to be called: no epoch from here on; may return GATE_EAGAIN */
+    void (*job_abort)(int code, uint64_t site); /* [crossing] MPI_Abort is about to be called */
+
+    /* [crossing] While word has GATE_WORD_INTENT: may this rank enter collective number `entered` on
+     * gid? Returns 0: enter; GATE_EAGAIN: go to the safe point and ask again. Waits while holding. */
+    int (*coll_enter)(uint64_t gid, uint32_t members, uint64_t entered);
+    int (*coll_leave)(uint64_t gid, uint32_t members, uint64_t entered);
+
+    /* [crossing] Maps the next log segment of at least min_bytes. Returns 0 or -errno (full disk) after
+     * printing one line. *base is above GATE_ADDR; *segment its number. */
+    int (*log_segment)(uint64_t min_bytes, uint64_t first_event, void **base, uint64_t *bytes,
+                       uint64_t *segment);
+
+    /* [any FS] The stub's report of an end that is ours to explain (refused call, divergence, end of
+     * recording). Prints the text; in replay stops the rank for GDB; else ends it with `code`. */
+    void (*stop)(int code, const char *text);
+    /* [any FS] The calling thread is at a safe point and word asks for it: parks until resumed. */
+    void (*safe_point)(void);
+    /* [any FS] count reached gate_settings.epoch_every. */
+    void (*want_epoch)(void);
+
+    /* --- data --- */
+    struct gate_stub *stub; /* set by the stub's constructor; by the restorer from the image's root */
+    struct gate_settings settings;
+    void *counters;         /* struct counters_file (runtime/coord/counters.h), mapped after job_started */
+    uint64_t counters_size;
+    void *replay_segments;  /* struct { const void *base; uint64_t bytes; } [replay_nsegments], in replay */
+    uint64_t replay_nsegments;
+    uint64_t log_start_segment, log_start_offset, log_start_event; /* where recording or replay starts */
+
+    void *kernel_vdso[GATE_VDSO_COUNT]; /* the current kernel's functions [any FS] */
+    void *volatile vdso[GATE_VDSO_COUNT]; /* what the upper half's little vdso jumps to */
+
+    /* --- start of the application, for the stub's constructor --- */
+    const char *user_preload;    /* LD_PRELOAD as the user had it, or NULL: the stub puts it back */
+    const char *user_library_path; /* LD_LIBRARY_PATH as the user had it, or NULL */
+    const char *exe_path;        /* the application's file */
+};
+
+/* Addresses that stand for something in the real MPI library (MPI 4.0 §2.5.4) and that the stub must
+ * hand over in place of its own. */
+struct gate_consts {
+    const void *unweighted, *weights_empty;
+};
+
+_Static_assert(sizeof(struct gate) <= 4096, "the gate is one page");
+_Static_assert(sizeof(struct gate_status) == 24, "shared by both halves");
+_Static_assert(sizeof(struct gate_coll) == 24, "shared by both halves");
+
+#define GATE ((struct gate *)GATE_ADDR)
+
+#endif
