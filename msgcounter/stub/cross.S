@@ -1,0 +1,134 @@
+/*
+ * cross.S - the crossing between the halves
+ *
+ * Both directions switch the FS base with wrfsbase (FSGSBASE, Linux 5.9+): no system call. The stack
+ * stays the caller's. Between the two switches no code of the half that was left may run.
+ */
+    .text
+
+/* uint64_t gate_cross(void *fn, const uint64_t *args, uint64_t n)
+ *
+ * stub_thread layout (thread.h): lower_fs at 0, generation at 8. Gate layout is taken from
+ * cross_offsets.h, generated from gate.h by the compiler.
+ */
+#include "cross_offsets.h"
+
+    .globl gate_cross, gate_cross_double
+    .hidden gate_cross, gate_cross_double
+    .type gate_cross, @function
+    .type gate_cross_double, @function
+    .p2align 5
+gate_cross:
+gate_cross_double:
+    .cfi_startproc
+    push %rbp
+    .cfi_def_cfa_offset 16
+    .cfi_offset %rbp, -16
+    mov %rsp, %rbp
+    .cfi_def_cfa_register %rbp
+    push %rbx
+    push %r12
+    .cfi_offset %rbx, -24
+    .cfi_offset %r12, -32
+    mov stub_thread@gottpoff(%rip), %r10
+    movabs $GATE_ADDR_VALUE, %rcx
+    mov GATE_GENERATION(%rcx), %r8d
+    cmp %r8d, %fs:8(%r10)
+    jne 5f
+1:  mov %fs:0(%r10), %r9         /* lower FS base */
+    mov GATE_TLS_UPPER_FS(%rcx), %r8
+    mov %rdi, %rax               /* fn */
+    mov %rsi, %r11               /* args */
+    cmp $6, %rdx
+    ja 3f
+2:  rdfsbase %rbx
+    mov (%r9,%r8), %r12          /* an outer crossing's note, for callbacks that cross again */
+    mov %rbx, (%r9,%r8)
+    mov %r9, %r10
+    mov 0(%r11), %rdi
+    mov 8(%r11), %rsi
+    mov 16(%r11), %rdx
+    mov 24(%r11), %rcx
+    mov 32(%r11), %r8
+    mov 40(%r11), %r9
+    wrfsbase %r10
+    call *%rax
+    rdfsbase %r10
+    wrfsbase %rbx
+    movabs $GATE_ADDR_VALUE, %rcx
+    mov GATE_TLS_UPPER_FS(%rcx), %r8
+    mov %r12, (%r10,%r8)
+    lea -16(%rbp), %rsp
+    pop %r12
+    pop %rbx
+    pop %rbp
+    .cfi_remember_state
+    .cfi_def_cfa %rsp, 8
+    ret
+    .cfi_restore_state
+
+    /* More than six arguments: the rest goes on the stack, kept 16-byte aligned. */
+3:  lea -6(%rdx), %rbx
+    test $1, %bl
+    jz 4f
+    sub $8, %rsp
+4:  push -8(%r11,%rdx,8)
+    dec %rdx
+    cmp $6, %rdx
+    ja 4b
+    jmp 2b
+
+    /* First crossing of this thread in this process. */
+5:  push %rdi
+    push %rsi
+    push %rdx
+    push %r10
+    call stub_thread_attach
+    pop %r10
+    pop %rdx
+    pop %rsi
+    pop %rdi
+    movabs $GATE_ADDR_VALUE, %rcx
+    jmp 1b
+    .cfi_endproc
+    .size gate_cross, .-gate_cross
+
+/* uint64_t gate_up(void *fn, a0..a5): called on the lower FS. */
+    .globl gate_up
+    .hidden gate_up
+    .type gate_up, @function
+    .p2align 5
+gate_up:
+    .cfi_startproc
+    push %rbp
+    .cfi_def_cfa_offset 16
+    .cfi_offset %rbp, -16
+    mov %rsp, %rbp
+    .cfi_def_cfa_register %rbp
+    push %rbx
+    push %r12
+    .cfi_offset %rbx, -24
+    .cfi_offset %r12, -32
+    mov %rdi, %rax
+    mov %rsi, %rdi
+    mov %rdx, %rsi
+    mov %rcx, %rdx
+    mov %r8, %rcx
+    mov %r9, %r8
+    mov 16(%rbp), %r9
+    rdfsbase %rbx
+    movabs $GATE_ADDR_VALUE, %r10
+    mov GATE_TLS_UPPER_FS(%r10), %r11
+    mov (%rbx,%r11), %r12
+    wrfsbase %r12
+    call *%rax
+    wrfsbase %rbx
+    pop %r12
+    pop %rbx
+    pop %rbp
+    .cfi_def_cfa %rsp, 8
+    ret
+    .cfi_endproc
+    .size gate_up, .-gate_up
+
+    .section .note.GNU-stack,"",@progbits

@@ -1,0 +1,71 @@
+/*
+ * thread.h - what the stub keeps for each thread of the application, and the crossing
+ *
+ * The struct lives in the stub's initial-exec TLS, so that reaching it costs one %fs-relative load.
+ * Its offsets are known to cross.S.
+ */
+#ifndef DBG3_STUB_THREAD_H
+#define DBG3_STUB_THREAD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "runtime/half/gate.h"
+
+struct stub_thread {
+    uint64_t lower_fs;   /* the FS base to use in the lower half; valid if generation is GATE->generation */
+    uint32_t generation;
+    uint32_t inside;     /* depth of stub code: while > 0 the park signal defers to stub_leave() */
+    uint32_t ordinal;    /* 0: the main thread, then in order of first use; the same in every replay */
+    uint32_t cursor_valid; /* replay: `cursor` holds this thread's place in the log */
+    uint64_t cursor[4];
+};
+
+extern __thread struct stub_thread stub_thread __attribute__((tls_model("initial-exec")));
+
+/* Calls `fn` in the lower half with n arguments on the lower FS. Returns what fn returns (rax).
+ * No TLS, errno or signal handler of the application runs in between. */
+uint64_t gate_cross(void *fn, const uint64_t *args, uint64_t n);
+
+/* The same symbol for functions that return a double (MPI_Wtime). */
+double gate_cross_double(void *fn, const uint64_t *args, uint64_t n);
+
+/* For thunks that the lower half calls: runs `fn` of the upper half with six arguments on the upper
+ * FS of the crossing that is in progress, then goes back to the lower FS. */
+uint64_t gate_up(void *fn, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4,
+                 uint64_t a5);
+
+/* Shorthand: cross(GATE->recv, a, b, c). */
+#define cross(fn, ...)                                                                             \
+    gate_cross((void *)(fn), (const uint64_t[]){__VA_ARGS__},                                      \
+               sizeof((const uint64_t[]){__VA_ARGS__}) / 8)
+
+/* Around every entry of the stub. stub_leave() goes to the safe point when GATE->word asks for it. */
+static inline void stub_enter(void)
+{
+    stub_thread.inside++;
+    __asm__ volatile("" ::: "memory");
+}
+
+void stub_leave_slow(void);
+
+static inline void stub_leave(void)
+{
+    __asm__ volatile("" ::: "memory");
+    stub_thread.inside--;
+    if (__builtin_expect(GATE->word != 0, 0))
+        stub_leave_slow();
+}
+
+/* In a wait loop that got GATE_EAGAIN: the state of the call must be wholly in the request table or in
+ * local variables of upper-half frames. Parks if asked to (epoch, fine checkpoint); may return in
+ * another process (after a restart), where real handles have changed: look them up again. */
+void stub_safe_point(void);
+
+/* Prints one line for the user on standard error and ends the rank (in replay: stops it) with `code`. */
+void stub_stop(int code, const char *fmt, ...) __attribute__((noreturn, format(printf, 2, 3)));
+
+/* False in a process that has no gate (a child of the application): every call is then refused. */
+extern bool stub_active;
+
+#endif
