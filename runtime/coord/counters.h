@@ -68,7 +68,9 @@ struct counters_file {
     uint64_t collectives;
     uint64_t reserved1[2];
 
-    char call_name[64]; /* name of the present or last call; advisory, written without order */
+    /* Name of the call waited or failed in: too dear for each call, so written only when a rank
+     * begins to wait or dies. Advisory: no order with the other fields. */
+    char call_name[64];
 
     struct counters_peer peer[];
 };

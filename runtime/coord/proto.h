@@ -35,6 +35,15 @@
  *                      <-  RESUME                           committed = 1: the epoch is valid
  *                      <-  CANCEL                           instead of anything from INTENT on
  *
+ *     FINALIZED        ->                                   MPI_Finalize returned
+ *     FAILURE          ->                                   last words; the image is written already
+ *     BYE              ->                                   an orderly end of the process
+ *                      <-  EXAMINE                          the job hangs: write a failure image,
+ *                                                           answer FAILURE (HANG), stay as you are
+ *                      <-  SHUTDOWN                         the job is over (launcher gone): _exit
+ *
+ * A connection that ends without FAILURE or BYE is a rank that was killed.
+ *
  * CANCEL lifts every hold and unparks. Each message of a cut carries its epoch; one that is not of
  * the present epoch is thrown away, by both sides. The epoch number of a tried and cancelled cut is
  * not used again.
@@ -44,6 +53,7 @@
  * the like) are not reported at all. `nmembers` of an intercommunicator counts both sides. What
  * counts as a collective for E is whatever MPI calls collective on the communicator, its
  * duplication, splitting and freeing included; non-blocking ones count when they are started.
+ * MPI_Finalize is one too (on MPI_COMM_WORLD), or a cut could catch half of the job in it.
  */
 #ifndef DBG3_COORD_PROTO_H
 #define DBG3_COORD_PROTO_H
@@ -76,7 +86,8 @@
     X(WANT,      13) X(FINE,     14) X(FAILURE, 15) X(FINALIZED,16) X(BYE,    17) X(COMM,   18)   \
     /* coordinator -> rank */                                                                      \
     X(WELCOME,   64) X(REFUSED,  65) X(INTENT,  66) X(ARM,     67) X(RAISE,   68) X(STOP,   69)   \
-    X(DRAIN,     70) X(WRITE,    71) X(RESUME,  72) X(CANCEL,  73) X(SHUTDOWN, 74)
+    X(DRAIN,     70) X(WRITE,    71) X(RESUME,  72) X(CANCEL,  73) X(SHUTDOWN, 74) \
+    X(EXAMINE,   75)
 /* clang-format on */
 
 enum proto_type {
@@ -98,16 +109,18 @@ enum proto_failure {
     PROTO_FAILURE_SIGNAL, /* code: signal number */
     PROTO_FAILURE_ABORT,  /* MPI_Abort, code: its argument */
     PROTO_FAILURE_EXIT,   /* exit or _exit before MPI_Finalize, code: exit status */
+    PROTO_FAILURE_HANG,   /* answer to EXAMINE: where the rank was when the job hung */
     PROTO_FAILURE_ERROR,  /* dbg3 itself cannot go on with this rank, text says why */
 };
 
-enum proto_want { PROTO_WANT_MESSAGES /* own message count passed a multiple of N */ };
+enum proto_want { PROTO_WANT_MESSAGES = 1 /* own message count passed a multiple of N */ };
 
-/* A communicator in ACK: E[gid] of the sender. In ARM: gid and target only (nmembers is 0). */
+/* A communicator in ACK: E[gid] of the sender. In ARM: gid and target only (the others are 0). */
 struct proto_comm {
     uint64_t gid;
     uint64_t nmembers;
     uint64_t entered; /* ACK: collectives entered so far; ARM: target T */
+    uint64_t inside;  /* ACK: threads inside a blocking collective on it now (counted in entered) */
 };
 
 /* A fine checkpoint made by the rank on its own (refine). */
@@ -161,7 +174,7 @@ struct proto_msg {
             uint64_t us_pause; /* from parked to going on */
             uint64_t id;       /* checksum of the image, kept in the catalog */
         } written;
-        const char *text; /* FAILED, UNABLE, REFUSED, CANCEL, SHUTDOWN */
+        const char *text; /* FAILED, UNABLE, REFUSED, CANCEL, SHUTDOWN, EXAMINE */
         struct {
             uint64_t reason; /* enum proto_want */
             uint64_t count;  /* messages of the rank so far */
