@@ -90,14 +90,14 @@ int log_begin_rotate(struct log_writer *w, uint64_t size);
 
 /*
  * Opens a record with room for max_bytes of fields: the sum of LOG_FIELD_ROOM(length) of them, or
- * more. Only what is used is kept. Returns 0; -EFBIG if the record would exceed LOG_WORDS_MAX;
+ * more. Only what is used is kept. Returns 0; -EFBIG if the record would exceed LOG_RECORD_MAX;
  * what rotate returned if there is no room (the record is then not open).
  */
 static inline int log_begin(struct log_writer *w, uint16_t call, uint32_t thread,
                             uint64_t max_bytes)
 {
     uint64_t size = sizeof(struct log_record) + ((max_bytes + 7) & ~UINT64_C(7));
-    if (__builtin_expect(w->map.size - w->at.offset < size || max_bytes > INT64_MAX, 0)) {
+    if (__builtin_expect(w->map.size - w->at.offset < size || max_bytes > LOG_RECORD_MAX, 0)) {
         int rc = log_begin_rotate(w, size);
         if (rc < 0)
             return rc;
@@ -190,14 +190,14 @@ static inline void log_abandon(struct log_writer *w)
 /* Why log_cursor_next returned no record. */
 enum log_stop {
     LOG_STOP_END,     /* no further record in the segments given: end of recording */
-    LOG_STOP_SEGMENT, /* next segment's header is bad, or of another version, rank or session */
-    LOG_STOP_GAP,     /* next segment or record does not have the event number that is due */
-    LOG_STOP_CHECK,   /* record is torn or damaged */
+    LOG_STOP_CHECK,   /* the record at `at` is torn or damaged, or the file is cut there */
+    LOG_STOP_SEGMENT, /* the segment behind has a bad header or belongs to another log */
+    LOG_STOP_GAP,     /* the segment behind starts with another event than is due */
 };
 
 /*
- * Reads mapped segments in place. `at` is the place of the next record; after a stop it is the
- * place of the trouble, and the cursor stays there.
+ * Reads mapped segments in place. `at` is the place of the next record and does not move when there
+ * is none; after LOG_STOP_END the call may be repeated, to follow a log that is being written.
  */
 struct log_cursor {
     const struct log_map *maps; /* of consecutive segments; the owner keeps them mapped */
@@ -210,7 +210,7 @@ struct log_cursor {
 
 /*
  * Starts at the first record of maps[0]. The owner is taken from its header; later segments must
- * have the same. Returns 0, or -EINVAL with c->why set if maps[0] is no segment of this version.
+ * have the same. Returns 0, or -EINVAL if maps[0] is no segment of this version.
  */
 int log_cursor_init(struct log_cursor *c, const struct log_map *maps, uint32_t nmaps);
 
@@ -227,8 +227,11 @@ const struct log_record *log_cursor_next(struct log_cursor *c);
  * segment. The event number is not looked at. */
 bool log_record_whole(const unsigned char *p, uint64_t room);
 
-/* Whether a segment has a good header of this version; `why` is a static text if not. */
-bool log_segment_good(struct log_map map, const char **why);
+/* NULL if the segment has a good header of this version, else what is wrong with it (static). */
+const char *log_segment_fault(struct log_map map);
+
+/* Whether the header was never written: the process died while it made the segment. */
+bool log_segment_blank(struct log_map map);
 
 static inline uint64_t log_record_size(const struct log_record *rec)
 {

@@ -1,0 +1,193 @@
+/*
+ * log_file.c - segment files of a payload log, with a libc
+ */
+#include "msgcounter/log/log_file.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define SUFFIX    ".dlog"
+#define DIGITS    8
+#define MAP_UNITS 4096u
+
+static int rank_path(char *buf, size_t size, const char *dir, uint32_t rank)
+{
+    return snprintf(buf, size, "%s/rank-%u", dir, rank);
+}
+
+int log_file_path(char *buf, size_t size, const char *dir, uint32_t rank, uint32_t segment)
+{
+    return snprintf(buf, size, "%s/rank-%u/%0*u" SUFFIX, dir, rank, DIGITS, segment);
+}
+
+/* As log_file_path, or -ENAMETOOLONG. */
+static int path_checked(char buf[PATH_MAX], const char *dir, uint32_t rank, uint32_t segment)
+{
+    return log_file_path(buf, PATH_MAX, dir, rank, segment) < PATH_MAX ? 0 : -ENAMETOOLONG;
+}
+
+static int segment_create(const char *path, uint64_t size, struct log_map *map)
+{
+    /* Removed first: whoever has the old file mapped keeps it. */
+    if (unlink(path) < 0 && errno != ENOENT)
+        return -errno;
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    if (fd < 0)
+        return -errno;
+    int rc = -posix_fallocate(fd, 0, (off_t)size);
+    if (rc == 0) {
+        void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        if (p == MAP_FAILED)
+            rc = -errno;
+        else
+            *map = (struct log_map){p, size};
+    }
+    if (rc < 0)
+        unlink(path);
+    close(fd);
+    return rc;
+}
+
+int log_file_rotate(struct log_writer *w, uint32_t segment, uint64_t min_size, struct log_map *map)
+{
+    const struct log_file *file = w->arg;
+    uint64_t size = file->segment_size ? file->segment_size : LOG_SEGMENT_SIZE;
+    if (size < min_size)
+        size = min_size;
+    size = (size + MAP_UNITS - 1) & ~(uint64_t)(MAP_UNITS - 1);
+
+    char path[PATH_MAX];
+    int rc = path_checked(path, file->dir, w->owner.rank, segment);
+    if (rc < 0)
+        return rc;
+    char folder[PATH_MAX];
+    rank_path(folder, sizeof folder, file->dir, w->owner.rank);
+    if (mkdir(folder, 0755) < 0 && errno != EEXIST)
+        return -errno;
+
+    struct log_map old = *map;
+    rc = segment_create(path, size, map);
+    if (rc == 0 && old.base)
+        munmap(old.base, old.size);
+    return rc;
+}
+
+int log_file_map(const char *dir, uint32_t rank, uint32_t segment, bool writable,
+                 struct log_map *map)
+{
+    char path[PATH_MAX];
+    int rc = path_checked(path, dir, rank, segment);
+    if (rc < 0)
+        return rc;
+    int fd = open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    struct stat st;
+    void *p = MAP_FAILED;
+    if (fstat(fd, &st) < 0)
+        rc = -errno;
+    else if (st.st_size == 0)
+        rc = -EINVAL;
+    else if ((p = mmap(NULL, (size_t)st.st_size, writable ? PROT_READ | PROT_WRITE : PROT_READ,
+                       MAP_SHARED, fd, 0)) == MAP_FAILED)
+        rc = -errno;
+    else
+        *map = (struct log_map){p, (uint64_t)st.st_size};
+    close(fd);
+    return rc;
+}
+
+/* Whether the name is that of a segment. */
+static bool segment_number(const char *name, uint32_t *number)
+{
+    if (strlen(name) != DIGITS + strlen(SUFFIX) || strcmp(name + DIGITS, SUFFIX))
+        return false;
+    uint32_t n = 0;
+    for (int i = 0; i < DIGITS; i++) {
+        if (!isdigit((unsigned char)name[i]))
+            return false;
+        n = n * 10 + (uint32_t)(name[i] - '0');
+    }
+    *number = n;
+    return true;
+}
+
+static int by_number(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
+}
+
+int log_file_list(const char *dir, uint32_t rank, uint32_t **numbers, size_t *n, struct err *err)
+{
+    char path[PATH_MAX];
+    if (rank_path(path, sizeof path, dir, rank) >= (int)sizeof path)
+        return err_set(err, "%s: name too long", dir);
+    uint32_t *list = NULL;
+    size_t count = 0, cap = 0;
+    DIR *d = opendir(path);
+    if (!d && errno != ENOENT)
+        return err_sys(err, "%s", path);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        uint32_t number;
+        if (!segment_number(e->d_name, &number))
+            continue;
+        if (count == cap) {
+            cap = cap ? 2 * cap : 64;
+            uint32_t *more = realloc(list, cap * sizeof *list);
+            if (!more) {
+                free(list);
+                closedir(d);
+                return err_sys(err, "%s", path);
+            }
+            list = more;
+        }
+        list[count++] = number;
+    }
+    if (d)
+        closedir(d);
+    if (count)
+        qsort(list, count, sizeof *list, by_number);
+    *numbers = list;
+    *n = count;
+    return 0;
+}
+
+/* Removes the segments from..to. */
+static int remove_range(const char *dir, uint32_t rank, uint32_t from, uint32_t to, struct err *err)
+{
+    uint32_t *numbers;
+    size_t n;
+    if (log_file_list(dir, rank, &numbers, &n, err) < 0)
+        return -1;
+    int rc = 0;
+    for (size_t i = 0; i < n && rc == 0; i++) {
+        char path[PATH_MAX];
+        if (numbers[i] < from || numbers[i] > to)
+            continue;
+        log_file_path(path, sizeof path, dir, rank, numbers[i]);
+        if (unlink(path) < 0 && errno != ENOENT)
+            rc = err_sys(err, "%s: cannot remove", path);
+    }
+    free(numbers);
+    return rc;
+}
+
+int log_trim(const char *dir, uint32_t rank, uint32_t keep_from, struct err *err)
+{
+    return keep_from ? remove_range(dir, rank, 0, keep_from - 1, err) : 0;
+}
+
+int log_remove_from(const char *dir, uint32_t rank, uint32_t from, struct err *err)
+{
+    return remove_range(dir, rank, from, UINT32_MAX, err);
+}
