@@ -8,8 +8,8 @@
  *         happens on; the others wait for it. Right were MPI_Abort, or an agreed smaller step.
  * Ranks:  4 (any number from 2)
  * Expect: exit(2) on rank 1 in solve_reactor
- * See:    The rate that Newton fails on comes from the heat that rank 0 sends: the igniter's gap has
- *         closed, and rank 0 divides by it.
+ * See:    The rate that Newton fails on comes from the heat that rank 0 sends: the igniter's gap
+ *         has closed, and rank 0 divides by it.
  *
  * Usage: early_exit [STEPS [FAILING_STEP]]     FAILING_STEP 0: no rank fails
  */

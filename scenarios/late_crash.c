@@ -7,7 +7,7 @@
  *
  * Bug:    A rank whose sparks are used up sends the "no cell" mark instead of an index, and
  *         strike() uses what it received without a look at it.
- * Ranks:  4 (any number from 2)
+ * Ranks:  4 (any number from 3)
  * Expect: SIGSEGV on rank 2 in strike
  * See:    The index is right on the sender's side until throw_spark() on rank 1 finds
  *         sparks->left at 0: the cause is one message older than the crash, on another rank.
@@ -94,11 +94,11 @@ static double sweep(struct strip *strip)
 
     for (int row = 1; row <= ROWS; row++) {
         const double *here = strip->old + row * COLS;
-        double *out = strip->new + row * COLS;
+        double *out = strip->new + row *COLS;
 
         for (int col = 1; col < COLS - 1; col++) {
-            double mean = 0.25 * (here[col - COLS] + here[col + COLS] + here[col - 1] +
-                                  here[col + 1]);
+            double mean =
+                0.25 * (here[col - COLS] + here[col + COLS] + here[col - 1] + here[col + 1]);
             double change = fabs(mean - here[col]);
 
             out[col] = mean;

@@ -39,12 +39,10 @@ static void piece_init(struct piece *piece, int rank, int size)
 
 static void exchange(struct piece *piece)
 {
-    MPI_Sendrecv(&piece->heat[1], 1, MPI_DOUBLE, piece->left, TAG_LEFTWARD,
-                 &piece->heat[CELLS + 1], 1, MPI_DOUBLE, piece->right, TAG_LEFTWARD,
-                 MPI_COMM_WORLD, MPI_STATUS_IGNORE);
-    MPI_Sendrecv(&piece->heat[CELLS], 1, MPI_DOUBLE, piece->right, TAG_RIGHTWARD,
-                 &piece->heat[0], 1, MPI_DOUBLE, piece->left, TAG_RIGHTWARD,
-                 MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+    MPI_Sendrecv(&piece->heat[1], 1, MPI_DOUBLE, piece->left, TAG_LEFTWARD, &piece->heat[CELLS + 1],
+                 1, MPI_DOUBLE, piece->right, TAG_LEFTWARD, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+    MPI_Sendrecv(&piece->heat[CELLS], 1, MPI_DOUBLE, piece->right, TAG_RIGHTWARD, &piece->heat[0],
+                 1, MPI_DOUBLE, piece->left, TAG_RIGHTWARD, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
 }
 
 /* Conductivity falls linearly from its first value to zero at the step `charred`. */
