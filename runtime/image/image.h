@@ -227,6 +227,10 @@ struct image_write_options {
     const struct image_range *changed; /* incremental: sorted, page-aligned; parts outside of regions are
                                           ignored. Pages in no range are the parent's */
     size_t nchanged;
+    const struct image_range *mapped; /* sorted: memory that image_map() mapped from an image. A page
+                                         not touched since is neither zero nor the file's: it is read
+                                         whatever the region's fill. Stale ranges only cost size */
+    size_t nmapped;
 };
 
 struct image_written {
@@ -299,6 +303,10 @@ const struct image_piece *image_pieces(const struct image *image, size_t *count)
  */
 const struct image_piece *image_steps(const struct image *image, size_t *count);
 
+/* The ranges of image_steps() that a restorer maps from image files: what image_write_options.mapped wants
+ * from then on. Until image_close(). */
+const struct image_range *image_mapped(const struct image *image, size_t *count);
+
 /*
  * Carries out image_steps() in this process. Maps over whatever is there. A file of IMAGE_PIECE_FILE
  * must have the recorded build-id (or, without one, be long enough), else an error names it.
@@ -324,6 +332,10 @@ int image_core(const struct image *image, const char *out, bool with_files, stru
  * calling it again finishes the work. Fails with EBUSY while either file is open by image_open().
  */
 int image_fold(const char *base, const char *child, bool sync, struct err *err);
+
+/* True if a fold into chain[k] was interrupted: image_fold(chain path k, chain path k-1) finishes it.
+ * The memory reads right meanwhile; image_verify() refuses. */
+bool image_fold_pending(const struct image *image, size_t k);
 
 /* Description for people or as JSON. 0, or -1 when writing to `out` failed. */
 int image_dump(const struct image *image, FILE *out, bool json, struct err *err);
