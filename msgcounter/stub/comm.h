@@ -1,0 +1,69 @@
+/*
+ * comm.h - what the stub knows of each communicator
+ *
+ * All that restart needs is here: members as world ranks, so that live communicators can be made again
+ * from MPI_COMM_WORLD in order of gid, without replaying history.
+ */
+#ifndef DBG3_STUB_COMM_H
+#define DBG3_STUB_COMM_H
+
+#include <mpi.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "msgcounter/stub/handle.h"
+
+struct comm {
+    struct object head;
+    uint64_t gid;      /* the same number on all members; 0 only while unknown */
+    int rank, size;    /* in the local group */
+    int remote_size;   /* 0: an intracommunicator */
+    int *members;      /* world ranks of the local group; NULL: identity (MPI_COMM_WORLD) */
+    int *remote;       /* world ranks of the remote group, NULL for intracommunicators */
+    uint64_t order;    /* creation order on this rank, for rebuild */
+    uint64_t created;  /* communicators made from this one so far: part of their gid */
+    uint64_t entered;  /* E: collectives entered (DESIGN: coordinated cut) */
+    struct comm *next; /* all live communicators, in creation order */
+    bool foreign;      /* has members outside MPI_COMM_WORLD (spawn, connect): cannot be rebuilt */
+
+    int topology;      /* MPI_CART, MPI_GRAPH, MPI_DIST_GRAPH or MPI_UNDEFINED */
+    int ndims;
+    int *dims, *periods; /* of a Cartesian topology */
+    char *name;          /* NULL: MPI's default */
+    struct object *errhandler; /* NULL: predefined one in `errors` */
+    MPI_Errhandler errors;
+    struct attr *attrs;
+};
+
+extern struct comm comm_world, comm_self;
+
+/* The communicator of a handle, MPI_COMM_WORLD and MPI_COMM_SELF included; NULL if it is none. */
+static inline struct comm *comm_of(MPI_Comm c)
+{
+    if (c == MPI_COMM_WORLD)
+        return &comm_world;
+    if (c == MPI_COMM_SELF)
+        return &comm_self;
+    return (struct comm *)handle_object(HANDLE_COMM, c);
+}
+
+static inline MPI_Comm comm_real(MPI_Comm c)
+{
+    return (MPI_Comm)handle_real(HANDLE_COMM, c);
+}
+
+/* World rank of the peer that `rank` names in a point-to-point call on c (the remote group of an
+ * intercommunicator); -1 for MPI_PROC_NULL, MPI_ANY_SOURCE, foreign or out of range. */
+static inline int comm_world_rank(const struct comm *c, int rank)
+{
+    if (c->remote_size)
+        return rank >= 0 && rank < c->remote_size ? c->remote[rank] : -1;
+    if (rank < 0 || rank >= c->size)
+        return -1;
+    return c->members ? c->members[rank] : rank;
+}
+
+/* All live communicators in creation order, MPI_COMM_WORLD first; NULL before MPI_Init. */
+struct comm *comm_first(void);
+
+#endif

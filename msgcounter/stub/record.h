@@ -1,0 +1,84 @@
+/*
+ * record.h - recording and replaying of calls: the stub's end of the payload log
+ *
+ * Every recorded call is one event. A by-hand call in record mode:
+ *
+ *     make the call;
+ *     record_begin(call, LOG_FIELD_ROOM(sizeof(struct log_status)) + ...);
+ *     log_put_status(&record_writer, 1, &status); ...
+ *     record_end(rc);
+ *
+ * and in replay:
+ *
+ *     const struct log_record *rec = replay_next(call);
+ *     ... log_field_find(rec, NULL, 1, LOG_ROLE_STATUS) ...
+ *     return replay_rc(rec);
+ *
+ * Callbacks that MPI made meanwhile (user ops) are events before the call's; replay_next runs them
+ * again with the recorded arguments. Each thread replays its own events.
+ */
+#ifndef DBG3_STUB_RECORD_H
+#define DBG3_STUB_RECORD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "msgcounter/log/log.h"
+#include "msgcounter/stub/call.h"
+
+extern struct log_writer record_writer;
+
+static inline bool recording(void)
+{
+    return GATE->mode == GATE_RECORD;
+}
+
+static inline bool replaying(void)
+{
+    return GATE->mode == GATE_REPLAY;
+}
+
+/* Opens the event of `call` with room for max_bytes of fields besides the return code. Takes the log's
+ * lock until record_end. Stops the rank if the disk is full. */
+void record_begin(enum call call, uint64_t max_bytes);
+
+/* Adds the return code and closes the event. Returns its number. */
+uint64_t record_end(int rc);
+
+/* An answer that says nothing has happened (Test, Iprobe without success) on `object` (a virtual request,
+ * or a communicator): consecutive identical ones become one event with a counter. */
+void record_idle(enum call call, int object);
+
+/* Writes a counter that record_idle still holds. Called before every event and save, and by the handler of
+ * fatal signals. */
+void record_flush(void);
+
+/* The next event of this thread, which must be of this call: if it is another, the rank has diverged and
+ * stops with a line; at the end of the log it stops with "end of recording". Borrowed for good. */
+const struct log_record *replay_next(enum call call);
+
+/* Whether the next event is an idle one of this call and object; takes one from its counter. */
+bool replay_idle(enum call call, int object);
+
+/* The next event of this thread without taking it; NULL at the end of the recording. */
+const struct log_record *replay_peek(void);
+
+int replay_rc(const struct log_record *rec);
+
+/* The field, or a stop with a line that names it: the log is of another build. */
+const struct log_field *replay_field(const struct log_record *rec, uint8_t param,
+                                     enum log_role role);
+
+/* Compare what the application does now with what it did. Stop the rank and name the difference if it is
+ * another: "diverged at event 48213: MPI_Send to 12 tag 7 has other data than recorded". */
+void replay_check_envelope(const struct log_record *rec, int peer, int tag, uint32_t comm);
+void replay_check_digest(const struct log_record *rec, uint8_t param, uint64_t digest,
+                         uint64_t bytes);
+
+/* Number of the event that is next on this thread (or was last begun): for reports. */
+uint64_t record_event(void);
+
+/* In a new process or mode: attaches the writer, or seeks the cursor, at GATE->log_start_*. */
+void record_attach(void);
+
+#endif
