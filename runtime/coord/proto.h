@@ -53,7 +53,9 @@
  * the like) are not reported at all. `nmembers` of an intercommunicator counts both sides. What
  * counts as a collective for E is whatever MPI calls collective on the communicator, its
  * duplication, splitting and freeing included; non-blocking ones count when they are started.
- * MPI_Finalize is one too (on MPI_COMM_WORLD), or a cut could catch half of the job in it.
+ * MPI_Finalize is one too (on MPI_COMM_WORLD), or a cut could catch half of the job in it. A rank
+ * that has freed a communicator goes on listing it in ACK, with its last E, until a cut has come to
+ * STOP: only so is a member that has yet to free it known to be behind.
  */
 #ifndef DBG3_COORD_PROTO_H
 #define DBG3_COORD_PROTO_H
@@ -68,7 +70,7 @@
 #define PROTO_MAGIC      0x33676264u /* "dbg3" in HELLO */
 #define PROTO_VERSION    1u
 #define PROTO_HEADER     8u
-#define PROTO_BODY_MAX   (8u << 20) /* a STOPPED of a million ranks */
+#define PROTO_BODY_MAX   ((8u << 20) + 64) /* a STOPPED of a million ranks */
 #define PROTO_TEXT_MAX   4096u      /* longest string, NUL not counted */
 #define PROTO_TOKEN_LEN  64u        /* 32 random bytes in hex */
 #define PROTO_GID_WORLD  0u
