@@ -82,6 +82,7 @@ struct gate_stub {
     uint32_t ncalls;  /* call table size the stub was built with */
     uint64_t mpi_level; /* MPI thread level the application got, or -1 before MPI_Init / after Finalize */
     uint64_t finalized;
+    int64_t tls_thread; /* offset of struct stub_thread (msgcounter/stub/thread.h) from the upper FS base */
 
     /* Copies E of all live communicators to `out` (at most max). Returns their number. [any thread,
      * reads only; used by the agent while the rank runs] */
@@ -161,7 +162,15 @@ struct gate {
      * coordinator, maps counters and logs. Returns 0 or -errno after printing one line. */
     int (*job_started)(int rank, int size, int level);
     int (*job_ending)(void); /* [crossing] MPI_Finalize is about to be called: no epoch from here on; may return GATE_EAGAIN */
+    void (*job_ended)(void); /* [crossing] MPI_Finalize has returned */
     void (*job_abort)(int code, uint64_t site); /* [crossing] MPI_Abort is about to be called */
+    void (*job_exit)(int status); /* [crossing] exit() was called; flushes what the lower half printed */
+
+    /* Handler for fatal signals that the application leaves at SIG_DFL: writes the failure image. The
+     * stub installs it (SA_SIGINFO | SA_ONSTACK, all signals blocked) wherever the application asks
+     * for SIG_DFL of a signal in fatal_mask. NULL: none (replay, where GDB sees the signal). */
+    void (*fatal)(int, void *, void *);
+    uint64_t fatal_mask; /* bit signo - 1 */
 
     /* [crossing] While word has GATE_WORD_INTENT: may this rank enter collective number `entered` on
      * gid? Returns 0: enter; GATE_EAGAIN: go to the safe point and ask again. Waits while holding. */

@@ -1,0 +1,199 @@
+/*
+ * signal.c - the application's signal handlers
+ *
+ * A handler that interrupts the lower half would run on the lower half's FS base and corrupt the TLS of
+ * both. So the stub takes the place of sigaction() and signal(): the kernel gets stub_signal_entry(),
+ * which switches to the upper FS, calls the application's handler and switches back. The application sees
+ * its own handlers only.
+ *
+ * Fatal signals that the application leaves at SIG_DFL go to the lower half, which writes the failure image
+ * (GATE->fatal).
+ */
+#include "msgcounter/stub/signal.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "msgcounter/stub/thread.h"
+#include "runtime/half/gate.h"
+#include "runtime/half/sys.h"
+
+#define NSIG_KERNEL 64
+#define SA_RESTORER_FLAG 0x04000000ul
+#define ALTSTACK_BYTES (64ul << 10)
+
+#define EXPORT __attribute__((visibility("default")))
+
+/* As rt_sigaction(2) takes it. */
+struct kernel_action {
+    void *handler;
+    uint64_t flags;
+    void *restorer;
+    uint64_t mask;
+};
+
+static struct kernel_action actions[NSIG_KERNEL + 1]; /* what the application asked for */
+
+/* signal_return.S: the bytes by which debuggers recognise a signal frame. */
+void stub_signal_return(void);
+
+static long kernel_sigaction(int sig, const struct kernel_action *act, struct kernel_action *old)
+{
+    return sys_call(SYS_rt_sigaction, sig, act, old, 8, 0, 0);
+}
+
+__attribute__((noinline)) static void dispatch(int sig, siginfo_t *info, void *uc)
+{
+    struct kernel_action act = actions[sig];
+    if (act.flags & SA_RESETHAND)
+        actions[sig] = (struct kernel_action){.handler = (void *)SIG_DFL};
+    if (act.handler == (void *)SIG_DFL || act.handler == (void *)SIG_IGN)
+        return;
+    if (act.flags & SA_SIGINFO)
+        ((void (*)(int, siginfo_t *, void *))act.handler)(sig, info, uc);
+    else
+        ((void (*)(int))act.handler)(sig);
+}
+
+/* Runs on whichever FS was interrupted: nothing here may use TLS before the switch. */
+__attribute__((optimize("no-stack-protector"))) static void
+stub_signal_entry(int sig, siginfo_t *info, void *uc)
+{
+    uint64_t fs = fs_base();
+    if (fs >= GATE_ADDR)
+        set_fs_base(*(const uint64_t *)(fs + (uint64_t)GATE->tls_upper_fs));
+    dispatch(sig, info, uc);
+    if (fs >= GATE_ADDR)
+        set_fs_base(fs);
+}
+
+static struct kernel_action for_kernel(int sig, const struct kernel_action *app)
+{
+    struct kernel_action k = *app;
+    k.restorer = (void *)stub_signal_return;
+    k.flags |= SA_RESTORER_FLAG;
+    if (app->handler == (void *)SIG_DFL) {
+        if (GATE->fatal && (GATE->fatal_mask >> (sig - 1) & 1)) {
+            k.handler = (void *)GATE->fatal;
+            k.flags = SA_SIGINFO | SA_ONSTACK | SA_RESTORER_FLAG;
+            k.mask = ~0ul;
+        }
+    } else if (app->handler != (void *)SIG_IGN) {
+        k.handler = (void *)stub_signal_entry;
+        k.flags |= SA_SIGINFO;
+    }
+    return k;
+}
+
+EXPORT int sigaction(int sig, const struct sigaction *act, struct sigaction *old)
+{
+    if (sig < 1 || sig > NSIG_KERNEL || sig == GATE_SIGNAL || sig == GATE_SIGNAL - 1) {
+        errno = EINVAL;
+        return -1;
+    }
+    struct kernel_action before = actions[sig];
+    if (act) {
+        struct kernel_action app = {.handler = (void *)act->sa_handler, .flags = (uint32_t)act->sa_flags};
+        memcpy(&app.mask, &act->sa_mask, sizeof app.mask);
+        actions[sig] = app;
+        struct kernel_action k = stub_active ? for_kernel(sig, &app) : app;
+        if (!stub_active) {
+            k.restorer = (void *)stub_signal_return;
+            k.flags |= SA_RESTORER_FLAG;
+        }
+        long r = kernel_sigaction(sig, &k, NULL);
+        if (r < 0) {
+            actions[sig] = before;
+            errno = (int)-r;
+            return -1;
+        }
+    }
+    if (old) {
+        memset(old, 0, sizeof *old);
+        old->sa_handler = (void (*)(int))before.handler;
+        old->sa_flags = (int)before.flags;
+        memcpy(&old->sa_mask, &before.mask, sizeof before.mask);
+    }
+    return 0;
+}
+
+EXPORT int __sigaction(int sig, const struct sigaction *act, struct sigaction *old);
+
+int __sigaction(int sig, const struct sigaction *act, struct sigaction *old)
+{
+    return sigaction(sig, act, old);
+}
+
+static sighandler_t set_handler(int sig, sighandler_t handler, int flags)
+{
+    struct sigaction act = {.sa_handler = handler, .sa_flags = flags}, old;
+    sigemptyset(&act.sa_mask);
+    if (handler == SIG_ERR) {
+        errno = EINVAL;
+        return SIG_ERR;
+    }
+    return sigaction(sig, &act, &old) < 0 ? SIG_ERR : old.sa_handler;
+}
+
+EXPORT sighandler_t signal(int sig, sighandler_t handler)
+{
+    return set_handler(sig, handler, SA_RESTART);
+}
+
+EXPORT sighandler_t bsd_signal(int sig, sighandler_t handler);
+
+sighandler_t bsd_signal(int sig, sighandler_t handler)
+{
+    return set_handler(sig, handler, SA_RESTART);
+}
+
+EXPORT sighandler_t ssignal(int sig, sighandler_t handler);
+
+sighandler_t ssignal(int sig, sighandler_t handler)
+{
+    return set_handler(sig, handler, SA_RESTART);
+}
+
+EXPORT sighandler_t __sysv_signal(int sig, sighandler_t handler);
+
+sighandler_t __sysv_signal(int sig, sighandler_t handler)
+{
+    return set_handler(sig, handler, (int)(SA_RESETHAND | SA_NODEFER));
+}
+
+EXPORT sighandler_t sysv_signal(int sig, sighandler_t handler)
+{
+    return __sysv_signal(sig, handler);
+}
+
+/* A stack on which a stack overflow can still be told. Programs that set their own keep it. */
+static void give_altstack(void)
+{
+    stack_t old, st = {.ss_size = ALTSTACK_BYTES};
+    if (sigaltstack(NULL, &old) < 0 || !(old.ss_flags & SS_DISABLE))
+        return;
+    st.ss_sp = sys_mmap(NULL, ALTSTACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+                        -1, 0);
+    if (!sys_failed((long)st.ss_sp))
+        sigaltstack(&st, NULL);
+}
+
+void stub_signal_init(void)
+{
+    for (int sig = 1; sig <= NSIG_KERNEL; sig++) {
+        struct kernel_action k;
+        if (kernel_sigaction(sig, NULL, &k) < 0 || (uint64_t)k.handler >= GATE_ADDR)
+            continue;
+        actions[sig] = (struct kernel_action){.handler = k.handler, .flags = k.flags & ~SA_RESTORER_FLAG,
+                                              .mask = k.mask};
+        if (k.handler == (void *)SIG_DFL && (GATE->fatal_mask >> (sig - 1) & 1)) {
+            struct kernel_action fatal = for_kernel(sig, &actions[sig]);
+            kernel_sigaction(sig, &fatal, NULL);
+        }
+    }
+    give_altstack();
+}

@@ -1,0 +1,16 @@
+/*
+ * stub.h - what the stub's files share about the stub as a whole
+ */
+#ifndef DBG3_STUB_STUB_H
+#define DBG3_STUB_STUB_H
+
+#include "msgcounter/stub/thread.h"
+
+/* The functions and facts the lower half sees (runtime/half/gate.h). Filled by stub.c from the other
+ * files' functions; its address is the root that images carry. */
+extern struct gate_stub stub_gate;
+
+/* Sets the present thread's entry into the stub for tests and callbacks. See thread.c. */
+void stub_thread_init(void);
+
+#endif

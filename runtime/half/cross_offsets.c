@@ -1,0 +1,16 @@
+/*
+ * cross_offsets.c - offsets of the gate that assembler code needs
+ *
+ * Compiled to assembler only; the build greps the lines and makes cross_offsets.h of them.
+ */
+#include "runtime/half/gate.h"
+
+void cross_offsets(void);
+
+void cross_offsets(void)
+{
+    __asm__ volatile("\n#define GATE_ADDR_VALUE %c0" ::"i"(GATE_ADDR));
+    __asm__ volatile("\n#define GATE_GENERATION %c0" ::"i"(offsetof(struct gate, generation)));
+    __asm__ volatile("\n#define GATE_TLS_UPPER_FS %c0" ::"i"(offsetof(struct gate, tls_upper_fs)));
+    __asm__ volatile("\n#define GATE_VDSO %c0" ::"i"(offsetof(struct gate, vdso)));
+}

@@ -1,0 +1,74 @@
+/*
+ * sys.h - system calls without libc
+ *
+ * For code that runs where FS may belong to either half (the crossing's services, signal handlers, the
+ * restorer): no errno, no TLS. Each returns the kernel's value, a negative errno on failure.
+ */
+#ifndef DBG3_HALF_SYS_H
+#define DBG3_HALF_SYS_H
+
+#include <stdint.h>
+#include <sys/syscall.h>
+
+static inline long sys6(long nr, long a, long b, long c, long d, long e, long f)
+{
+    long ret;
+    register long r10 __asm__("r10") = d;
+    register long r8 __asm__("r8") = e;
+    register long r9 __asm__("r9") = f;
+    __asm__ volatile("syscall"
+                     : "=a"(ret)
+                     : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+    return ret;
+}
+
+#define sys_call(nr, a, b, c, d, e, f)                                                             \
+    sys6(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
+
+static inline void *sys_mmap(void *addr, uint64_t len, int prot, int flags, int fd, uint64_t off)
+{
+    return (void *)sys_call(SYS_mmap, addr, len, prot, flags, fd, off);
+}
+
+/* True if a value that a call returned as pointer or count is an error. */
+static inline int sys_failed(long value)
+{
+    return (unsigned long)value >= (unsigned long)-4095L;
+}
+
+#define SYS_FUTEX_WAIT 0
+#define SYS_FUTEX_WAKE 1
+
+/* Sleeps while *word == value (or until an interruption; callers look again). Not FUTEX_PRIVATE: the
+ * word may be seen by a thread with another view of nothing but the address. */
+static inline void sys_futex_wait(volatile uint32_t *word, uint32_t value)
+{
+    sys_call(SYS_futex, word, SYS_FUTEX_WAIT, value, 0, 0, 0);
+}
+
+static inline void sys_futex_wake(volatile uint32_t *word, int n)
+{
+    sys_call(SYS_futex, word, SYS_FUTEX_WAKE, n, 0, 0, 0);
+}
+
+static inline uint64_t fs_base(void)
+{
+    uint64_t v;
+    __asm__ volatile("rdfsbase %0" : "=r"(v));
+    return v;
+}
+
+static inline void set_fs_base(uint64_t v)
+{
+    __asm__ volatile("wrfsbase %0" ::"r"(v) : "memory");
+}
+
+static inline uint64_t gs_base(void)
+{
+    uint64_t v;
+    __asm__ volatile("rdgsbase %0" : "=r"(v));
+    return v;
+}
+
+#endif
