@@ -314,13 +314,13 @@ const struct image_range *image_mapped(const struct image *image, size_t *count)
 int image_map(const struct image *image, struct err *err);
 
 /* Reads memory as the image holds it. 0, or -1 (EFAULT in err->code: no such address). */
-int image_read(const struct image *image, uint64_t addr, void *buf, size_t len, struct err *err);
+int image_read(struct image *image, uint64_t addr, void *buf, size_t len, struct err *err);
 
 /* ---- whole files ---- */
 
 /* Writes the chain as one full image. with_files: clean pages of mapped files are copied as well, so that
  * the result can be carried to a machine without them. */
-int image_core(const struct image *image, const char *out, bool with_files, struct image_written *written,
+int image_core(struct image *image, const char *out, bool with_files, struct image_written *written,
                struct err *err);
 
 /*
