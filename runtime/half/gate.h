@@ -66,8 +66,17 @@ struct gate_coll {
     uint64_t gid;
     uint64_t entered; /* E: collectives entered on it by this rank */
     uint32_t members;
-    uint32_t pad;
+    uint32_t inside; /* threads of this rank in a blocking collective on it now (counted in `entered`) */
 };
+
+/* Which of a set of requests a service shall complete. */
+enum gate_complete {
+    GATE_COMPLETE_ANY = 0,  /* one */
+    GATE_COMPLETE_SOME = 1, /* at least one, and what else is complete */
+    GATE_COMPLETE_ALL = 2,  /* as many as are complete; with WAIT: all */
+    GATE_COMPLETE_WAIT = 4, /* wait for it; else look once */
+};
+#define GATE_PENDING (-1) /* gate_status.error of a request that has not completed */
 
 /* Why a service returned early. Services return 0 or a negative errno. */
 #define GATE_EAGAIN (-11) /* gate.word became non-zero: go to the safe point, then call again */
@@ -147,16 +156,24 @@ struct gate {
 
     /* --- services of the lower half --- */
     /* [crossing] Waits until one of n real requests completes (*index, *status set; the request is
-     * then freed by MPI as MPI_Test does), or until word is set: GATE_EAGAIN. Backs off. Returns an MPI error
-     * class >= 0 otherwise. */
+     * then freed by MPI as MPI_Test does), or until word has PARK or FINE: GATE_EAGAIN. Backs off. Returns an
+     * MPI error code >= 0 otherwise. */
     int (*wait_any)(int n, void *real_requests, int *index, struct gate_status *status);
-    /* [crossing] Blocking send and receive as start + wait loop in one crossing. `send` is the call id
-     * of the non-blocking twin (Isend, Issend, Irsend, Ibsend). On GATE_EAGAIN *real_request is
-     * the started request and the caller goes on with wait_any. */
-    int (*send)(int send, const void *buf, long count, long datatype, int dest, int tag, long comm,
+    /* [crossing] The same for sets (`how`: enum gate_complete): status[i].error is the MPI error code of the
+     * requests that have completed and GATE_PENDING for the others. All n are active. Returns how many
+     * have completed, or GATE_EAGAIN, when some may have completed too. */
+    int (*complete)(uint32_t how, int n, void *real_requests, struct gate_status *status);
+    /* [crossing] Blocking send and receive as start + wait loop in one crossing. `start` is the call id
+     * of the non-blocking twin (Isend, Issend, Irsend, Ibsend; Irecv; or their _c). On GATE_EAGAIN
+     * *real_request is the started request and the caller goes on with wait_any. */
+    int (*send)(int start, const void *buf, long count, long datatype, int dest, int tag, long comm,
                 void *real_request);
-    int (*recv)(void *buf, long count, long datatype, int source, int tag, long comm,
+    int (*recv)(int start, void *buf, long count, long datatype, int source, int tag, long comm,
                 void *real_request, struct gate_status *status);
+    /* [crossing] Probe, or matching probe if real_message is not NULL. With `how` GATE_COMPLETE_WAIT waits
+     * like the above. Returns an MPI error code or GATE_EAGAIN; *status is set if *flag is. */
+    int (*probe)(uint32_t how, int source, int tag, long comm, void *real_message, int *flag,
+                 struct gate_status *status);
 
     /* [crossing] MPI_Init(_thread) has returned: rank and size of MPI_COMM_WORLD. Connects to the
      * coordinator, maps counters and logs. Returns 0 or -errno after printing one line. */

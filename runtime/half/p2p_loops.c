@@ -1,0 +1,223 @@
+/*
+ * p2p_loops.c - the lower half's waiting: point-to-point services behind the gate
+ *
+ * The test is MPI_Testany also for a single request: in MPICH it looks at completion before it makes
+ * progress, where MPI_Test pokes the network first (MPICH 4.0.2, request_impl.c). A request that is
+ * complete already then costs what it costs in MPI_Wait.
+ */
+#include "runtime/half/p2p_loops.h"
+
+#include <mpi.h>
+#include <stdbool.h>
+#include <sched.h>
+#include <time.h>
+
+#include "call_id.h"
+
+/* The stub hands over counts as 64-bit words, for MPI_Isend as for MPI_Isend_c: on x86-64 both find
+ * theirs in the same register. */
+typedef int isend_fn(const void *, long, MPI_Datatype, int, int, MPI_Comm, MPI_Request *);
+typedef int irecv_fn(void *, long, MPI_Datatype, int, int, MPI_Comm, MPI_Request *);
+
+static void *const *mpi; /* by call id */
+static __typeof__(PMPI_Testany) *testany;
+static __typeof__(PMPI_Iprobe) *iprobe;
+static __typeof__(PMPI_Improbe) *improbe;
+
+/* ---------------------------------------------------------------------------------- stepping back */
+
+/* How a wait steps back: `spin` turns with nothing in between, then the processor is offered to others,
+ * then sleep of 1/16 of what was waited so far, between the two bounds (nanoseconds). */
+#define SPIN_ALONE     2000
+#define SPIN_SHARED    30
+#define YIELD_ALONE    10000000ull
+#define YIELD_SHARED   500000ull
+#define SLEEP_SHORTEST 20000ull
+#define SLEEP_LONGEST  1000000ull
+
+struct backoff {
+    unsigned turns;
+    uint64_t since; /* when spinning ended */
+};
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static void step_back(struct backoff *b)
+{
+    uint64_t now = now_ns();
+    if (!b->since)
+        b->since = now;
+    uint64_t waited = now - b->since;
+    if (waited < (GATE->settings.oversubscribed ? YIELD_SHARED : YIELD_ALONE)) {
+        sched_yield();
+        return;
+    }
+    uint64_t sleep = waited / 16;
+    if (sleep < SLEEP_SHORTEST)
+        sleep = SLEEP_SHORTEST;
+    if (sleep > SLEEP_LONGEST)
+        sleep = SLEEP_LONGEST;
+    nanosleep(&(struct timespec){.tv_nsec = (long)sleep}, NULL);
+}
+
+/* Between two tests that found nothing. Returns 0 to test again, GATE_EAGAIN to leave the lower half.
+ * GATE_WORD_INTENT is no reason to leave: a rank that waits for a message has nothing to say. */
+static int wait_turn(struct backoff *b)
+{
+    if (__builtin_expect(GATE->word & (GATE_WORD_PARK | GATE_WORD_FINE), 0))
+        return GATE_EAGAIN;
+    if (b->turns++ >= (GATE->settings.oversubscribed ? SPIN_SHARED : SPIN_ALONE))
+        step_back(b);
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------------- completion */
+
+static void status_fill(struct gate_status *st, const MPI_Status *m, int error)
+{
+    st->source = m->MPI_SOURCE;
+    st->tag = m->MPI_TAG;
+    st->error = error;
+    st->cancelled = m->count_hi_and_cancelled & 1;
+    st->bytes = (int64_t)(uint32_t)m->count_lo |
+                (int64_t)((uint32_t)m->count_hi_and_cancelled >> 1) << 32;
+}
+
+/* One look at requests[0..n). Returns the index of one that is complete, with its status in *st, or -1.
+ * MPI leaves the status of a send alone but for the cancelled bit: hence the blank. */
+static int look(int n, MPI_Request *requests, struct gate_status *st)
+{
+    MPI_Status m = {.MPI_SOURCE = MPI_ANY_SOURCE, .MPI_TAG = MPI_ANY_TAG};
+    int index = MPI_UNDEFINED, flag = 0;
+    int rc = testany(n, requests, &index, &flag, &m);
+    if (index == MPI_UNDEFINED)
+        return -1;
+    status_fill(st, &m, rc);
+    return index;
+}
+
+static int wait_one(MPI_Request *request, struct gate_status *st)
+{
+    struct backoff b = {0};
+    while (look(1, request, st) < 0)
+        if (wait_turn(&b) < 0)
+            return GATE_EAGAIN;
+    return st->error;
+}
+
+static int complete_all(int n, MPI_Request *requests, struct gate_status *st, bool wait)
+{
+    struct backoff b = {0};
+    int done = 0;
+    for (int i = 0; i < n; i++) {
+        while (look(1, &requests[i], &st[i]) < 0) {
+            if (!wait || wait_turn(&b) < 0) {
+                if (wait)
+                    return GATE_EAGAIN;
+                break;
+            }
+        }
+        if (st[i].error != GATE_PENDING)
+            done++;
+    }
+    return done;
+}
+
+/* The first that is complete, and with `some` those behind it that are complete too. */
+static int complete_any(int n, MPI_Request *requests, struct gate_status *st, bool wait, bool some)
+{
+    struct backoff b = {0};
+    struct gate_status one;
+    int index;
+    while ((index = look(n, requests, &one)) < 0) {
+        if (!wait)
+            return 0;
+        if (wait_turn(&b) < 0)
+            return GATE_EAGAIN;
+    }
+    st[index] = one;
+    int done = 1;
+    for (int from = index + 1; some && from < n; from = index + 1) {
+        index = look(n - from, requests + from, &one);
+        if (index < 0)
+            break;
+        index += from;
+        st[index] = one;
+        done++;
+    }
+    return done;
+}
+
+static int complete(uint32_t how, int n, void *real_requests, struct gate_status *st)
+{
+    bool wait = how & GATE_COMPLETE_WAIT;
+    for (int i = 0; i < n; i++)
+        st[i].error = GATE_PENDING;
+    if (how & GATE_COMPLETE_ALL)
+        return complete_all(n, real_requests, st, wait);
+    return complete_any(n, real_requests, st, wait, how & GATE_COMPLETE_SOME);
+}
+
+static int wait_any(int n, void *real_requests, int *index, struct gate_status *st)
+{
+    struct backoff b = {0};
+    while ((*index = look(n, real_requests, st)) < 0)
+        if (wait_turn(&b) < 0)
+            return GATE_EAGAIN;
+    return st->error;
+}
+
+/* -------------------------------------------------------------------------------- blocking calls */
+
+static int send_wait(int start, const void *buf, long count, long datatype, int dest, int tag, long comm,
+                     void *real_request)
+{
+    struct gate_status st;
+    int rc = ((isend_fn *)mpi[start])(buf, count, (MPI_Datatype)datatype, dest, tag, (MPI_Comm)comm,
+                                      real_request);
+    return rc ? rc : wait_one(real_request, &st);
+}
+
+static int recv_wait(int start, void *buf, long count, long datatype, int source, int tag, long comm,
+                     void *real_request, struct gate_status *st)
+{
+    int rc = ((irecv_fn *)mpi[start])(buf, count, (MPI_Datatype)datatype, source, tag, (MPI_Comm)comm,
+                                      real_request);
+    return rc ? rc : wait_one(real_request, st);
+}
+
+static int probe_wait(uint32_t how, int source, int tag, long comm, void *real_message, int *flag,
+                      struct gate_status *st)
+{
+    struct backoff b = {0};
+    MPI_Status m = {.MPI_SOURCE = MPI_ANY_SOURCE, .MPI_TAG = MPI_ANY_TAG};
+    do {
+        int rc = real_message ? improbe(source, tag, (MPI_Comm)comm, flag, real_message, &m)
+                              : iprobe(source, tag, (MPI_Comm)comm, flag, &m);
+        if (rc)
+            return rc;
+        if (*flag)
+            status_fill(st, &m, MPI_SUCCESS);
+        if (*flag || !(how & GATE_COMPLETE_WAIT))
+            return MPI_SUCCESS;
+    } while (wait_turn(&b) == 0);
+    return GATE_EAGAIN;
+}
+
+void p2p_loops_install(struct gate *g)
+{
+    mpi = g->mpi;
+    testany = (__typeof__(testany))mpi[CALL_MPI_Testany];
+    iprobe = (__typeof__(iprobe))mpi[CALL_MPI_Iprobe];
+    improbe = (__typeof__(improbe))mpi[CALL_MPI_Improbe];
+    g->wait_any = wait_any;
+    g->complete = complete;
+    g->send = send_wait;
+    g->recv = recv_wait;
+    g->probe = probe_wait;
+}
