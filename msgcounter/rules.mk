@@ -1,1 +1,18 @@
 # msgcounter/: call table and generator, stub, handles, counters, order and payload log
+
+# ---- payload log and layouts
+
+LOG_INRANK_OBJS := $(BUILD)/msgcounter/log/log.o# all that a rank needs: no libc but mem*()
+LOG_OBJS        := $(patsubst %,$(BUILD)/msgcounter/log/%.o,log log_file log_read log_dump)
+
+UNIT_TESTS += $(BUILD)/tests/unit/test_log
+$(BUILD)/tests/unit/test_log: $(patsubst %,$(BUILD)/%.o,tests/unit/test_log tests/fuzz/fuzz_log \
+                                runtime/base/err) $(LOG_OBJS)
+	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check jansson)
+
+FUZZERS += $(BUILD)/tests/fuzz/fuzz_log
+$(BUILD)/tests/fuzz/fuzz_log: $(patsubst %,msgcounter/log/%.c,log log_file log_read log_dump) \
+                              tests/fuzz/fuzz_log.c runtime/base/err.c
+	@mkdir -p $(@D)
+	clang $(CPPFLAGS) -std=gnu11 -O1 -g -fno-strict-aliasing -fsanitize=fuzzer,address,undefined \
+	    -o $@ $^ -ljansson

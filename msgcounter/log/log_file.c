@@ -15,9 +15,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SUFFIX    ".dlog"
-#define DIGITS    8
-#define MAP_UNITS 4096u
+#define SUFFIX ".dlog"
+#define NEW    ".new"
+#define DIGITS 8
+#define PAGE   4096u
 
 static int rank_path(char *buf, size_t size, const char *dir, uint32_t rank)
 {
@@ -35,25 +36,28 @@ static int path_checked(char buf[PATH_MAX], const char *dir, uint32_t rank, uint
     return log_file_path(buf, PATH_MAX, dir, rank, segment) < PATH_MAX ? 0 : -ENAMETOOLONG;
 }
 
+/* The file gets its name when it has its size: a reader must not meet an empty one. */
 static int segment_create(const char *path, uint64_t size, struct log_map *map)
 {
-    /* Removed first: whoever has the old file mapped keeps it. */
-    if (unlink(path) < 0 && errno != ENOENT)
-        return -errno;
-    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    char new[PATH_MAX + sizeof NEW];
+    snprintf(new, sizeof new, "%s" NEW, path);
+    int fd = open(new, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     if (fd < 0)
         return -errno;
     int rc = -posix_fallocate(fd, 0, (off_t)size);
-    if (rc == 0) {
-        void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        if (p == MAP_FAILED)
-            rc = -errno;
-        else
-            *map = (struct log_map){p, size};
-    }
-    if (rc < 0)
-        unlink(path);
+    void *p = MAP_FAILED;
+    if (rc == 0 &&
+        ((p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)) == MAP_FAILED ||
+         rename(new, path) < 0))
+        rc = -errno;
     close(fd);
+    if (rc == 0) {
+        *map = (struct log_map){p, size};
+        return 0;
+    }
+    if (p != MAP_FAILED)
+        munmap(p, size);
+    unlink(new);
     return rc;
 }
 
@@ -63,7 +67,7 @@ int log_file_rotate(struct log_writer *w, uint32_t segment, uint64_t min_size, s
     uint64_t size = file->segment_size ? file->segment_size : LOG_SEGMENT_SIZE;
     if (size < min_size)
         size = min_size;
-    size = (size + MAP_UNITS - 1) & ~(uint64_t)(MAP_UNITS - 1);
+    size = (size + PAGE - 1) & ~(uint64_t)(PAGE - 1);
 
     char path[PATH_MAX];
     int rc = path_checked(path, file->dir, w->owner.rank, segment);
@@ -109,7 +113,7 @@ int log_file_map(const char *dir, uint32_t rank, uint32_t segment, bool writable
 /* Whether the name is that of a segment. */
 static bool segment_number(const char *name, uint32_t *number)
 {
-    if (strlen(name) != DIGITS + strlen(SUFFIX) || strcmp(name + DIGITS, SUFFIX))
+    if (strlen(name) < DIGITS || strcmp(name + DIGITS, SUFFIX))
         return false;
     uint32_t n = 0;
     for (int i = 0; i < DIGITS; i++) {

@@ -15,8 +15,8 @@
  *  - Numbers are little endian. Everything starts at a multiple of 8.
  *  - Event numbers are dense: each record's is one more than the last, across segments; a segment's
  *    header names its first. A gap is damage, whatever the check words say.
- *  - A record's `words` is stored last, with release semantics, after the same word of its
- * successor was cleared: a reader that loads it with acquire sees whole records only, then a zero.
+ *  - A record's `head` is stored last, in one piece with release semantics, after the head of its
+ *    successor was cleared: a reader that loads it with acquire sees whole records, then a zero.
  *  - A record never crosses segments. One that does not fit starts the next segment.
  *  - Any change of this file bumps LOG_VERSION.
  */
@@ -48,8 +48,13 @@ struct log_segment {
 _Static_assert(sizeof(struct log_segment) == 72, "segment header");
 
 struct log_record {
-    uint32_t words; /* size of the whole record in units of 8 bytes; 0: no record here yet */
-    uint32_t check; /* low half of the xxh3-64 of all that follows this word; the length is part */
+    union {
+        struct {
+            uint32_t words; /* size of the whole record in units of 8 bytes */
+            uint32_t check; /* low half of the xxh3-64 of all that follows, to the record's end */
+        };
+        uint64_t head; /* both; 0: no record here yet */
+    };
     uint64_t event; /* number of the event, dense from 0 at the start of recording */
     uint16_t call;  /* row of the call table */
     uint16_t flags;
