@@ -117,6 +117,9 @@ struct gate_stub {
     void (*before_save)(void);
     void (*after_save)(int restored);
 
+    /* Where the next event of the log will stand: what a fine checkpoint notes. [parked or main thread] */
+    void (*position)(uint64_t *segment, uint64_t *offset, uint64_t *event);
+
     /* Called in the application's threads by record/replay instead of the kernel's vdso. */
     void *vdso[GATE_VDSO_COUNT];
 
@@ -190,7 +193,9 @@ struct gate {
     uint64_t fatal_mask; /* bit signo - 1 */
 
     /* [crossing] While word has GATE_WORD_INTENT: may this rank enter collective number `entered` on
-     * gid? Returns 0: enter; GATE_EAGAIN: go to the safe point and ask again. Waits while holding. */
+     * gid (E already incremented and `inside` set, see gate_coll)? Returns 0: enter; GATE_EAGAIN: go to
+     * the safe point (stub_safe_point) and ask again. Waits while holding. coll_leave is called when the
+     * collective is over and word has GATE_WORD_INTENT, also if it had not when it was entered. */
     int (*coll_enter)(uint64_t gid, uint32_t members, uint64_t entered);
     int (*coll_leave)(uint64_t gid, uint32_t members, uint64_t entered);
 

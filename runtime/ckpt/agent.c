@@ -1,0 +1,841 @@
+/*
+ * agent.c - the rank's end of the session: coordinator, counters, logs
+ *
+ * One lock (agent.lock) guards the rank's half of the cut and the socket's sending side; it is taken by the
+ * agent thread and, during a cut, by application threads that have crossed. No message of a cut is handled
+ * while threads wait for it: holders sleep on agent.moved.
+ */
+#define LOG_MODULE "agent"
+#include "runtime/ckpt/agent.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "msgcounter/log/log_file.h"
+#include "runtime/base/log.h"
+#include "runtime/ckpt/fatal.h"
+#include "runtime/ckpt/fine.h"
+#include "runtime/ckpt/park.h"
+#include "runtime/ckpt/save.h"
+#include "runtime/coord/counters.h"
+#include "runtime/coord/cut_rank.h"
+#include "runtime/coord/proto.h"
+#include "runtime/half/gate.h"
+#include "runtime/half/sys.h"
+#include "runtime/half/threads.h"
+#include "call_names.h"
+
+#define PARK_TIMEOUT_MS   20000
+#define CONNECT_TIMEOUT_S 20
+#define STATE_EVERY_MS    20
+#define TELL_TIMEOUT_MS   5000
+#define RX_BYTES          (PROTO_BODY_MAX + PROTO_HEADER)
+#define COMMS_MAX         65536
+#define FINE_BATCH        256
+#define HIGH_FD           700 /* our descriptors stay out of the application's way */
+
+enum agent_stage { STAGE_IDLE, STAGE_ASKED, STAGE_PARKED, STAGE_SAVED };
+
+static struct {
+    const struct half_env *env;
+    pthread_mutex_t lock;
+    pthread_cond_t moved; /* a hold may have ended */
+    int sock;             /* -1: no coordinator */
+    uint8_t *rx;          /* 8-aligned */
+    size_t rx_n;
+    struct cut_rank cut;
+    enum agent_stage stage;
+    uint64_t epoch;
+    uint64_t last_state, last_progress;
+    uint64_t parked_at_us;
+    bool running; /* the rank may be parked and saved: between MPI_Init and MPI_Finalize */
+    bool finalized;
+    /* Requests of application threads to the agent thread. */
+    volatile uint32_t want_epoch;
+    struct proto_fine fine[FINE_BATCH];
+    uint32_t nfine;
+    struct gate_coll comms[COMMS_MAX];
+    struct proto_comm report[COMMS_MAX];
+    struct log_writer log_owner; /* only its owner is used: names the files */
+} agent = {.lock = PTHREAD_MUTEX_INITIALIZER, .moved = PTHREAD_COND_INITIALIZER, .sock = -1};
+
+static uint64_t now_us(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+/* One line for the user. */
+static void say(const char *text)
+{
+    fprintf(stderr, "dbg3: rank %d: %s\n", save_identity.rank, text);
+}
+
+static struct counters_file *counters(void)
+{
+    return GATE->counters;
+}
+
+const char *agent_session(void)
+{
+    return agent.env->session;
+}
+
+const char *agent_failure_folder(void)
+{
+    static char folder[4096];
+    if (!agent.env->session)
+        return "";
+    snprintf(folder, sizeof folder, "%s/failures", agent.env->session);
+    return folder;
+}
+
+/* ---- sending ---- */
+
+/* With the lock. A coordinator that does not take it is gone: the poll loop will see that. */
+static void send_locked(const struct proto_msg *msg)
+{
+    if (agent.sock < 0)
+        return;
+    size_t size = proto_size(msg);
+    uint64_t small[64];
+    void *buf = size <= sizeof small ? small : malloc(size);
+    struct err err;
+    ssize_t n = buf ? proto_encode(msg, buf, size, &err) : -1;
+    for (ssize_t done = 0; done < n;) {
+        ssize_t r = send(agent.sock, (char *)buf + done, (size_t)(n - done), MSG_NOSIGNAL);
+        if (r < 0 && errno != EINTR)
+            break;
+        done += r > 0 ? r : 0;
+    }
+    if (buf != small)
+        free(buf);
+}
+
+static void send_msg(const struct proto_msg *msg)
+{
+    pthread_mutex_lock(&agent.lock);
+    send_locked(msg);
+    pthread_mutex_unlock(&agent.lock);
+}
+
+static void send_simple(enum proto_type type)
+{
+    send_msg(&(struct proto_msg){.type = type, .epoch = agent.epoch});
+}
+
+static void send_text(enum proto_type type, const char *text)
+{
+    send_msg(&(struct proto_msg){.type = type, .epoch = agent.epoch, .u.text = text});
+}
+
+/* ---- the cut: what the coordinator asks ---- */
+
+static void wake_holders(void)
+{
+    pthread_cond_broadcast(&agent.moved);
+}
+
+/* With the lock. Brings the table up to date with the communicators that live; reports new ones. */
+static void refresh_comms(bool report)
+{
+    int n = GATE->stub->collectives(agent.comms, COMMS_MAX);
+    for (int i = 0; i < n; i++) {
+        const struct gate_coll *c = &agent.comms[i];
+        bool known = false;
+        for (unsigned k = 0; k < agent.cut.ncomm && !known; k++)
+            known = agent.cut.comm[k].gid == c->gid;
+        if (known || c->members < 2)
+            continue;
+        cut_rank_comm_add(&agent.cut, c->gid, c->members);
+        struct proto_comm *mine = &agent.cut.comm[agent.cut.ncomm - 1];
+        mine->entered = c->entered;
+        mine->inside = c->inside;
+        if (report)
+            send_locked(&(struct proto_msg){.type = PROTO_COMM, .epoch = agent.epoch,
+                                            .u.coll = {.gid = c->gid, .nmembers = c->members}});
+    }
+}
+
+static void on_intent(const struct proto_msg *msg)
+{
+    agent.epoch = msg->epoch;
+    if (!agent.running || !GATE->stub || GATE->stub->finalized) {
+        send_text(PROTO_UNABLE, "the program is ending");
+        return;
+    }
+    const char *unable = GATE->stub->unable ? GATE->stub->unable() : NULL;
+    if (unable) {
+        send_text(PROTO_UNABLE, unable);
+        return;
+    }
+    pthread_mutex_lock(&agent.lock);
+    agent.stage = STAGE_ASKED;
+    agent.last_state = UINT64_MAX;
+    /* The rank stores E, then reads the word; we store the word, then read E. */
+    __atomic_or_fetch(&GATE->word, GATE_WORD_INTENT, __ATOMIC_SEQ_CST);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    cut_rank_clear(&agent.cut);
+    memset(&agent.cut, 0, sizeof agent.cut);
+    refresh_comms(false);
+    struct proto_msg ack;
+    cut_rank_intent(&agent.cut, msg->epoch, &ack);
+    send_locked(&ack);
+    pthread_mutex_unlock(&agent.lock);
+}
+
+static void after_cut(bool stopped)
+{
+    pthread_mutex_lock(&agent.lock);
+    __atomic_and_fetch(&GATE->word, (uint32_t)~GATE_WORD_INTENT, __ATOMIC_SEQ_CST);
+    cut_rank_reset(&agent.cut, stopped);
+    agent.stage = STAGE_IDLE;
+    wake_holders();
+    pthread_mutex_unlock(&agent.lock);
+}
+
+static void set_state(uint64_t state)
+{
+    if (counters())
+        counters_set(&counters()->state, state);
+}
+
+static long run_before_save(void *arg)
+{
+    GATE->stub->before_save();
+    return 0;
+}
+
+static long run_after_save(void *arg)
+{
+    GATE->stub->after_save(0);
+    return 0;
+}
+
+static void unpark(bool stopped)
+{
+    if (agent.stage == STAGE_SAVED)
+        park_run_on_main(run_after_save, NULL);
+    bool parked = agent.stage >= STAGE_PARKED;
+    after_cut(stopped);
+    if (parked) {
+        set_state(COUNTERS_COMPUTING);
+        park_resume();
+    }
+}
+
+static void on_stop(void)
+{
+    struct err err;
+    agent.parked_at_us = now_us();
+    __atomic_or_fetch(&GATE->word, GATE_WORD_PARK, __ATOMIC_SEQ_CST);
+    pthread_mutex_lock(&agent.lock);
+    wake_holders();
+    pthread_mutex_unlock(&agent.lock);
+    if (park_all(0, PARK_TIMEOUT_MS, &err) < 0) {
+        park_resume();
+        send_text(PROTO_FAILED, err.text);
+        return;
+    }
+    agent.stage = STAGE_PARKED;
+    set_state(COUNTERS_PARKED);
+    int n = 0;
+    const uint64_t *sent = GATE->stub->sent(&n);
+    send_msg(&(struct proto_msg){.type = PROTO_STOPPED, .epoch = agent.epoch,
+                                 .u.peers = {(uint64_t)n, sent}});
+}
+
+struct drain {
+    const uint64_t *expected;
+    int n;
+};
+
+static long run_drain(void *arg)
+{
+    const struct drain *d = arg;
+    return GATE->stub->drain_step(d->expected, d->n);
+}
+
+/* True if something from the coordinator is waiting: a CANCEL, while draining. */
+static bool input_waiting(void)
+{
+    struct pollfd p = {.fd = agent.sock, .events = POLLIN};
+    return poll(&p, 1, 0) > 0;
+}
+
+static void on_drain(const struct proto_msg *msg)
+{
+    /* The message lives in the receive buffer, which is not read while we are here. */
+    struct drain d = {msg->u.peers.messages, (int)msg->u.peers.count};
+    useconds_t pause = 10;
+    long r;
+    while ((r = park_run_on_main(run_drain, &d)) == 0 && !input_waiting()) {
+        usleep(pause);
+        pause = pause < 1000 ? pause * 2 : 1000;
+    }
+    if (r < 0) {
+        char text[128];
+        snprintf(text, sizeof text, "cannot receive the messages in flight: %s", strerror((int)-r));
+        send_text(PROTO_FAILED, text);
+    } else if (r > 0) {
+        send_simple(PROTO_DRAINED);
+    }
+}
+
+static void on_write(const struct proto_msg *msg)
+{
+    char name[64], path[4096 + 128];
+    struct err err;
+    struct image_written written;
+    struct save_request request = {.path = path, .kind = IMAGE_FULL, .sync = true};
+    uint64_t start = now_us();
+    snprintf(name, sizeof name, "rank-%d.img", save_identity.rank);
+    snprintf(path, sizeof path, "%s/%s", msg->u.folder, name);
+    park_run_on_main(run_before_save, NULL);
+    agent.stage = STAGE_SAVED;
+    request.threads = park_threads(&request.nthreads);
+    uint64_t before = save_identity.epoch;
+    save_identity.epoch = agent.epoch;
+    if (save_image(&request, &written, &err) < 0) {
+        save_identity.epoch = before;
+        send_text(PROTO_FAILED, err.text);
+        return;
+    }
+    if (counters())
+        counters_set(&counters()->epoch, agent.epoch);
+    uint64_t id;
+    memcpy(&id, written.id.bytes, sizeof id);
+    send_msg(&(struct proto_msg){.type = PROTO_WRITTEN, .epoch = agent.epoch,
+                                 .u.written = {.file = name, .bytes = written.file_bytes,
+                                               .us_write = now_us() - start,
+                                               .us_pause = now_us() - agent.parked_at_us, .id = id}});
+}
+
+static void coordinator_lost(const char *why)
+{
+    close(agent.sock);
+    agent.sock = -1;
+    agent.rx_n = 0;
+    if (agent.finalized)
+        return;
+    if (agent.stage != STAGE_IDLE)
+        unpark(false);
+    if (save_identity.rank == 0)
+        say(why);
+}
+
+static void on_message(const struct proto_msg *msg)
+{
+    char text[256];
+    log_debug("rank %d <- %s", save_identity.rank, proto_text(msg, text, sizeof text));
+    bool ours = msg->epoch == agent.epoch && agent.stage != STAGE_IDLE;
+    switch (msg->type) {
+    case PROTO_INTENT:
+        on_intent(msg);
+        break;
+    case PROTO_ARM:
+        if (!ours)
+            break;
+        pthread_mutex_lock(&agent.lock);
+        cut_rank_arm(&agent.cut, msg);
+        wake_holders();
+        pthread_mutex_unlock(&agent.lock);
+        send_simple(PROTO_ARMED);
+        break;
+    case PROTO_RAISE:
+        if (!ours)
+            break;
+        pthread_mutex_lock(&agent.lock);
+        cut_rank_raise(&agent.cut, msg);
+        wake_holders();
+        pthread_mutex_unlock(&agent.lock);
+        break;
+    case PROTO_STOP:
+        if (ours)
+            on_stop();
+        break;
+    case PROTO_DRAIN:
+        if (ours && agent.stage == STAGE_PARKED)
+            on_drain(msg);
+        break;
+    case PROTO_WRITE:
+        if (ours && agent.stage == STAGE_PARKED)
+            on_write(msg);
+        break;
+    case PROTO_RESUME:
+    case PROTO_CANCEL:
+        if (ours)
+            unpark(msg->type == PROTO_RESUME);
+        break;
+    case PROTO_EXAMINE:
+        fatal_examine(msg->u.text);
+        break;
+    case PROTO_SHUTDOWN:
+        say(msg->u.text && *msg->u.text ? msg->u.text : "the job is over");
+        _exit(HALF_EXIT);
+    default:
+        break;
+    }
+}
+
+/* ---- the thread ---- */
+
+static void receive(void)
+{
+    struct err err;
+    ssize_t n = recv(agent.sock, agent.rx + agent.rx_n, RX_BYTES - agent.rx_n, MSG_DONTWAIT);
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+        coordinator_lost("the coordinator (dbg3) is gone; the job goes on without further checkpoints");
+        return;
+    }
+    agent.rx_n += n > 0 ? (size_t)n : 0;
+    while (agent.sock >= 0) {
+        struct proto_msg msg;
+        ssize_t used = proto_decode(agent.rx, agent.rx_n, &msg, &err);
+        if (used == 0)
+            return;
+        if (used < 0) {
+            coordinator_lost(err.text);
+            return;
+        }
+        on_message(&msg);
+        if (agent.sock < 0)
+            return;
+        agent.rx_n -= (size_t)used;
+        memmove(agent.rx, agent.rx + used, agent.rx_n);
+    }
+}
+
+/* What the rank does, for the coordinator's decision about releases. */
+static void report_state(void)
+{
+    const struct counters_file *c = counters();
+    if (!c || agent.stage != STAGE_ASKED)
+        return;
+    uint64_t state = counters_get(&c->state), progress = counters_get(&c->calls);
+    uint64_t told = state == COUNTERS_WAITING      ? PROTO_STATE_WAITING
+                    : state == COUNTERS_COLLECTIVE ? PROTO_STATE_INSIDE
+                                                   : PROTO_STATE_COMPUTING;
+    if (told == agent.last_state && progress == agent.last_progress)
+        return;
+    agent.last_state = told;
+    agent.last_progress = progress;
+    send_msg(&(struct proto_msg){.type = PROTO_STATE, .epoch = agent.epoch,
+                                 .u.state = {told, progress}});
+}
+
+static void serve_requests(void)
+{
+    threads_serve();
+    if (__atomic_exchange_n(&agent.want_epoch, 0, __ATOMIC_SEQ_CST))
+        send_msg(&(struct proto_msg){.type = PROTO_WANT,
+                                     .u.want = {PROTO_WANT_MESSAGES,
+                                                counters() ? counters_get(&counters()->messages) : 0}});
+}
+
+void agent_run(void)
+{
+    pthread_setname_np(pthread_self(), "dbg3-agent");
+    for (;;) {
+        struct pollfd p[2] = {{.fd = threads_wake_fd(), .events = POLLIN},
+                              {.fd = agent.sock, .events = POLLIN}};
+        poll(p, 2, agent.stage == STAGE_ASKED ? STATE_EVERY_MS : -1);
+        uint64_t wakes;
+        if (p[0].revents && read(threads_wake_fd(), &wakes, sizeof wakes) > 0)
+            serve_requests();
+        if (p[1].revents && agent.sock >= 0)
+            receive();
+        report_state();
+    }
+}
+
+/* ---- connection ---- */
+
+static int dial(const char *address, struct err *err)
+{
+    char host[256];
+    const char *colon = strrchr(address, ':');
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *list;
+    if (!colon || (size_t)(colon - address) >= sizeof host)
+        return err_set(err, "%s is no address (host:port)", address);
+    memcpy(host, address, (size_t)(colon - address));
+    host[colon - address] = '\0';
+    int rc = getaddrinfo(host, colon + 1, &hints, &list);
+    if (rc != 0)
+        return err_set(err, "coordinator %s: %s", address, gai_strerror(rc));
+    int fd = -1;
+    for (struct addrinfo *a = list; a && fd < 0; a = a->ai_next) {
+        fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (fd >= 0 && connect(fd, a->ai_addr, a->ai_addrlen) < 0) {
+            close(fd);
+            fd = -1;
+        }
+    }
+    freeaddrinfo(list);
+    if (fd < 0)
+        return err_sys(err, "cannot reach the coordinator at %s", address);
+    int high = fcntl(fd, F_DUPFD_CLOEXEC, HIGH_FD), one = 1;
+    if (high >= 0) {
+        close(fd);
+        fd = high;
+    }
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    return fd;
+}
+
+/* Says HELLO and waits for the answer. The socket is not polled by the agent yet. */
+static int hello(int fd, struct err *err)
+{
+    char host[256] = "";
+    gethostname(host, sizeof host - 1);
+    const char *phase = agent.env->phase ? agent.env->phase : "";
+    uint64_t kind = strcmp(phase, "refine") == 0    ? PROTO_PHASE_REFINE
+                    : strcmp(phase, "restart") == 0 ? PROTO_PHASE_RESTART
+                                                    : PROTO_PHASE_BATCH;
+    struct proto_msg msg = {.type = PROTO_HELLO,
+                            .u.hello = {.token = agent.env->token, .rank = (uint64_t)save_identity.rank,
+                                        .size = (uint64_t)save_identity.size,
+                                        .pid = (uint64_t)getpid(), .phase = kind, .host = host,
+                                        .program = save_identity.program}};
+    agent.sock = fd;
+    send_locked(&msg);
+    for (;;) {
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        ssize_t n = -1, used;
+        if (poll(&p, 1, CONNECT_TIMEOUT_S * 1000) > 0)
+            n = recv(fd, agent.rx + agent.rx_n, RX_BYTES - agent.rx_n, 0);
+        if (n <= 0)
+            return err_set(err, "the coordinator does not answer");
+        agent.rx_n += (size_t)n;
+        used = proto_decode(agent.rx, agent.rx_n, &msg, err);
+        if (used < 0)
+            return -1;
+        if (used == 0)
+            continue;
+        int r = msg.type == PROTO_WELCOME
+                    ? 0
+                    : err_set(err, "the coordinator refuses this rank: %s",
+                              msg.type == PROTO_REFUSED ? msg.u.text : "unexpected answer");
+        agent.rx_n -= (size_t)used;
+        memmove(agent.rx, agent.rx + used, agent.rx_n);
+        return r;
+    }
+}
+
+/* Without a coordinator the job runs on, only without checkpoints. */
+static void connect_coordinator(void)
+{
+    struct err err;
+    if (!agent.env->coord)
+        return;
+    int fd = -1;
+    agent.rx = agent.rx ? agent.rx : aligned_alloc(8, RX_BYTES);
+    pthread_mutex_lock(&agent.lock);
+    if (agent.rx && (fd = dial(agent.env->coord, &err)) >= 0 && hello(fd, &err) == 0) {
+        pthread_mutex_unlock(&agent.lock);
+        threads_wake_agent();
+        return;
+    }
+    if (fd >= 0)
+        close(fd);
+    agent.sock = -1;
+    pthread_mutex_unlock(&agent.lock);
+    say(err.text);
+    if (save_identity.rank == 0)
+        say("the job goes on without checkpoints");
+}
+
+/* ---- counters and log ---- */
+
+static int map_counters(struct err *err)
+{
+    char path[4096];
+    if (!agent.env->session)
+        return 0;
+    snprintf(path, sizeof path, "%s/counters/rank-%d.cnt", agent.env->session, save_identity.rank);
+    size_t size = counters_bytes((uint64_t)save_identity.size);
+    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return err_sys(err, "cannot make %s", path);
+    int rc = posix_fallocate(fd, 0, (off_t)size);
+    struct counters_file *c =
+        rc == 0 ? mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) : MAP_FAILED;
+    close(fd);
+    if (c == MAP_FAILED) {
+        errno = rc ? rc : errno;
+        return err_sys(err, "cannot map %s", path);
+    }
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    c->version = COUNTERS_VERSION;
+    c->rank = (uint64_t)save_identity.rank;
+    c->size = (uint64_t)save_identity.size;
+    c->pid = (uint64_t)getpid();
+    c->start_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    c->epoch = save_identity.epoch;
+    __atomic_store_n(&c->magic, COUNTERS_MAGIC, __ATOMIC_RELEASE);
+    GATE->counters_size = size;
+    GATE->counters = c;
+    return 0;
+}
+
+static const char *log_folder(void)
+{
+    static char folder[4096];
+    snprintf(folder, sizeof folder, "%s/logs", agent.env->session ? agent.env->session : "/tmp");
+    return folder;
+}
+
+static int log_segment(uint64_t min_bytes, uint64_t first_event, void **base, uint64_t *bytes,
+                       uint64_t *segment)
+{
+    static struct log_file file;
+    static struct log_map map;
+    file.dir = log_folder();
+    agent.log_owner.owner.rank = (uint32_t)save_identity.rank;
+    agent.log_owner.arg = &file;
+    int r = log_file_rotate(&agent.log_owner, (uint32_t)*segment, min_bytes, &map);
+    if (r < 0) {
+        char text[4096 + 128];
+        snprintf(text, sizeof text, "cannot extend the log in %s: %s", file.dir, strerror(-r));
+        say(text);
+        return r;
+    }
+    *base = map.base;
+    *bytes = map.size;
+    return 0;
+}
+
+/* ---- services behind the gate ---- */
+
+static int job_started(int rank, int size, int level)
+{
+    struct err err;
+    save_identity.rank = rank;
+    save_identity.size = size;
+    GATE->settings.oversubscribed = size > sysconf(_SC_NPROCESSORS_ONLN);
+    if (map_counters(&err) < 0) {
+        say(err.text);
+        return -EIO;
+    }
+    connect_coordinator();
+    if (GATE->mode == GATE_RECORD && fine_start(&err) < 0) {
+        say(err.text);
+        return -EIO;
+    }
+    agent_running();
+    return 0;
+}
+
+int agent_restarted(const struct image_state *state, struct err *err)
+{
+    save_identity.rank = state->meta.rank;
+    save_identity.size = state->meta.size;
+    GATE->settings.oversubscribed = save_identity.size > sysconf(_SC_NPROCESSORS_ONLN);
+    if (map_counters(err) < 0)
+        return -1;
+    connect_coordinator();
+    return GATE->mode == GATE_RECORD ? fine_start(err) : 0;
+}
+
+void agent_running(void)
+{
+    __atomic_store_n(&agent.running, true, __ATOMIC_SEQ_CST);
+}
+
+static int job_ending(void)
+{
+    __atomic_store_n(&agent.running, false, __ATOMIC_SEQ_CST);
+    return 0;
+}
+
+static void job_ended(void)
+{
+    set_state(COUNTERS_FINALIZED);
+    agent.finalized = true;
+    send_simple(PROTO_FINALIZED);
+}
+
+static void job_abort(int code, uint64_t site)
+{
+    char text[64];
+    snprintf(text, sizeof text, "MPI_Abort with code %d", code);
+    agent_failure(&(struct agent_failure){.kind = PROTO_FAILURE_ABORT, .code = (uint64_t)(int64_t)code,
+                                          .text = text, .pc = site});
+}
+
+static void job_exit(int status)
+{
+    fflush(NULL);
+    if (save_identity.rank < 0)
+        return;
+    if (!agent.finalized)
+        agent_failure(&(struct agent_failure){.kind = PROTO_FAILURE_EXIT, .code = (uint64_t)status,
+                                              .text = "exit before MPI_Finalize"});
+    else
+        send_simple(PROTO_BYE);
+}
+
+static void want_epoch(void)
+{
+    __atomic_store_n(&agent.want_epoch, 1, __ATOMIC_SEQ_CST);
+    threads_wake_agent();
+}
+
+static int coll_enter(uint64_t gid, uint32_t members, uint64_t entered)
+{
+    bool held = false;
+    int result = 0;
+    pthread_mutex_lock(&agent.lock);
+    if (agent.stage != STAGE_IDLE && members >= 2)
+        refresh_comms(true);
+    while (agent.stage != STAGE_IDLE && members >= 2) {
+        /* Counted already when this rank answered the intent: the others reckon with it. */
+        if (entered <= cut_rank_entered(&agent.cut, gid))
+            break;
+        if (cut_rank_may_enter(&agent.cut)) {
+            struct proto_msg msg = {.type = PROTO_ENTER, .epoch = agent.epoch, .u.coll = {.gid = gid}};
+            msg.u.coll.entered = cut_rank_count(&agent.cut, gid);
+            send_locked(&msg);
+            break;
+        }
+        if (GATE->word & GATE_WORD_PARK) {
+            result = GATE_EAGAIN;
+            break;
+        }
+        if (!held) {
+            set_state(COUNTERS_HOLDING);
+            send_locked(&(struct proto_msg){
+                .type = PROTO_HOLD, .epoch = agent.epoch,
+                .u.coll = {.gid = gid, .entered = cut_rank_entered(&agent.cut, gid)}});
+            held = true;
+        }
+        pthread_cond_wait(&agent.moved, &agent.lock);
+    }
+    pthread_mutex_unlock(&agent.lock);
+    set_state(COUNTERS_COLLECTIVE);
+    return result;
+}
+
+static int coll_leave(uint64_t gid, uint32_t members, uint64_t entered)
+{
+    pthread_mutex_lock(&agent.lock);
+    if (agent.stage != STAGE_IDLE && members >= 2) {
+        refresh_comms(true);
+        struct proto_msg msg = {.type = PROTO_LEAVE, .epoch = agent.epoch, .u.coll = {.gid = gid}};
+        msg.u.coll.entered = cut_rank_done(&agent.cut, gid);
+        send_locked(&msg);
+    }
+    pthread_mutex_unlock(&agent.lock);
+    return 0;
+}
+
+/* ---- ends ---- */
+
+static const char *call_name(int32_t call)
+{
+    return call >= 0 && (uint32_t)call < GATE->ncalls ? call_names[call] : "";
+}
+
+/* The file mapped at an address, and the offset in it. */
+static void locate(uint64_t pc, char *module, size_t cap, uint64_t *offset)
+{
+    struct save_regions regions = {0};
+    struct err err;
+    module[0] = '\0';
+    *offset = 0;
+    if (!pc || save_regions_read(&regions, &err) < 0)
+        return;
+    for (size_t i = 0; i < regions.n; i++) {
+        const struct image_region *r = &regions.region[i];
+        if (r->start <= pc && pc < r->end && r->path) {
+            snprintf(module, cap, "%s", r->path);
+            *offset = pc - r->start + r->offset;
+        }
+    }
+    save_regions_free(&regions);
+}
+
+void agent_failure(const struct agent_failure *f)
+{
+    int32_t call = -1;
+    uint64_t site = 0, event = 0;
+    char module[4096];
+    if (GATE->stub && GATE->stub->where)
+        GATE->stub->where(&call, &site, &event);
+    struct proto_msg msg = {
+        .type = PROTO_FAILURE,
+        .u.failure = {.kind = (uint64_t)f->kind, .code = f->code, .text = f->text ? f->text : "",
+                      .call = call_name(call), .event = event, .image = f->image ? f->image : "",
+                      .pc = f->pc ? f->pc : site, .address = f->address},
+    };
+    locate(msg.u.failure.pc, module, sizeof module, &msg.u.failure.module_offset);
+    msg.u.failure.module = module;
+    set_state(COUNTERS_DEAD);
+    send_msg(&msg);
+    if (agent.sock >= 0 && f->kind != PROTO_FAILURE_HANG) /* what is sent must have left before the launcher kills us */
+        shutdown(agent.sock, SHUT_WR);
+}
+
+void agent_fine(uint64_t number, uint64_t event, uint64_t bytes, uint64_t us)
+{
+    if (counters())
+        counters_set(&counters()->fine, number);
+    agent.fine[agent.nfine++] = (struct proto_fine){number, event, bytes, us};
+    if (agent.nfine < FINE_BATCH)
+        return;
+    send_msg(&(struct proto_msg){.type = PROTO_FINE, .u.fine = {agent.nfine, agent.fine}});
+    agent.nfine = 0;
+}
+
+/* [any FS] An end that the stub explains. Lower code is needed for the message: switch. */
+__attribute__((optimize("no-stack-protector"))) static void stop(int code, const char *text)
+{
+    uint64_t fs = fs_base();
+    set_fs_base(fs >= GATE_ADDR ? fs : GATE->thread_attach());
+    say(text);
+    agent_failure(&(struct agent_failure){.kind = PROTO_FAILURE_ERROR, .code = (uint64_t)code,
+                                          .text = text});
+    _exit(code);
+}
+
+void agent_app_loaded(const struct load *load)
+{
+    save_identity.mm = load->mm;
+    save_identity.entry = load->app_entry;
+    save_identity.stack_limit = agent.env->stack_limit;
+    snprintf(save_identity.program, sizeof save_identity.program, "%s", agent.env->exe);
+    save_identity.build_id_len = (uint8_t)image_build_id(agent.env->exe, save_identity.build_id);
+}
+
+void agent_init(const struct half_env *env)
+{
+    agent.env = env;
+    snprintf(save_identity.program, sizeof save_identity.program, "%s", env->exe);
+    fine_init(env->keep);
+    GATE->settings.fine_every = GATE->mode == GATE_RECORD ? env->every_n_msgs : 0;
+    GATE->settings.epoch_every = GATE->mode == GATE_RECORD ? 0 : env->every_n_msgs;
+    GATE->job_started = job_started;
+    GATE->job_ending = job_ending;
+    GATE->job_ended = job_ended;
+    GATE->job_abort = job_abort;
+    GATE->job_exit = job_exit;
+    GATE->want_epoch = want_epoch;
+    GATE->coll_enter = coll_enter;
+    GATE->coll_leave = coll_leave;
+    GATE->log_segment = log_segment;
+    GATE->stop = stop;
+}

@@ -1,0 +1,22 @@
+/*
+ * fine.h - fine checkpoints: local to one rank, at a call boundary, only what changed
+ *
+ * In refine, every N messages the stub sets GATE_WORD_FINE; the rank's main thread comes to its safe
+ * point and writes <session>/fine/rank-R/NNNNNNNN.img, an increment on the one before. No coordination
+ * and no drain: a rank whose inputs are all recorded needs no peers. The last `keep` are kept; older ones are
+ * folded into their successor, and the log before the oldest is dropped.
+ */
+#ifndef DBG3_CKPT_FINE_H
+#define DBG3_CKPT_FINE_H
+
+#include <stdint.h>
+
+#include "runtime/base/err.h"
+
+/* Rank and size are known. Makes the folder, arranges the first (whole) checkpoint at the next safe point. */
+int fine_start(struct err *err);
+
+/* keep: how many fine checkpoints stay. Before fine_start(). */
+void fine_init(uint64_t keep);
+
+#endif

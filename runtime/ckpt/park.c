@@ -1,0 +1,258 @@
+/*
+ * park.c - brings the application's threads to a stop, each in a signal frame on its own stack
+ *
+ * The handler runs on whichever FS was interrupted, on the application's stack: this file is compiled
+ * without stack protector, and what the handler calls uses raw system calls only.
+ */
+#include "runtime/ckpt/park.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <linux/prctl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "msgcounter/stub/thread.h"
+#include "runtime/half/gate.h"
+#include "runtime/half/sys.h"
+#include "runtime/half/threads.h"
+
+#ifndef PR_GET_TID_ADDRESS
+#define PR_GET_TID_ADDRESS 40
+#endif
+
+#define SIGNAL_AGAIN_MS 5 /* a thread that was just being created may have missed the first signal */
+
+/* Slots belong to parked threads, each to the one that claimed it, until it goes on. */
+#define SLOT_FREE    0
+#define SLOT_CLAIMED (-1) /* being filled */
+static struct parked slots[PARK_MAX];
+static struct parked sorted[PARK_MAX]; /* what park_threads() shows */
+static volatile uint32_t nparked;      /* futex: threads now parked */
+static volatile uint32_t park_wanted;  /* threads shall stay parked */
+static volatile uint32_t change;       /* futex of parked threads: grows with anything that concerns them */
+
+/* Work for the parked main thread: `work_seq` grows when there is some, `work_done` (futex) follows it. */
+static long (*work_fn)(void *);
+static void *work_arg;
+static long work_result;
+static volatile uint32_t work_seq, work_done;
+
+static void (*fine_fn)(struct parked *);
+static uint64_t main_lower_fs;
+
+void park_describe(struct parked *p, ucontext_t *frame)
+{
+    p->tid = (pid_t)sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
+    p->frame = frame;
+    p->fs_base = fs_base();
+    p->gs_base = gs_base();
+    p->clear_child_tid = 0;
+    sys_call(SYS_prctl, PR_GET_TID_ADDRESS, &p->clear_child_tid, 0, 0, 0, 0);
+}
+
+static void announce_change(void)
+{
+    __atomic_add_fetch(&change, 1, __ATOMIC_SEQ_CST);
+    sys_futex_wake(&change, INT32_MAX);
+}
+
+/* Stays here while park_wanted. */
+static void stay(struct parked *self, bool is_main)
+{
+    __atomic_add_fetch(&nparked, 1, __ATOMIC_SEQ_CST);
+    sys_futex_wake(&nparked, INT32_MAX);
+    for (;;) {
+        uint32_t seen = __atomic_load_n(&change, __ATOMIC_SEQ_CST);
+        uint32_t seq = __atomic_load_n(&work_seq, __ATOMIC_SEQ_CST);
+        if (!__atomic_load_n(&park_wanted, __ATOMIC_SEQ_CST))
+            break;
+        if (is_main && seq != work_done) {
+            work_result = work_fn(work_arg);
+            __atomic_store_n(&work_done, seq, __ATOMIC_SEQ_CST);
+            sys_futex_wake(&work_done, INT32_MAX);
+            continue;
+        }
+        sys_futex_wait(&change, seen);
+    }
+    __atomic_store_n(&self->tid, SLOT_FREE, __ATOMIC_SEQ_CST);
+    __atomic_sub_fetch(&nparked, 1, __ATOMIC_SEQ_CST);
+    sys_futex_wake(&nparked, INT32_MAX);
+}
+
+static bool at_safe_point(void)
+{
+    uint64_t fs = fs_base();
+    if (fs == 0 || fs >= GATE_ADDR || !GATE->stub)
+        return false;
+    const struct stub_thread *t = (const struct stub_thread *)(fs + (uint64_t)GATE->stub->tls_thread);
+    return t->inside == 0;
+}
+
+/* Fills a slot; its tid last, because that is what the side that stops us looks at. */
+static struct parked *claim(const struct parked *here)
+{
+    for (int i = 0; i < PARK_MAX; i++) {
+        pid_t none = SLOT_FREE;
+        if (!__atomic_compare_exchange_n(&slots[i].tid, &none, SLOT_CLAIMED, false, __ATOMIC_ACQ_REL,
+                                         __ATOMIC_RELAXED))
+            continue;
+        slots[i].frame = here->frame;
+        slots[i].fs_base = here->fs_base;
+        slots[i].gs_base = here->gs_base;
+        slots[i].clear_child_tid = here->clear_child_tid;
+        __atomic_store_n(&slots[i].tid, here->tid, __ATOMIC_SEQ_CST);
+        return &slots[i];
+    }
+    return NULL;
+}
+
+static void on_signal(int sig, siginfo_t *info, void *uc)
+{
+    if (!at_safe_point())
+        return;
+    bool fine = (GATE->word & GATE_WORD_FINE) && fine_fn;
+    if (!park_wanted && !fine)
+        return; /* the kernel queues duplicates */
+    struct parked here;
+    park_describe(&here, uc);
+    if (fine && (uint64_t)here.tid == GATE->main_tid) {
+        set_fs_base(main_lower_fs);
+        fine_fn(&here);
+        set_fs_base(here.fs_base);
+    }
+    if (!park_wanted)
+        return;
+    struct parked *self = claim(&here);
+    if (self)
+        stay(self, (uint64_t)here.tid == GATE->main_tid);
+}
+
+void park_safe_point(void)
+{
+    long pid = sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0), tid = sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
+    if (pid > 1 && tid > 1)
+        sys_call(SYS_tgkill, pid, tid, GATE_SIGNAL, 0, 0, 0);
+}
+
+void park_on_fine(void (*fine)(struct parked *self))
+{
+    fine_fn = fine;
+}
+
+extern void park_signal_return(void);
+
+int park_install(struct err *err)
+{
+    struct {
+        void *handler;
+        uint64_t flags;
+        void *restorer;
+        uint64_t mask;
+    } act = {(void *)on_signal, SA_SIGINFO | SA_RESTART | 0x04000000, (void *)park_signal_return, ~0ul};
+    main_lower_fs = fs_base();
+    GATE->safe_point = park_safe_point;
+    long r = sys_call(SYS_rt_sigaction, GATE_SIGNAL, &act, NULL, 8, 0, 0);
+    if (r < 0)
+        return err_set(err, "cannot install the handler of signal %d", GATE_SIGNAL);
+    return 0;
+}
+
+/* ---- the side that stops the others ---- */
+
+static uint64_t now_ms(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+static bool is_parked(pid_t tid)
+{
+    for (int i = 0; i < PARK_MAX; i++)
+        if (__atomic_load_n(&slots[i].tid, __ATOMIC_ACQUIRE) == tid)
+            return true;
+    return false;
+}
+
+/* Sends the signal to each application thread that has not parked. Returns how many those are, -1 on error. */
+static int signal_others(pid_t except, bool send)
+{
+    int missing = 0;
+    pid_t pid = getpid();
+    DIR *d = opendir("/proc/self/task");
+    if (!d)
+        return -1;
+    for (struct dirent *e; (e = readdir(d));) {
+        pid_t tid = (pid_t)strtol(e->d_name, NULL, 10);
+        if (tid <= 1 || tid == except || threads_is_lower(tid) || is_parked(tid))
+            continue;
+        missing++;
+        if (send)
+            sys_call(SYS_tgkill, pid, tid, GATE_SIGNAL, 0, 0, 0);
+    }
+    closedir(d);
+    return missing;
+}
+
+int park_all(pid_t except, int timeout_ms, struct err *err)
+{
+    uint64_t deadline = now_ms() + (uint64_t)timeout_ms;
+    __atomic_store_n(&park_wanted, 1, __ATOMIC_SEQ_CST);
+    __atomic_or_fetch(&GATE->word, GATE_WORD_PARK, __ATOMIC_SEQ_CST);
+    for (;;) {
+        uint32_t seen = nparked;
+        int missing = signal_others(except, true);
+        if (missing == 0)
+            return 0;
+        if (missing < 0)
+            return err_sys(err, "cannot list threads (/proc/self/task)");
+        if (now_ms() > deadline)
+            return err_set(err, "%d thread%s did not come to a safe point in %d s", missing,
+                           missing == 1 ? "" : "s", timeout_ms / 1000);
+        struct timespec ts = {0, SIGNAL_AGAIN_MS * 1000000};
+        sys_call(SYS_futex, &nparked, SYS_FUTEX_WAIT, seen, &ts, 0, 0);
+    }
+}
+
+void park_resume(void)
+{
+    __atomic_and_fetch(&GATE->word, (uint32_t)~GATE_WORD_PARK, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&park_wanted, 0, __ATOMIC_SEQ_CST);
+    announce_change();
+    for (uint32_t n; (n = nparked) > 0;)
+        sys_futex_wait(&nparked, n);
+}
+
+const struct parked *park_threads(size_t *n)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < PARK_MAX; i++) {
+        if (slots[i].tid <= 0)
+            continue;
+        sorted[count] = slots[i];
+        if ((uint64_t)slots[i].tid == GATE->main_tid) {
+            sorted[count] = sorted[0];
+            sorted[0] = slots[i];
+        }
+        count++;
+    }
+    *n = count;
+    return sorted;
+}
+
+long park_run_on_main(long (*work)(void *arg), void *arg)
+{
+    work_fn = work;
+    work_arg = arg;
+    uint32_t before = work_seq;
+    __atomic_store_n(&work_seq, before + 1, __ATOMIC_SEQ_CST);
+    announce_change();
+    while (__atomic_load_n(&work_done, __ATOMIC_SEQ_CST) == before)
+        sys_futex_wait(&work_done, before);
+    return work_result;
+}

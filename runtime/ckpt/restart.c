@@ -1,0 +1,284 @@
+/*
+ * restart.c - continues an image in this process
+ *
+ * The lower half is up, everything below the split is free. Memory is mapped from the image file, threads
+ * are cloned and wait; the main thread gives its communicators back to the new MPI (GATE->stub->rebuild)
+ * and then all of them return into the signal frames in which they were parked.
+ */
+#include "runtime/ckpt/restart.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "runtime/ckpt/agent.h"
+#include "runtime/ckpt/park.h"
+#include "runtime/ckpt/save.h"
+#include "runtime/half/gate.h"
+#include "runtime/half/lower_mpi.h"
+#include "runtime/half/sys.h"
+#include "runtime/half/threads.h"
+
+#define CLONE_STACK (64ul << 10)
+
+/* ---- descriptors ---- */
+
+static int restore_file(const struct image_file *f, struct err *err)
+{
+    int flags = (int)f->flags & ~(O_CREAT | O_EXCL | O_TRUNC);
+    int fd = open(f->path, flags | (f->cloexec ? O_CLOEXEC : 0));
+    struct stat st;
+    if (fd < 0)
+        return err_sys(err, "file %s, which was open as descriptor %d, cannot be opened again; put it "
+                       "back and restart", f->path, f->fd);
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (uint64_t)st.st_size < f->size) {
+        close(fd);
+        return err_set(err, "file %s has %lu bytes now and had %lu at the checkpoint; put the longer one "
+                       "back and restart", f->path, (uint64_t)st.st_size, f->size);
+    }
+    if (S_ISREG(st.st_mode) && lseek(fd, (off_t)f->offset, SEEK_SET) < 0) {
+        close(fd);
+        return err_sys(err, "cannot seek in %s", f->path);
+    }
+    if (fd == f->fd)
+        return 0;
+    int r = dup3(fd, f->fd, f->cloexec ? O_CLOEXEC : 0);
+    close(fd);
+    return r < 0 ? err_sys(err, "cannot restore descriptor %d (%s)", f->fd, f->path) : 0;
+}
+
+/* Standard input, output and error belong to the new job. */
+static int restore_files(const struct image_state *state, struct err *err)
+{
+    for (size_t i = 0; i < state->nfiles; i++) {
+        const struct image_file *f = &state->files[i];
+        if (f->fd > STDERR_FILENO && f->kind == IMAGE_FILE_PATH && restore_file(f, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* Keeps the application's descriptor numbers free of what MPI opens. Called before MPI_Init. */
+static void occupy_descriptors(const struct image_state *state)
+{
+    for (size_t i = 0; i < state->nfiles; i++) {
+        const struct image_file *f = &state->files[i];
+        if (f->kind != IMAGE_FILE_PATH || f->fd <= STDERR_FILENO || fcntl(f->fd, F_GETFD) >= 0)
+            continue;
+        int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+        if (fd >= 0 && fd != f->fd) {
+            dup3(fd, f->fd, O_CLOEXEC);
+            close(fd);
+        }
+    }
+}
+
+/* ---- signals and timers ---- */
+
+static void restore_signals(const struct image_meta *meta)
+{
+    for (int sig = 1; sig <= IMAGE_NSIG; sig++) {
+        const struct image_sigaction *a = &meta->sigactions[sig - 1];
+        struct {
+            uint64_t handler, flags, restorer, mask;
+        } k = {a->handler, a->flags, a->restorer, a->mask};
+        if (sig == SIGKILL || sig == SIGSTOP || sig == GATE_SIGNAL)
+            continue;
+        if (k.handler >= GATE_ADDR) { /* the failure handler of the process that was saved */
+            k.handler = (uint64_t)GATE->fatal;
+            if (!k.handler)
+                k.flags = k.restorer = 0;
+        }
+        sys_call(SYS_rt_sigaction, sig, &k, NULL, 8, 0, 0);
+    }
+}
+
+static void restore_timers(const struct image_meta *meta)
+{
+    for (int which = 0; which < 3; which++) {
+        const struct image_itimer *t = &meta->itimers[which];
+        struct itimerval it = {
+            {(time_t)(t->interval_us / 1000000), (suseconds_t)(t->interval_us % 1000000)},
+            {(time_t)(t->value_us / 1000000), (suseconds_t)(t->value_us % 1000000)}};
+        if (t->value_us)
+            setitimer(which, &it, NULL);
+    }
+}
+
+/* ---- memory ---- */
+
+static int tell_kernel(const struct image_state *state, struct err *err)
+{
+    size_t size;
+    const struct save_blob *blob = image_blob_find(state, SAVE_BLOB, &size);
+    if (!blob || size != sizeof *blob || blob->version != 1)
+        return err_set(err, "the image has no restart note of this version; it was written by another "
+                       "version of dbg3");
+    save_identity.mm = blob->mm;
+    save_identity.entry = state->meta.entry;
+    save_identity.stack_limit = blob->stack_limit;
+    save_identity.epoch = state->meta.epoch;
+    save_identity.rank = state->meta.rank;
+    save_identity.size = state->meta.size;
+    snprintf(save_identity.program, sizeof save_identity.program, "%s", state->meta.program);
+    memcpy(save_identity.build_id, state->meta.build_id, sizeof save_identity.build_id);
+    save_identity.build_id_len = state->meta.build_id_len;
+    GATE->generation = blob->generation + 1;
+    GATE->stub = (struct gate_stub *)state->meta.root;
+    struct rlimit rl;
+    if (getrlimit(RLIMIT_STACK, &rl) == 0) {
+        rl.rlim_cur = blob->stack_limit;
+        setrlimit(RLIMIT_STACK, &rl);
+    }
+    return load_tell_kernel(&blob->mm, err);
+}
+
+int restart_memory(struct image *image, struct err *err)
+{
+    const struct image_state *state = image_state(image);
+    if (image_map(image, err) < 0 || tell_kernel(state, err) < 0 || restore_files(state, err) < 0)
+        return -1;
+    restore_signals(&state->meta);
+    if (chdir(state->meta.cwd) < 0)
+        return err_sys(err, "cannot go to the working directory %s", state->meta.cwd);
+    umask((mode_t)state->meta.umask);
+    save_mapped_from(image);
+    return 0;
+}
+
+/* ---- threads ---- */
+
+static volatile uint32_t go; /* futex: 1 when the threads may continue */
+
+static void resume_from(struct park_resume *r, const struct image_thread *t)
+{
+    *r = (struct park_resume){t->regs.fs_base, t->regs.gs_base, t->resume_sp, t->clear_child_tid,
+                              t->robust_list, t->robust_list_len};
+}
+
+/* First code of a recreated thread, on a small stack above the split, on no TLS. */
+__attribute__((optimize("no-stack-protector"), noreturn)) static void
+thread_body(const struct park_resume *r)
+{
+    while (!__atomic_load_n(&go, __ATOMIC_ACQUIRE))
+        sys_futex_wait(&go, 0);
+    park_continue(r);
+}
+
+long restart_clone(uint64_t flags, void *stack, void *tid_address, void (*body)(const struct park_resume *),
+                   const struct park_resume *r);
+
+int restart_threads(const struct image_state *state, struct err *err)
+{
+    for (size_t i = 1; i < state->nthreads; i++) {
+        const struct image_thread *t = &state->threads[i];
+        struct park_resume *r = malloc(sizeof *r);
+        uint8_t *stack = mmap(NULL, CLONE_STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+                              -1, 0);
+        if (!r || stack == MAP_FAILED)
+            return err_sys(err, "no memory for thread %d", t->tid);
+        resume_from(r, t);
+        long tid = restart_clone(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
+                                     CLONE_SYSVSEM | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID,
+                                 stack + CLONE_STACK, (void *)t->clear_child_tid, thread_body, r);
+        if (tid < 0) {
+            errno = (int)-tid;
+            return err_sys(err, "cannot recreate thread %d of %zu", t->tid, state->nthreads);
+        }
+    }
+    return 0;
+}
+
+void restart_go(const struct image_state *state)
+{
+    struct park_resume r;
+    resume_from(&r, &state->threads[0]);
+    if (r.clear_child_tid)
+        *(pid_t *)r.clear_child_tid = getpid();
+    restore_timers(&state->meta);
+    __atomic_store_n(&go, 1, __ATOMIC_RELEASE);
+    sys_futex_wake(&go, INT32_MAX);
+    park_continue(&r);
+}
+
+/* ---- a job's restart ---- */
+
+static void image_name(char *buf, size_t cap, const char *folder, int rank)
+{
+    snprintf(buf, cap, "%s/rank-%d.img", folder, rank);
+}
+
+/* The rank that the launcher will give this process, if it says so beforehand; else 0. */
+static int rank_guess(void)
+{
+    static const char *const names[] = {"PMI_RANK", "PMIX_RANK", "SLURM_PROCID"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (getenv(names[i]))
+            return atoi(getenv(names[i]));
+    return 0;
+}
+
+/* Calls stub functions on the application's FS; the stack is still the lower program's. */
+static int on_upper_fs(uint64_t upper, int (*fn)(void))
+{
+    uint64_t lower = fs_base();
+    set_fs_base(upper);
+    int r = fn ? fn() : 0;
+    set_fs_base(lower);
+    return r;
+}
+
+static int after_restore(void)
+{
+    GATE->stub->after_save(1);
+    return 0;
+}
+
+void restart_run(const struct half_env *env)
+{
+    struct err err;
+    char path[4096];
+    size_t size;
+    int nranks;
+    image_name(path, sizeof path, env->epoch, rank_guess());
+    struct image *image = image_open(path, &err);
+    if (!image)
+        half_die(&err);
+    const struct save_blob *blob = image_blob_find(image_state(image), SAVE_BLOB, &size);
+    occupy_descriptors(image_state(image));
+    int rank = lower_mpi_init(blob ? (int)blob->mpi_level : 0, &nranks);
+    if (rank != image_state(image)->meta.rank) {
+        image_close(image);
+        image_name(path, sizeof path, env->epoch, rank);
+        image = image_open(path, &err);
+        if (!image)
+            half_die(&err);
+    }
+    const struct image_state *state = image_state(image);
+    if (state->meta.size != nranks) {
+        err_set(&err, "%s is of a job of %d ranks, this one has %d; give the launcher -n %d", path,
+                state->meta.size, nranks, state->meta.size);
+        half_die(&err);
+    }
+    if (image_verify(path, &err) < 0)
+        half_die(&err);
+    if (restart_memory(image, &err) < 0 || restart_threads(state, &err) < 0)
+        half_die(&err);
+    if (agent_restarted(state, &err) < 0)
+        half_die(&err);
+    uint64_t upper = state->threads[0].regs.fs_base;
+    if (on_upper_fs(upper, GATE->stub->rebuild) < 0)
+        _exit(HALF_EXIT);
+    on_upper_fs(upper, after_restore);
+    agent_running();
+    restart_go(state);
+}

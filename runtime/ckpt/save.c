@@ -1,0 +1,322 @@
+/*
+ * save.c - writes the upper half of this process into an image
+ */
+#include "runtime/ckpt/save.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "runtime/half/gate.h"
+#include "runtime/half/maps.h"
+#include "runtime/half/sys.h"
+
+#define FILES_MAX      4096
+#define FXSAVE_BYTES   512
+#define SW_BYTES_AT    464        /* struct _fpx_sw_bytes in the FXSAVE area */
+#define FP_XSTATE_MAGIC1 0x46505853u
+
+struct save_identity save_identity = {.rank = -1};
+static struct image *mapped_from;
+
+void save_mapped_from(struct image *image)
+{
+    mapped_from = image;
+}
+
+/* ---- regions ---- */
+
+/* What the memory at `addr` was before it was mapped from an image; NULL if it is no such memory. */
+static const struct image_region *original_region(const struct maps_entry *m)
+{
+    if (!mapped_from || !m->path[0])
+        return NULL;
+    bool from_image = false;
+    for (size_t k = 0; k < image_chain_length(mapped_from) && !from_image; k++) {
+        struct stat st;
+        from_image = fstat(image_chain_fd(mapped_from, k), &st) == 0 && st.st_ino == m->inode &&
+                     major(st.st_dev) == m->dev_major && minor(st.st_dev) == m->dev_minor;
+    }
+    const struct image_state *state = image_state(mapped_from);
+    for (size_t i = 0; from_image && i < state->nregions; i++)
+        if (state->regions[i].start <= m->start && m->start < state->regions[i].end)
+            return &state->regions[i];
+    return NULL;
+}
+
+static void describe_region(struct image_region *r, const struct maps_entry *m)
+{
+    const struct image_region *was = original_region(m);
+    memset(r, 0, sizeof *r);
+    if (was) {
+        *r = *was;
+        r->offset = was->offset + (m->start - was->start);
+    } else if (m->path[0] == '/') {
+        r->flags = IMAGE_REGION_FILE | (m->shared ? IMAGE_REGION_SHARED : 0);
+        r->fill = m->shared ? IMAGE_FILL_READ : IMAGE_FILL_FILE;
+        r->path = m->path;
+        r->offset = m->offset;
+        r->dev = makedev(m->dev_major, m->dev_minor);
+        r->ino = m->inode;
+        r->build_id_len = (uint8_t)image_build_id(m->path, r->build_id);
+        if (strstr(m->path, " (deleted)"))
+            r->fill = IMAGE_FILL_READ;
+    } else {
+        r->flags = m->shared ? IMAGE_REGION_SHARED : 0;
+        r->fill = m->shared ? IMAGE_FILL_READ : IMAGE_FILL_ZERO;
+        r->path = m->path[0] ? m->path : NULL;
+    }
+    r->start = m->start;
+    r->end = m->end;
+    r->prot = (uint32_t)m->prot;
+    if (strcmp(m->path, "[heap]") == 0)
+        r->flags |= IMAGE_REGION_HEAP;
+    if (m->start <= save_identity.mm.start_stack && save_identity.mm.start_stack < m->end)
+        r->flags |= IMAGE_REGION_STACK;
+}
+
+int save_regions_read(struct save_regions *regions, struct err *err)
+{
+    struct maps *maps = calloc(1, sizeof *maps);
+    if (!maps || maps_read(maps, err) < 0) {
+        free(maps);
+        return -1;
+    }
+    regions->maps = maps;
+    regions->n = 0;
+    regions->region = calloc(maps->n + 1, sizeof *regions->region);
+    if (!regions->region) {
+        save_regions_free(regions);
+        return err_sys(err, "no memory");
+    }
+    for (size_t i = 0; i < maps->n && maps->entry[i].start < GATE_ADDR; i++)
+        describe_region(&regions->region[regions->n++], &maps->entry[i]);
+    return 0;
+}
+
+void save_regions_free(struct save_regions *regions)
+{
+    if (regions->maps)
+        maps_free(regions->maps);
+    free(regions->maps);
+    free(regions->region);
+    regions->maps = NULL;
+    regions->region = NULL;
+}
+
+/* ---- threads ---- */
+
+static void registers_from(struct user_regs_struct *regs, const struct parked *p)
+{
+    const greg_t *g = p->frame->uc_mcontext.gregs;
+    *regs = (struct user_regs_struct){
+        .r15 = (uint64_t)g[REG_R15], .r14 = (uint64_t)g[REG_R14], .r13 = (uint64_t)g[REG_R13],
+        .r12 = (uint64_t)g[REG_R12], .rbp = (uint64_t)g[REG_RBP], .rbx = (uint64_t)g[REG_RBX],
+        .r11 = (uint64_t)g[REG_R11], .r10 = (uint64_t)g[REG_R10], .r9 = (uint64_t)g[REG_R9],
+        .r8 = (uint64_t)g[REG_R8], .rax = (uint64_t)g[REG_RAX], .rcx = (uint64_t)g[REG_RCX],
+        .rdx = (uint64_t)g[REG_RDX], .rsi = (uint64_t)g[REG_RSI], .rdi = (uint64_t)g[REG_RDI],
+        .orig_rax = UINT64_MAX, .rip = (uint64_t)g[REG_RIP], .eflags = (uint64_t)g[REG_EFL],
+        .rsp = (uint64_t)g[REG_RSP], .cs = 0x33, .ss = 0x2b, .fs_base = p->fs_base,
+        .gs_base = p->gs_base,
+    };
+}
+
+static void describe_thread(struct image_thread *t, const struct parked *p)
+{
+    memset(t, 0, sizeof *t);
+    t->tid = p->tid;
+    registers_from(&t->regs, p);
+    const uint8_t *fp = (const uint8_t *)p->frame->uc_mcontext.fpregs;
+    if (fp) {
+        uint32_t magic, xstate_size;
+        memcpy(&magic, fp + SW_BYTES_AT, sizeof magic);
+        memcpy(&xstate_size, fp + SW_BYTES_AT + 16, sizeof xstate_size);
+        t->xsave = fp;
+        t->xsave_size = magic == FP_XSTATE_MAGIC1 ? xstate_size : FXSAVE_BYTES;
+    }
+    memcpy(&t->sigmask, &p->frame->uc_sigmask, sizeof t->sigmask);
+    t->resume_sp = (uint64_t)p->frame;
+    t->clear_child_tid = p->clear_child_tid;
+    uint64_t head = 0, len = 0;
+    sys_call(SYS_get_robust_list, p->tid, &head, &len, 0, 0, 0);
+    t->robust_list = head;
+    t->robust_list_len = len;
+    t->altstack_sp = (uint64_t)p->frame->uc_stack.ss_sp;
+    t->altstack_size = p->frame->uc_stack.ss_size;
+    t->altstack_flags = (uint32_t)p->frame->uc_stack.ss_flags;
+}
+
+/* ---- descriptors ---- */
+
+/* Names of descriptors live in one buffer for the time of a save. */
+struct files {
+    struct image_file file[FILES_MAX];
+    size_t n;
+    char names[FILES_MAX][512];
+};
+
+static enum image_file_kind kind_of(const struct stat *st, int fd)
+{
+    if (S_ISREG(st->st_mode))
+        return IMAGE_FILE_PATH;
+    if (S_ISFIFO(st->st_mode))
+        return IMAGE_FILE_PIPE;
+    if (S_ISSOCK(st->st_mode))
+        return IMAGE_FILE_SOCKET;
+    if (S_ISCHR(st->st_mode))
+        return isatty(fd) ? IMAGE_FILE_TTY : IMAGE_FILE_PATH;
+    return IMAGE_FILE_OTHER;
+}
+
+/* Shared memory of the MPI library, which it keeps open. */
+static bool belongs_to_lower(const char *path)
+{
+    return strncmp(path, "/dev/shm/", 9) == 0 || strncmp(path, "/memfd:", 7) == 0 ||
+           strncmp(path, "/dev/infiniband", 15) == 0;
+}
+
+static void describe_files(struct files *files)
+{
+    DIR *d = opendir("/proc/self/fd");
+    if (!d)
+        return;
+    for (struct dirent *e; (e = readdir(d)) && files->n < FILES_MAX;) {
+        int fd = (int)strtol(e->d_name, NULL, 10);
+        struct stat st;
+        char *name = files->names[files->n], link[64];
+        if (e->d_name[0] == '.' || fd == dirfd(d) || fstat(fd, &st) < 0)
+            continue;
+        snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+        ssize_t len = readlink(link, name, sizeof files->names[0] - 1);
+        name[len > 0 ? len : 0] = '\0';
+        if (belongs_to_lower(name))
+            continue;
+        off_t at = lseek(fd, 0, SEEK_CUR);
+        files->file[files->n++] = (struct image_file){
+            .fd = fd, .kind = kind_of(&st, fd), .flags = (uint32_t)fcntl(fd, F_GETFL),
+            .cloexec = fcntl(fd, F_GETFD) & FD_CLOEXEC, .offset = at > 0 ? (uint64_t)at : 0,
+            .size = (uint64_t)st.st_size, .dev = st.st_dev, .ino = st.st_ino, .path = name,
+        };
+    }
+    closedir(d);
+}
+
+/* ---- the whole ---- */
+
+static void fill_meta(struct image_meta *meta, const struct save_request *request, char *host,
+                      size_t host_size, char *cwd, size_t cwd_size)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    mode_t mask = umask(0);
+    umask(mask);
+    gethostname(host, host_size);
+    *meta = (struct image_meta){
+        .rank = save_identity.rank, .size = save_identity.size, .epoch = save_identity.epoch,
+        .checkpoint = request->checkpoint, .position = request->position,
+        .time_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec,
+        .pid = getpid(), .ppid = getppid(), .pgrp = getpgrp(), .sid = getsid(0),
+        .uid = getuid(), .gid = getgid(), .umask = mask,
+        .brk_start = save_identity.mm.start_brk,
+        .brk = (uint64_t)sys_call(SYS_brk, 0, 0, 0, 0, 0, 0),
+        .entry = save_identity.entry, .root = (uint64_t)GATE->stub,
+        .program = save_identity.program, .build_id_len = save_identity.build_id_len,
+        .hostname = host, .cwd = getcwd(cwd, cwd_size) ? cwd : "/",
+        .auxv = (const uint8_t *)save_identity.mm.auxv, .auxv_size = save_identity.mm.auxv_size,
+    };
+    memcpy(meta->build_id, save_identity.build_id, sizeof meta->build_id);
+    for (int sig = 1; sig <= IMAGE_NSIG; sig++) {
+        struct image_sigaction *a = &meta->sigactions[sig - 1];
+        struct {
+            uint64_t handler, flags, restorer, mask;
+        } k = {0};
+        sys_call(SYS_rt_sigaction, sig, NULL, &k, 8, 0, 0);
+        a->handler = k.handler;
+        a->flags = k.flags;
+        a->restorer = k.restorer;
+        a->mask = k.mask;
+    }
+    for (int which = 0; which < 3; which++) {
+        struct itimerval it;
+        if (getitimer(which, &it) == 0) {
+            meta->itimers[which].interval_us =
+                (uint64_t)it.it_interval.tv_sec * 1000000u + (uint64_t)it.it_interval.tv_usec;
+            meta->itimers[which].value_us =
+                (uint64_t)it.it_value.tv_sec * 1000000u + (uint64_t)it.it_value.tv_usec;
+        }
+    }
+}
+
+/* argv as it lies on the application's stack. Returns a malloc'ed array into it. */
+static const char **app_argv(size_t *argc)
+{
+    const uint64_t *sp = (const uint64_t *)save_identity.mm.start_stack;
+    *argc = sp ? sp[0] : 0;
+    return sp ? (const char **)(sp + 1) : NULL;
+}
+
+int save_image(const struct save_request *request, struct image_written *written, struct err *err)
+{
+    int result = -1;
+    struct save_regions regions = {0};
+    struct image_state state = {.kind = request->kind, .parent = request->parent,
+                                .parent_id = request->parent_id};
+    struct image_source source;
+    char host[256] = "", cwd[4096] = "";
+    struct save_blob blob = {.version = 1, .generation = GATE->generation,
+                             .mpi_level = (int64_t)GATE->stub->mpi_level,
+                             .stack_limit = save_identity.stack_limit, .mm = save_identity.mm};
+    struct image_blob blobs[] = {{SAVE_BLOB, &blob, sizeof blob}};
+    struct files *files = calloc(1, sizeof *files);
+    struct image_thread *threads = calloc(request->nthreads + 1, sizeof *threads);
+    if (!files || !threads) {
+        err_sys(err, "no memory");
+        goto out;
+    }
+    if (save_regions_read(&regions, err) < 0)
+        goto out;
+    for (size_t i = 0; i < request->nthreads; i++)
+        describe_thread(&threads[i], &request->threads[i]);
+    if (request->signo) {
+        threads[0].signo = request->signo;
+        if (request->siginfo) {
+            memcpy(threads[0].siginfo, request->siginfo, sizeof threads[0].siginfo);
+            threads[0].siginfo_size = sizeof threads[0].siginfo;
+        }
+    }
+    describe_files(files);
+    fill_meta(&state.meta, request, host, sizeof host, cwd, sizeof cwd);
+    state.meta.argv = app_argv(&state.meta.argc);
+    blob.mm.brk = state.meta.brk;
+    state.regions = regions.region;
+    state.nregions = regions.n;
+    state.threads = threads;
+    state.nthreads = request->nthreads;
+    state.files = files->file;
+    state.nfiles = files->n;
+    state.blobs = blobs;
+    state.nblobs = 1;
+    if (image_source_self(&source, err) < 0)
+        goto out;
+    struct image_write_options options = {.sync = request->sync, .changed = request->changed,
+                                          .nchanged = request->nchanged};
+    if (mapped_from)
+        options.mapped = image_mapped(mapped_from, &options.nmapped);
+    result = image_write(request->path, &state, &source, &options, written, err);
+    image_source_close(&source);
+out:
+    save_regions_free(&regions);
+    free(files);
+    free(threads);
+    return result;
+}
