@@ -17,7 +17,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "call_id.h" /* generated: enum call { CALL_MPI_Send, ..., CALL_COUNT } */
+#include "call_id.h"   /* generated: enum call { CALL_MPI_Send, ..., CALL_COUNT } */
+#include "call_hand.h" /* generated: prototypes of the functions that rows name */
 #include "msgcounter/stub/handle.h"
 #include "msgcounter/stub/thread.h"
 
@@ -32,6 +33,7 @@ enum param_kind {
     PARAM_OUT,     /* out (or inout): `size` bytes an element */
     PARAM_TEXT,    /* in: characters up to NUL; out: at most `size` or the length parameter */
     PARAM_IN,      /* in: array or struct that the lower half reads from upper memory */
+    PARAM_WEIGHTS, /* array of int, or MPI_UNWEIGHTED or MPI_WEIGHTS_EMPTY */
     PARAM_FUNCTION /* callback: by-hand calls only */
 };
 
@@ -59,7 +61,7 @@ enum buffer_span {
     SPAN_MINE,  /* counts[rank] (its output) */
     SPAN_IN_NEIGHBORS,  /* (indegree) blocks */
     SPAN_OUT_NEIGHBORS, /* (outdegree) blocks */
-    SPAN_BYTES, /* `count` bytes, no datatype */
+    SPAN_PACKED, /* bytes from the position (in `count`) before the call to that after it */
     SPAN_OPAQUE /* read or written later or by others: live only */
 };
 
@@ -71,7 +73,9 @@ struct param_info {
     uint8_t kind;   /* enum param_kind */
     uint8_t dir;    /* enum param_dir */
     uint8_t handle; /* enum handle_kind, for PARAM_HANDLE */
+    uint8_t by_value; /* a handle that is passed by value */
     uint8_t array;  /* 1: `length_rule` counts its elements */
+    uint8_t condition; /* written only if the int behind parameter `condition - 1` is set; 0: always */
     uint8_t length_rule; /* enum param_length */
     int16_t length;
     uint16_t size;  /* bytes an element, for PARAM_OUT and PARAM_TEXT */
@@ -89,7 +93,7 @@ enum call_class {
     CLASS_COMPLETE,
     CLASS_COLL,    /* blocking collective */
     CLASS_ICOLL,   /* non-blocking or persistent collective */
-    CLASS_CREATE,  /* makes an object: `hook` notes how */
+    CLASS_CREATE,  /* makes an object */
     CLASS_FREE,    /* frees the object in the first parameter */
     CLASS_INIT,    /* start and end of MPI */
     CLASS_RMA,
@@ -106,8 +110,10 @@ enum call_flag {
     CALL_UNABLE = 8,     /* makes objects that cannot be restored: no epoch while one lives */
     CALL_ANY_TIME = 16,  /* allowed before MPI_Init and after MPI_Finalize */
     CALL_PURE = 32,      /* answer depends on saved state only: not logged */
-    CALL_DOUBLE = 64,    /* returns a double */
     CALL_VALUE = 128,    /* returns a value instead of an error code */
+    CALL_FREE = 256,     /* frees the object whose handle the first parameter points to */
+    CALL_EXISTING = 512, /* may return a handle that the application has already */
+    CALL_DIRECT = 1024,  /* the exported function is written by hand; the table only names it */
 };
 
 struct call_info {
@@ -115,13 +121,14 @@ struct call_info {
     uint8_t class; /* enum call_class */
     uint8_t nparams;
     uint16_t flags; /* enum call_flag */
-    int8_t comm, win, file, root, request; /* parameter indices, -1: none */
+    int8_t comm, win, file, session, root, request; /* parameter indices, -1: none */
     int8_t result; /* parameter that gets the made object, -1: none */
-    uint8_t hook;  /* enum call_hook (generated), what follows a success */
     uint16_t base; /* the call that this is the _c twin of, or itself */
     const char *refused; /* why it is CALL_UNRECORDED */
     const char *reason;  /* why it is by hand */
     const struct param_info *params;
+    int (*before)(enum call call, const uint64_t *v); /* may refuse with an error code */
+    void (*after)(enum call call, const uint64_t *v); /* follows a success, in every mode */
 };
 
 extern const struct call_info call_table[CALL_COUNT];
@@ -172,6 +179,28 @@ int error_return(enum call call, const uint64_t *v, int rc);
 /* The same when the communicator is known otherwise (a request's). comm may be NULL. */
 struct comm;
 int error_return_comm(enum call call, struct comm *comm, int rc);
+
+/*
+ * Making of objects. For each new handle that the lower half returns, the interpreter calls the maker of its
+ * kind, which returns an object (head.kind, head.real and head.made are set by the caller). `note` is what replay, where
+ * there is no MPI to ask, must know of it (a communicator's members): the maker fills it when it can ask,
+ * recording keeps it, replay hands it in.
+ */
+struct made {
+    enum call call;
+    const uint64_t *v; /* the call's arguments with virtual handles */
+    uint64_t real;     /* 0 in replay */
+    void *note;        /* from stub_alloc; freed by the interpreter (live, record) */
+    uint64_t note_bytes;
+    bool replay;       /* `note` is an input */
+};
+
+typedef struct object *call_maker(struct made *m);
+extern call_maker *const call_makers[HANDLE_NKINDS]; /* NULL: a plain struct object */
+
+/* A handle that the lower half returned, as the application shall see it: predefined and null ones as they
+ * are; else its object is found (CALL_EXISTING) or made. Takes m->real, fills m->note. */
+int64_t call_adopt(enum handle_kind kind, struct made *m, int want);
 
 /* --- from p2p's files, used by the interpreter --- */
 

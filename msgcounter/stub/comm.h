@@ -29,6 +29,7 @@ struct comm {
     int topology;      /* MPI_CART, MPI_GRAPH, MPI_DIST_GRAPH or MPI_UNDEFINED */
     int ndims;
     int *dims, *periods; /* of a Cartesian topology */
+    int indegree, outdegree; /* neighbours, of any topology */
     char *name;          /* NULL: MPI's default */
     struct object *errhandler; /* NULL: predefined one in `errors` */
     MPI_Errhandler errors;

@@ -54,6 +54,7 @@ struct object {
     int32_t id;    /* 0: the application has freed it */
     uint32_t refs; /* the application's handle counts as one */
     uint32_t made; /* enum call that made it, for texts; rows of kind `unable` make epochs impossible */
+    uint32_t handles; /* how often the application must free its handle */
     uint8_t kind;
     bool predefined;
 };
@@ -114,8 +115,13 @@ static inline struct object *handle_object(enum handle_kind kind, int64_t id)
  */
 int handle_new(struct object *o, int want);
 
-/* The application has freed its handle: the id is free again and its reference dropped. */
-void handle_free(struct object *o);
+/* Gives the application another reference on a handle that it has, or a handle again on an object whose
+ * last one it freed. Returns the id. */
+int handle_again(struct object *o, int want);
+
+/* The application has freed its handle once; the last time the id is free again and the reference on the
+ * object dropped: returns true then. */
+bool handle_free(struct object *o);
 
 /* The real handle of an object has changed (restart). */
 void handle_set_real(struct object *o, uint64_t real);

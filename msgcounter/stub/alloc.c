@@ -1,0 +1,143 @@
+/*
+ * alloc.c - memory of the stub: size classes carved from anonymous chunks
+ *
+ * A block's header names its class; freed blocks go to their class's list and never back to the
+ * kernel, except large ones, which are mappings of their own. No libc: mmap is called directly.
+ */
+#include "msgcounter/stub/alloc.h"
+
+#include <sched.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "msgcounter/stub/thread.h"
+#include "runtime/half/sys.h"
+
+#define CHUNK      (1ul << 20)
+#define CLASSES    13 /* 32 bytes << class, header included: up to 128 KiB */
+#define LARGE      CLASSES
+#define SMALLEST   32ul
+#define HEADER     16ul
+
+struct block {
+    uint64_t size; /* usable bytes */
+    uint32_t class;
+    uint32_t pad;
+};
+
+static struct {
+    struct stub_lock lock;
+    struct free_block {
+        struct free_block *next;
+    } *free[CLASSES];
+    unsigned char *at, *end; /* the present chunk */
+} heap;
+
+bool stub_threads_multiple;
+
+void stub_lock_slow(struct stub_lock *l)
+{
+    while (__atomic_test_and_set(&l->held, __ATOMIC_ACQUIRE))
+        for (int spins = 0; l->held; spins++)
+            if (spins > 100)
+                sys_call(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
+}
+
+static void *map(size_t size)
+{
+    void *p = sys_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (sys_failed((long)p))
+        stub_stop(125, "dbg3: no memory for %zu bytes of the stub's tables", size);
+    return p;
+}
+
+static unsigned class_of(size_t size)
+{
+    unsigned c = 0;
+    while ((SMALLEST << c) < size && c < LARGE)
+        c++;
+    return c;
+}
+
+static struct block *carve(unsigned class)
+{
+    size_t size = SMALLEST << class;
+    if ((size_t)(heap.end - heap.at) < size) {
+        heap.at = map(CHUNK);
+        heap.end = heap.at + CHUNK;
+    }
+    struct block *b = (struct block *)heap.at;
+    heap.at += size;
+    return b;
+}
+
+void *stub_alloc(size_t size)
+{
+    unsigned class = class_of(size + HEADER);
+    if (class == LARGE) {
+        size_t whole = (size + HEADER + 4095) & ~4095ul;
+        struct block *b = map(whole);
+        *b = (struct block){.size = whole - HEADER, .class = LARGE};
+        return b + 1;
+    }
+    stub_lock(&heap.lock);
+    struct block *b;
+    struct free_block *f = heap.free[class];
+    if (f) {
+        heap.free[class] = f->next;
+        b = (struct block *)f - 1;
+    } else {
+        b = carve(class);
+    }
+    stub_unlock(&heap.lock);
+    *b = (struct block){.size = (SMALLEST << class) - HEADER, .class = class};
+    return memset(b + 1, 0, b->size); /* all of it: stub_realloc grows in place */
+}
+
+void *stub_realloc(void *p, size_t size)
+{
+    if (!p)
+        return stub_alloc(size);
+    struct block *b = (struct block *)p - 1;
+    if (size <= b->size)
+        return p;
+    /* Doubling keeps growing arrays linear. */
+    void *q = stub_alloc(size < 2 * b->size ? 2 * b->size : size);
+    memcpy(q, p, b->size);
+    stub_free(p);
+    return q;
+}
+
+void stub_free(void *p)
+{
+    if (!p)
+        return;
+    struct block *b = (struct block *)p - 1;
+    if (b->class == LARGE) {
+        sys_call(SYS_munmap, (uint64_t)b, b->size + HEADER, 0, 0, 0, 0);
+        return;
+    }
+    struct free_block *f = p;
+    stub_lock(&heap.lock);
+    f->next = heap.free[b->class];
+    heap.free[b->class] = f;
+    stub_unlock(&heap.lock);
+}
+
+void *stub_memdup(const void *src, size_t size)
+{
+    return memcpy(stub_alloc(size), src, size);
+}
+
+static void *layout_memory(void *arg, size_t size)
+{
+    return stub_alloc(size);
+}
+
+static void layout_release(void *arg, void *p)
+{
+    stub_free(p);
+}
+
+const struct layout_alloc stub_layout_alloc = {layout_memory, layout_release, NULL};
