@@ -2,3 +2,76 @@
 
 # Pure library: what lives in an ordinary process. Linked by dbg3, the tests and the lower program.
 BASE_OBJS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard runtime/base/*.c))
+
+# ---- checkpoint images. The dump needs jansson; the lower program does without it.
+IMAGE_OBJS      := $(patsubst %,$(BUILD)/runtime/image/image_%.o,build_id codec core fold io layout \
+                     notes plan read source write)
+IMAGE_DUMP_OBJS := $(BUILD)/runtime/image/image_dump.o
+
+UNIT_TESTS += $(BUILD)/tests/unit/test_image
+$(BUILD)/tests/unit/test_image: $(patsubst %,$(BUILD)/%.o,tests/unit/test_image tests/unit/image_util \
+                                  tests/fuzz/fuzz_image) $(IMAGE_OBJS) $(IMAGE_DUMP_OBJS) $(BASE_OBJS)
+	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check jansson)
+
+FUZZERS += $(BUILD)/tests/fuzz/fuzz_image
+$(BUILD)/tests/fuzz/fuzz_image: $(wildcard runtime/image/*.c runtime/base/*.c) tests/fuzz/fuzz_image.c
+	@mkdir -p $(@D)
+	clang $(CPPFLAGS) -std=gnu11 -O1 -g -fno-strict-aliasing -fsanitize=fuzzer,address,undefined \
+	    -o $@ $^ -ljansson
+
+# ---- split process: half, ckpt, launch
+#
+# dbg3-lower is a program at a fixed address above the split: position-independent objects linked without
+# PIE (and with Scrt1.o, because crt1.o's 32-bit relocations do not reach that far). dbg3-replay
+# (replay/rules.mk) is linked the same way.
+
+LOWER_ADDRESS := 0x7d1000000000
+LOWER_CFLAGS  := $(filter-out -fstack-protector-strong,$(CFLAGS)) -fPIC -fno-stack-protector \
+                 -pthread
+crt            = $(shell $(CC) -print-file-name=$(1))
+
+# How to link such a program: $(call link-lower,OBJECTS,LIBRARIES)
+link-lower = $(CC) -no-pie -nostartfiles -pthread -rdynamic -Wl,-z,now -Wl,--no-relax \
+             -Wl,-Ttext-segment=$(LOWER_ADDRESS) -o $@ $(call crt,Scrt1.o) $(call crt,crti.o) \
+             $(call crt,crtbeginS.o) $(1) $(2) $(call crt,crtendS.o) $(call crt,crtn.o)
+
+HALF_COMMON := $(addprefix runtime/half/,half load maps arena steer steer_entry threads upper_vdso_image) \
+               $(addprefix runtime/ckpt/,park resume save) \
+               $(basename $(wildcard runtime/image/*.c runtime/base/*.c))
+LOWER_ONLY  := $(addprefix runtime/half/,lower_main lower_mpi p2p_loops) \
+               $(addprefix runtime/ckpt/,agent fatal fine track restart) \
+               $(addprefix runtime/coord/,proto cut_rank) $(addprefix msgcounter/log/,log log_file)
+lower-objs   = $(patsubst %,$(BUILD)/lower/%.o,$(1))
+
+$(BUILD)/lower/%.o: %.c $(BUILD)/gen/cross_offsets.h $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(LOWER_CFLAGS) $(LOWER_CFLAGS_$(*F)) -MMD -MP -c -o $@ $<
+$(BUILD)/lower/%.o: %.S $(BUILD)/gen/cross_offsets.h
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) -c -o $@ $<
+
+# Runs inside libc's system calls: no vector registers.
+LOWER_CFLAGS_steer := -mgeneral-regs-only
+LOWER_CFLAGS_arena := -mgeneral-regs-only
+
+# Offsets of the gate for assembler code.
+$(BUILD)/gen/cross_offsets.h: runtime/half/cross_offsets.c runtime/half/gate.h
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) -std=gnu11 -O1 -S -o - $< | sed -n 's/^#define \(.*\) [$$]/#define \1 /p' > $@
+
+# The vdso that the application sees, as bytes in the lower program.
+$(BUILD)/lower/upper_vdso.so: runtime/half/upper_vdso.S runtime/half/upper_vdso.map $(BUILD)/gen/cross_offsets.h
+	@mkdir -p $(@D)
+	$(CC) -I$(BUILD)/gen -shared -nostdlib -Wl,-soname,linux-vdso.so.1 -Wl,--hash-style=both \
+	    -Wl,--build-id=none -Wl,-z,noseparate-code -Wl,-z,max-page-size=4096 \
+	    -Wl,--version-script=runtime/half/upper_vdso.map -o $@ $<
+	strip --strip-debug $@
+$(BUILD)/lower/runtime/half/upper_vdso_image.o: $(BUILD)/lower/upper_vdso.so
+	@mkdir -p $(@D)
+	printf '.section .rodata\n.globl upper_vdso_start, upper_vdso_end\n.balign 16\nupper_vdso_start:\n.incbin "$<"\nupper_vdso_end:\n.section .note.GNU-stack,"",@progbits\n' | $(CC) -x assembler -c -o $@ -
+
+# The preload by which ranks come under control: no libc, first constructor of all.
+$(BUILD)/libdbg3-launch.so: runtime/launch/launch.c runtime/launch/env.h $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(filter-out -fstack-protector-strong,$(CFLAGS)) -fPIC -fno-stack-protector \
+	    -fno-builtin -shared -Wl,-z,initfirst -Wl,-soname,libdbg3-launch.so -o $@ $<

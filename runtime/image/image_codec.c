@@ -128,7 +128,8 @@ void code_bool(struct codec *c, bool *v)
 {
     uint8_t byte = c->out ? *v : 0;
     code_u8(c, &byte);
-    *v = byte != 0;
+    if (!c->out)
+        *v = byte != 0;
 }
 
 /* Stored as length + 1 (0: NULL), text, NUL: so that the reader can lend it as it stands. */

@@ -298,7 +298,7 @@ static int check_base(struct fold *f)
         uint64_t at = IMAGE_DATA_OFFSET + (uint64_t)chunk * IMAGE_CHUNK;
         if (image_chunk_sum(f->base->fd, list, n, chunk, f->buffer, &sum) < 0)
             rc = err_sys(f->err, "cannot read %s", f->base->path);
-        else if (memcmp(&sum, &f->base->sums[chunk], sizeof sum) != 0)
+        else if (image_sum_differs(&sum, &f->base->sums[chunk]))
             rc = image_err_damaged(f->err, f->base->path, "checksum of bytes %llu..%llu differs",
                                    (unsigned long long)at, (unsigned long long)at + IMAGE_CHUNK - 1);
     }

@@ -122,6 +122,9 @@ int image_sector_decode(const uint8_t sector[IMAGE_SECTOR], const char *path, st
 /* XXH3-128. */
 struct image_sum image_sum(const void *data, size_t len);
 
+/* True if the two differ. Never in a fuzzer's build, which is after what lies behind the checksums. */
+bool image_sum_differs(const struct image_sum *a, const struct image_sum *b);
+
 bool image_id_equal(const struct image_id *a, const struct image_id *b);
 bool image_id_is_zero(const struct image_id *id);
 int image_id_make(struct image_id *id, struct err *err);

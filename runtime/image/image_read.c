@@ -167,7 +167,7 @@ static int read_metadata(struct image_link *l, struct err *err)
     if (image_pread_all(l->fd, l->notes, size, h->notes_offset) < 0)
         return err_sys(err, "cannot read %s", l->path);
     struct image_sum sum = image_sum(l->notes, size);
-    if (memcmp(&sum, &h->meta_sum, sizeof sum) != 0)
+    if (image_sum_differs(&sum, &h->meta_sum))
         return image_err_damaged(err, l->path, "checksum of the notes (bytes %llu..%llu) differs",
                                  (unsigned long long)h->notes_offset,
                                  (unsigned long long)h->notes_offset + size - 1);
@@ -292,7 +292,7 @@ int image_link_verify(const struct image_link *l, struct err *err)
             struct image_sum sum;
             if (image_chunk_sum(l->fd, list, n, chunk, buffer, &sum) < 0)
                 rc = err_sys(err, "cannot read %s", l->path);
-            else if (memcmp(&sum, &l->sums[chunk], sizeof sum) != 0)
+            else if (image_sum_differs(&sum, &l->sums[chunk]))
                 rc = damaged_chunk(l, list, n, chunk, err);
         }
     }

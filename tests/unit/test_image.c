@@ -1,0 +1,1105 @@
+/*
+ * test_image.c - images: round trips, chains, folds, mapping, and every kind of damage
+ */
+#include <check.h>
+#include <dirent.h>
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "runtime/image/image_format.h"
+#include "tests/unit/image_util.h"
+
+#define RW (PROT_READ | PROT_WRITE)
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static struct model model;
+static struct err err;
+
+/* Runs f in a child; its exit status. */
+static int in_child(int (*f)(void *arg), void *arg)
+{
+    int status;
+    pid_t pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0)
+        _exit(f(arg));
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static struct image *must_open(const char *path)
+{
+    struct image *image = image_open(path, &err);
+    ck_assert_msg(image != NULL, "%s", err.text);
+    return image;
+}
+
+static off_t file_size(const char *path)
+{
+    struct stat st;
+    ck_assert_int_eq(stat(path, &st), 0);
+    return st.st_size;
+}
+
+static unsigned files_here(void)
+{
+    DIR *dir = opendir(".");
+    unsigned n = 0;
+    for (struct dirent *e; (e = readdir(dir));)
+        n += e->d_name[0] != '.';
+    closedir(dir);
+    return n;
+}
+
+/* Maps 100 pages, touches most of them: 10 of zeros, 60 others, and one beyond a hole. */
+static void model_sample(void)
+{
+    model_init(&model);
+    model_map(&model, 10, 100, RW);
+    model_map(&model, 200, 4, PROT_READ);
+    for (unsigned i = 10; i < 20; i++)
+        model_store(&model, i, 0);
+    for (unsigned i = 20; i < 80; i++)
+        model_store(&model, i, i);
+    model_store(&model, 109, 1);
+    model_store(&model, 203, 2);
+}
+
+/* ------------------------------------------------------------------ round trips */
+
+START_TEST(full_round_trip)
+{
+    struct image_written w;
+    model_sample();
+    model_write(&model, "a.img", NULL, NULL, &w);
+    model_expect(&model, "a.img", true);
+    ck_assert_uint_eq(w.pages, 62); /* neither zero nor untouched pages */
+    ck_assert_uint_eq(w.file_bytes, (uint64_t)file_size("a.img"));
+    struct stat st;
+    ck_assert_int_eq(stat("a.img", &st), 0);
+    ck_assert_int_eq(st.st_mode & 0777, 0600);
+    ck_assert_uint_eq(files_here(), 1); /* no temporary left */
+}
+END_TEST
+
+START_TEST(increment_holds_changed_pages_only)
+{
+    struct image_written w;
+    model_sample();
+    struct image_id a = model_write(&model, "a.img", NULL, NULL, NULL);
+    model_store(&model, 30, 1000);
+    model_store(&model, 31, 0);
+    model_store(&model, 105, 1001);
+    model_unmap(&model, 200, 2);
+    model_map(&model, 300, 3, RW);
+    struct image_id b = model_write(&model, "b.img", "a.img", &a, &w);
+    ck_assert_uint_eq(w.pages, 2);
+    model_expect(&model, "b.img", true);
+
+    model_unmap(&model, 300, 3);
+    model_map(&model, 40, 1, RW); /* mapped anew: what the parent holds there is gone */
+    model_write(&model, "c.img", "b.img", &b, NULL);
+    model_expect(&model, "c.img", true);
+    struct image *image = must_open("c.img");
+    ck_assert_uint_eq(image_chain_length(image), 3);
+    ck_assert_str_eq(image_chain_path(image, 1), "b.img");
+    ck_assert_int_eq(image_read(image, MODEL_BASE + 300 * IMAGE_PAGE, &(char){0}, 1, &err), -1);
+    ck_assert_int_eq(err.code, EFAULT);
+    image_close(image);
+}
+END_TEST
+
+START_TEST(parent_in_another_folder)
+{
+    model_sample();
+    ck_assert_int_eq(mkdir("epoch", 0700) | mkdir("fine", 0700), 0);
+    struct image_id a = model_write(&model, "epoch/a.img", NULL, NULL, NULL);
+    model_store(&model, 50, 77);
+    model_write(&model, "fine/b.img", "../epoch/a.img", &a, NULL);
+    model_expect(&model, "fine/b.img", true);
+}
+END_TEST
+
+/* Every field of the state with a value of its own. */
+static void fill_state(struct image_state *s, struct image_thread *threads, uint8_t *xsave, size_t xsave_size)
+{
+    static const char *const argv[] = {"./app", "in.nml", "", "caf\xc3\xa9"};
+    static const uint64_t auxv[] = {AT_PAGESZ, 4096, AT_ENTRY, 0x401000, AT_NULL, 0};
+    static const struct image_region regions[] = {
+        {.start = 0x400000,
+         .end = 0x403000,
+         .prot = PROT_READ | PROT_EXEC,
+         .flags = IMAGE_REGION_FILE,
+         .fill = IMAGE_FILL_FILE,
+         .path = "/usr/bin/app",
+         .offset = 0x1000,
+         .dev = 64769,
+         .ino = 4242,
+         .build_id = {0xab, 0xcd, 0xef, 0x01},
+         .build_id_len = 4},
+        {.start = 0x500000,
+         .end = 0x504000,
+         .prot = RW,
+         .flags = IMAGE_REGION_HEAP | IMAGE_REGION_NORESERVE,
+         .fill = IMAGE_FILL_READ,
+         .path = "[heap]"},
+        {.start = 0x600000, .end = 0x602000, .prot = PROT_NONE, .flags = IMAGE_REGION_STACK},
+    };
+    static const struct image_file files[] = {
+        {.fd = 1, .kind = IMAGE_FILE_PIPE, .flags = 1, .path = "pipe:[17]"},
+        {.fd = 5,
+         .kind = IMAGE_FILE_PATH,
+         .flags = 02,
+         .cloexec = true,
+         .offset = 100,
+         .size = 2000,
+         .dev = 3,
+         .ino = 9,
+         .path = "/data/out"},
+    };
+    static const struct image_blob blobs[] = {{"handles", "\1\2\3", 3}, {"empty", NULL, 0}};
+    for (size_t i = 0; i < xsave_size; i++)
+        xsave[i] = (uint8_t)(i * 7);
+    memset(threads, 0, 2 * sizeof *threads);
+    threads[0] = (struct image_thread){.tid = 100,
+                                       .signo = 11,
+                                       .xsave = xsave,
+                                       .xsave_size = (uint32_t)xsave_size,
+                                       .siginfo_size = 128,
+                                       .siginfo = {11, 0, 0, 0, 0, 0, 0, 0, 1},
+                                       .sigmask = 0x8000,
+                                       .pending = 0x400,
+                                       .resume_sp = 0x601000,
+                                       .clear_child_tid = 0x500010,
+                                       .robust_list = 0x500020,
+                                       .robust_list_len = 24,
+                                       .altstack_sp = 0x501000,
+                                       .altstack_size = 0x2000,
+                                       .altstack_flags = 1,
+                                       .name = "main"};
+    threads[0].regs.rip = 0x401234;
+    threads[0].regs.rsp = 0x601f00;
+    threads[0].regs.fs_base = 0x500740;
+    threads[1] = (struct image_thread){.tid = 101};
+    threads[1].regs.rax = 7;
+    *s = (struct image_state){.kind = IMAGE_FAILURE,
+                              .id = {{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}},
+                              .meta = {.rank = 2,
+                                       .size = 4,
+                                       .epoch = 3,
+                                       .checkpoint = 9,
+                                       .position = {1, 65536, 48213},
+                                       .time_ns = UINT64_C(1700000000123456789),
+                                       .pid = 100,
+                                       .ppid = 99,
+                                       .pgrp = 98,
+                                       .sid = 97,
+                                       .uid = 1000,
+                                       .gid = 1001,
+                                       .umask = 022,
+                                       .brk_start = 0x500000,
+                                       .brk = 0x503800,
+                                       .entry = 0x401000,
+                                       .root = 0x500100,
+                                       .xcr0 = 0xe7,
+                                       .program = "/usr/bin/app",
+                                       .build_id = {0xab, 0xcd, 0xef, 0x01},
+                                       .build_id_len = 4,
+                                       .hostname = "node7",
+                                       .cwd = "/home/user",
+                                       .argv = argv,
+                                       .argc = 4,
+                                       .auxv = (const uint8_t *)auxv,
+                                       .auxv_size = sizeof auxv,
+                                       .itimers = {[1] = {1000, 500}}},
+                              .regions = regions,
+                              .nregions = 3,
+                              .threads = threads,
+                              .nthreads = 2,
+                              .files = files,
+                              .nfiles = 2,
+                              .blobs = blobs,
+                              .nblobs = 2};
+    s->meta.sigactions[SIGTERM - 1] = (struct image_sigaction){0x402000, 0x14000004, 0x402100, 0x200};
+    s->meta.sigactions[SIGPIPE - 1] = (struct image_sigaction){.handler = 1};
+}
+
+/* The pages of the state above: the first of each region has content. */
+static int state_read(void *ctx, uint64_t addr, void *buf, size_t len)
+{
+    page_fill(buf, (uint32_t)(addr >> 12), 0);
+    memset((uint8_t *)buf + IMAGE_PAGE, 0, len - IMAGE_PAGE);
+    return 0;
+}
+
+static ssize_t state_populated(void *ctx, uint64_t start, uint64_t end, bool private_only,
+                               struct image_range *out, size_t max, uint64_t *walked)
+{
+    *walked = end;
+    *out = (struct image_range){start, start + IMAGE_PAGE};
+    return !private_only;
+}
+
+static void write_state(const char *path, struct image_state *s, struct image_thread *threads,
+                        uint8_t *xsave, size_t xsave_size)
+{
+    struct image_source source = {.read = state_read, .populated = state_populated};
+    fill_state(s, threads, xsave, xsave_size);
+    if (image_write(path, s, &source, NULL, NULL, &err) < 0)
+        ck_abort_msg("%s", err.text);
+}
+
+static void expect_thread(const struct image_thread *a, const struct image_thread *b)
+{
+    ck_assert_int_eq(a->tid, b->tid);
+    ck_assert_int_eq(a->signo, b->signo);
+    ck_assert_mem_eq(&a->regs, &b->regs, sizeof a->regs);
+    ck_assert_uint_eq(a->xsave_size, b->xsave_size);
+    ck_assert_uint_eq(a->siginfo_size, b->siginfo_size);
+    ck_assert_mem_eq(a->siginfo, b->siginfo, sizeof a->siginfo);
+    ck_assert_uint_eq(a->sigmask, b->sigmask);
+    ck_assert_uint_eq(a->pending, b->pending);
+    ck_assert_uint_eq(a->resume_sp, b->resume_sp);
+    ck_assert_uint_eq(a->clear_child_tid, b->clear_child_tid);
+    ck_assert_uint_eq(a->robust_list, b->robust_list);
+    ck_assert_uint_eq(a->robust_list_len, b->robust_list_len);
+    ck_assert_uint_eq(a->altstack_sp, b->altstack_sp);
+    ck_assert_uint_eq(a->altstack_size, b->altstack_size);
+    ck_assert_uint_eq(a->altstack_flags, b->altstack_flags);
+    ck_assert_pstr_eq(a->name, b->name);
+}
+
+/* The scalars of image_meta up to its first pointer; struct holes are zero on both sides. */
+static void expect_meta(const struct image_meta *a, const struct image_meta *b)
+{
+    ck_assert_mem_eq(a, b, offsetof(struct image_meta, program));
+    ck_assert_str_eq(a->program, b->program);
+    ck_assert_uint_eq(a->build_id_len, b->build_id_len);
+    ck_assert_mem_eq(a->build_id, b->build_id, a->build_id_len);
+    ck_assert_str_eq(a->hostname, b->hostname);
+    ck_assert_str_eq(a->cwd, b->cwd);
+    ck_assert_uint_eq(a->argc, b->argc);
+    for (size_t i = 0; i < a->argc; i++)
+        ck_assert_str_eq(a->argv[i], b->argv[i]);
+    ck_assert_uint_eq(a->auxv_size, b->auxv_size);
+    ck_assert_mem_eq(a->auxv, b->auxv, a->auxv_size);
+    ck_assert_mem_eq(a->sigactions, b->sigactions, sizeof a->sigactions);
+    ck_assert_mem_eq(a->itimers, b->itimers, sizeof a->itimers);
+}
+
+START_TEST(state_round_trip)
+{
+    struct image_state s;
+    struct image_thread threads[2];
+    uint8_t xsave[2440];
+    write_state("s.img", &s, threads, xsave, sizeof xsave);
+    struct image *image = must_open("s.img");
+    const struct image_state *t = image_state(image);
+    ck_assert_int_eq(t->kind, s.kind);
+    ck_assert_mem_eq(&t->id, &s.id, sizeof s.id);
+    ck_assert_ptr_null(t->parent);
+    expect_meta(&t->meta, &s.meta);
+    ck_assert_uint_eq(t->nthreads, 2);
+    for (size_t i = 0; i < 2; i++)
+        expect_thread(&t->threads[i], &s.threads[i]);
+    /* XCR0 takes the place of the software bytes; all others are as they were. */
+    const uint8_t *x = t->threads[0].xsave;
+    ck_assert_mem_eq(x, xsave, 464);
+    ck_assert_mem_eq(x + 464, "\xe7\0\0\0\0\0\0\0\0", 9);
+    ck_assert_mem_eq(x + 512, xsave + 512, sizeof xsave - 512);
+
+    ck_assert_uint_eq(t->nregions, 3);
+    for (size_t i = 0; i < 3; i++) {
+        const struct image_region *a = &t->regions[i], *b = &s.regions[i];
+        ck_assert_uint_eq(a->start, b->start);
+        ck_assert_uint_eq(a->end, b->end);
+        ck_assert_uint_eq(a->prot, b->prot);
+        ck_assert_uint_eq(a->flags, b->flags);
+        ck_assert_int_eq(a->fill, b->fill == IMAGE_FILL_FILE ? IMAGE_FILL_FILE : IMAGE_FILL_ZERO);
+        ck_assert_pstr_eq(a->path, b->path);
+        ck_assert_uint_eq(a->offset, b->offset);
+        ck_assert_uint_eq(a->dev, b->dev);
+        ck_assert_uint_eq(a->ino, b->ino);
+        ck_assert_uint_eq(a->build_id_len, b->build_id_len);
+        ck_assert_mem_eq(a->build_id, b->build_id, sizeof a->build_id);
+    }
+    ck_assert_uint_eq(t->nfiles, 2);
+    for (size_t i = 0; i < 2; i++) {
+        const struct image_file *a = &t->files[i], *b = &s.files[i];
+        ck_assert_mem_eq(a, b, offsetof(struct image_file, path));
+        ck_assert_str_eq(a->path, b->path);
+    }
+    size_t size;
+    ck_assert_mem_eq(image_blob_find(t, "handles", &size), "\1\2\3", 3);
+    ck_assert_uint_eq(size, 3);
+    ck_assert_uint_eq(t->nblobs, 2);
+    ck_assert_ptr_null(image_blob_find(t, "other", NULL));
+    image_close(image);
+}
+END_TEST
+
+/* Every second page of 160000: more program headers than e_phnum can tell. */
+static int sparse_read(void *ctx, uint64_t addr, void *buf, size_t len)
+{
+    for (size_t at = 0; at < len; at += IMAGE_PAGE)
+        page_fill((uint8_t *)buf + at, (uint32_t)((addr + at - MODEL_BASE) / IMAGE_PAGE % 2), 0);
+    return 0;
+}
+
+START_TEST(sparse_memory_stays_small)
+{
+    struct image_region region = {.start = MODEL_BASE, .end = MODEL_BASE + 160000 * 4096ull, .prot = RW};
+    struct image_source source = {.read = sparse_read};
+    struct image_state s = {.kind = IMAGE_FULL, .regions = &region, .nregions = 1};
+    struct image_written w;
+    ck_assert_int_eq(image_write("x.img", &s, &source, NULL, &w, &err), 0);
+    ck_assert_uint_gt(w.segments, PN_XNUM);
+    ck_assert_uint_le(w.pages, 80000 * 102 / 100);
+    struct image *image = must_open("x.img");
+    uint8_t page[IMAGE_PAGE], want[IMAGE_PAGE];
+    for (uint64_t i = 0; i < 160000; i += 777) {
+        page_fill(want, i % 2, 0);
+        ck_assert_int_eq(image_read(image, MODEL_BASE + i * 4096, page, sizeof page, &err), 0);
+        ck_assert_mem_eq(page, want, sizeof page);
+    }
+    /* One mapping of zeros and reads into it, not 160000 mappings. */
+    size_t n, maps = 0;
+    const struct image_piece *steps = image_steps(image, &n);
+    for (size_t i = 0; i < n; i++)
+        maps += !steps[i].patch;
+    ck_assert_uint_le(maps, 4);
+    image_close(image);
+    FILE *f = popen("readelf -lW x.img | grep -c '^  LOAD'", "r");
+    unsigned long loads = 0;
+    ck_assert_int_eq(fscanf(f, "%lu", &loads), 1);
+    pclose(f);
+    ck_assert_uint_eq(loads, w.segments - 1);
+}
+END_TEST
+
+/* ------------------------------------------------------------------ chains and folds at random */
+
+struct history {
+    unsigned oldest, newest; /* numbers of the fine images that are there */
+    struct image_id id;      /* of the newest */
+};
+
+static void fine_name(char name[32], unsigned n)
+{
+    snprintf(name, 32, "fine-%u.img", n);
+}
+
+static void mutate(void)
+{
+    unsigned what = (unsigned)random() % 10, first = (unsigned)random() % MODEL_PAGES;
+    unsigned count = 1 + (unsigned)random() % 40;
+    if (what == 0)
+        model_unmap(&model, first, count);
+    else if (what <= 2)
+        model_map(&model, first, count, random() % 4 ? RW : PROT_READ);
+    for (unsigned i = 0; i < 30; i++) {
+        unsigned page = (unsigned)random() % MODEL_PAGES;
+        if (model.page[page].mapped)
+            model_store(&model, page, random() % 8 ? (uint32_t)random() : 0);
+    }
+}
+
+static int map_and_compare(void *arg)
+{
+    struct image *image = image_open(arg, &err);
+    uint8_t want[IMAGE_PAGE];
+    if (!image || image_map(image, &err) < 0) {
+        fprintf(stderr, "%s\n", err.text);
+        return 1;
+    }
+    for (unsigned i = 0; i < MODEL_PAGES; i++) {
+        uint8_t *at = (uint8_t *)(uintptr_t)(MODEL_BASE + i * 4096ull);
+        if (!model.page[i].mapped)
+            continue;
+        page_fill(want, model.page[i].touched ? model.page[i].seed : 0, i);
+        for (size_t k = 0; k < IMAGE_PAGE; k++) {
+            if (at[k] != want[k]) {
+                fprintf(stderr, "page %u differs in memory\n", i);
+                return 1;
+            }
+        }
+        if (model.page[i].prot & PROT_WRITE)
+            at[0]++;
+    }
+    image_close(image);
+    return 0;
+}
+
+static void next_fine(struct history *h)
+{
+    char name[32], parent[32];
+    fine_name(name, h->newest + 1);
+    if (h->newest)
+        fine_name(parent, h->newest);
+    else
+        strcpy(parent, "epoch.img");
+    h->id = model_write(&model, name, parent, &h->id, NULL);
+    h->newest++;
+}
+
+static void fold_oldest(struct history *h)
+{
+    char base[32], child[32];
+    fine_name(base, h->oldest);
+    fine_name(child, h->oldest + 1);
+    if (image_fold(base, child, false, &err) < 0)
+        ck_abort_msg("%s", err.text);
+    h->oldest++;
+}
+
+START_TEST(window_of_fine_checkpoints)
+{
+    struct history h = {.oldest = 1};
+    char name[32];
+    srandom((unsigned)_i);
+    model_init(&model);
+    model_map(&model, 0, 200, RW);
+    mutate();
+    h.id = model_write(&model, "epoch.img", NULL, NULL, NULL);
+    for (unsigned step = 0; step < 60; step++) {
+        mutate();
+        next_fine(&h);
+        if (h.newest - h.oldest >= 4)
+            fold_oldest(&h);
+        fine_name(name, h.newest);
+        model_expect(&model, name, true);
+        if (step % 20 == 19)
+            ck_assert_int_eq(in_child(map_and_compare, name), 0);
+    }
+    ck_assert_uint_eq(files_here(), 1 + h.newest - h.oldest + 1);
+    /* The folded image holds each page once: it does not grow with the number of folds. */
+    fine_name(name, h.oldest);
+    ck_assert_int_le(file_size(name), (MODEL_PAGES + 64) * 4096);
+}
+END_TEST
+
+START_TEST(core_flattens_a_chain)
+{
+    model_sample();
+    struct image_id id = model_write(&model, "a.img", NULL, NULL, NULL);
+    for (unsigned i = 0; i < 5; i++) {
+        mutate();
+        char name[] = "b0.img", parent[] = "b0.img";
+        name[1] = (char)('0' + i);
+        parent[1] = (char)('0' + i - 1);
+        id = model_write(&model, name, i ? parent : "a.img", &id, NULL);
+    }
+    struct image *image = must_open("b4.img");
+    ck_assert_int_eq(image_core(image, "core.img", false, NULL, &err), 0);
+    image_close(image);
+    model_expect(&model, "core.img", true);
+    image = must_open("core.img");
+    ck_assert_uint_eq(image_chain_length(image), 1);
+    ck_assert_int_eq(image_state(image)->kind, IMAGE_FULL);
+    image_close(image);
+}
+END_TEST
+
+/* ------------------------------------------------------------------ folds that are killed */
+
+static int fold_traced(void *arg)
+{
+    ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+    raise(SIGSTOP);
+    return image_fold("fine-1.img", "fine-2.img", true, &err) < 0;
+}
+
+static bool changes_files(long number)
+{
+    return number == SYS_pwrite64 || number == SYS_ftruncate || number == SYS_rename;
+}
+
+/* Runs a fold and kills it before its n-th change of a file. True if it was killed. */
+static bool fold_killed(unsigned n)
+{
+    int status;
+    pid_t pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0)
+        _exit(fold_traced(NULL));
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    bool entry = true;
+    while (!WIFEXITED(status)) {
+        struct user_regs_struct regs;
+        ck_assert_int_eq(ptrace(PTRACE_SYSCALL, pid, NULL, NULL), 0);
+        ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+        if (!WIFSTOPPED(status))
+            break;
+        ck_assert_int_eq(ptrace(PTRACE_GETREGS, pid, NULL, &regs), 0);
+        if (entry && changes_files((long)regs.orig_rax) && n-- == 0) {
+            kill(pid, SIGKILL);
+            waitpid(pid, &status, 0);
+            return true;
+        }
+        entry = !entry;
+    }
+    ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    return false;
+}
+
+START_TEST(killed_fold_loses_nothing)
+{
+    unsigned kills = 0;
+    for (bool killed = true; killed; kills++) {
+        struct model oldest;
+        struct history h = {.oldest = 1};
+        srandom(7);
+        model_init(&model);
+        model_map(&model, 0, 300, RW);
+        for (unsigned i = 0; i < 100; i++)
+            model_store(&model, i * 3, i);
+        h.id = model_write(&model, "epoch.img", NULL, NULL, NULL);
+        for (unsigned i = 0; i < 3; i++) {
+            mutate();
+            next_fine(&h);
+            if (i == 1)
+                oldest = model;
+        }
+        killed = fold_killed(kills);
+        if (killed) {
+            model_expect(&oldest, "fine-2.img", false);
+            model_expect(&model, "fine-3.img", false);
+            ck_assert_msg(image_fold("fine-1.img", "fine-2.img", false, &err) == 0, "%s", err.text);
+        }
+        ck_assert_int_ne(access("fine-1.img", F_OK), 0);
+        model_expect(&oldest, "fine-2.img", true);
+        model_expect(&model, "fine-3.img", true);
+    }
+    ck_assert_uint_ge(kills, 6); /* mark, pages, metadata, header, truncate, rename */
+}
+END_TEST
+
+START_TEST(interrupted_fold_is_known)
+{
+    struct history h = {.oldest = 1};
+    model_sample();
+    h.id = model_write(&model, "epoch.img", NULL, NULL, NULL);
+    for (unsigned i = 0; i < 2; i++) {
+        model_store(&model, 33, i);
+        next_fine(&h);
+    }
+    ck_assert(fold_killed(1));
+    struct image *image = must_open("fine-2.img");
+    ck_assert(image_fold_pending(image, 1));
+    ck_assert(!image_fold_pending(image, 0));
+    ck_assert_int_eq(image_fold("fine-1.img", "fine-2.img", false, &err), -1);
+    ck_assert_int_eq(err.code, EBUSY);
+    image_close(image);
+    ck_assert_int_eq(image_verify("fine-2.img", &err), -1);
+    ck_assert_int_eq(err.code, EAGAIN);
+}
+END_TEST
+
+START_TEST(fold_refuses)
+{
+    struct history h = {.oldest = 1};
+    model_sample();
+    h.id = model_write(&model, "epoch.img", NULL, NULL, NULL);
+    for (unsigned i = 0; i < 3; i++) {
+        model_store(&model, 33 + i, 1000 + i);
+        next_fine(&h);
+    }
+    ck_assert_int_eq(image_fold("fine-1.img", "fine-3.img", false, &err), -1);
+    ck_assert_int_eq(err.code, ESTALE);
+    ck_assert_int_eq(image_fold("fine-0.img", "fine-1.img", false, &err), -1);
+    ck_assert_int_eq(err.code, ENOENT);
+    ck_assert_int_eq(mkdir("sub", 0700), 0);
+    ck_assert_int_eq(rename("fine-2.img", "sub/fine-2.img"), 0);
+    ck_assert_int_eq(image_fold("fine-1.img", "sub/fine-2.img", false, &err), -1);
+    ck_assert_int_eq(err.code, EINVAL);
+    ck_assert_int_eq(rename("sub/fine-2.img", "fine-2.img"), 0);
+    /* A damaged page in either is not given a good checksum. */
+    flip_byte("fine-2.img", IMAGE_DATA_OFFSET + 5, 1);
+    ck_assert_int_eq(image_fold("fine-1.img", "fine-2.img", false, &err), -1);
+    ck_assert_int_eq(err.code, EBADMSG);
+    flip_byte("fine-2.img", IMAGE_DATA_OFFSET + 5, 1);
+    flip_byte("fine-1.img", IMAGE_DATA_OFFSET + 5, 1);
+    ck_assert_int_eq(image_fold("fine-1.img", "fine-2.img", false, &err), -1);
+    ck_assert_int_eq(err.code, EBADMSG);
+    flip_byte("fine-1.img", IMAGE_DATA_OFFSET + 5, 1);
+    ck_assert_int_eq(image_fold("fine-1.img", "fine-2.img", false, &err), 0);
+    model_expect(&model, "fine-3.img", true);
+}
+END_TEST
+
+/* ------------------------------------------------------------------ real memory */
+
+#define HEAP  ((uint8_t *)0x210000000000)
+#define DATA  ((uint8_t *)0x210100000000)
+#define GUARD ((uint8_t *)0x210200000000)
+#define HEAP_PAGES 20000
+#define DATA_PAGES 64
+
+static struct image_region real_regions[] = {
+    {.prot = RW, .flags = IMAGE_REGION_HEAP, .path = "[heap]"},
+    {.prot = RW, .flags = IMAGE_REGION_FILE, .fill = IMAGE_FILL_FILE, .path = "data.bin"},
+    {.prot = PROT_NONE},
+};
+
+static void *map_fixed(uint8_t *at, size_t pages, int prot, int flags, int fd)
+{
+    void *p = mmap(at, pages * IMAGE_PAGE, prot, MAP_PRIVATE | MAP_FIXED | flags, fd, 0);
+    ck_assert_ptr_eq(p, at);
+    return p;
+}
+
+static void set_region(struct image_region *r, const uint8_t *at, size_t pages)
+{
+    r->start = (uintptr_t)at;
+    r->end = r->start + pages * IMAGE_PAGE;
+}
+
+/* A sparse heap, a file mapping with three changed pages, and memory that cannot be read. */
+static void real_memory(void)
+{
+    int fd = open("data.bin", O_RDWR | O_CREAT, 0600);
+    for (unsigned i = 0; i < DATA_PAGES; i++) {
+        uint8_t page[IMAGE_PAGE];
+        page_fill(page, i + 1, 0);
+        ck_assert_int_eq(write(fd, page, sizeof page), sizeof page);
+    }
+    map_fixed(HEAP, HEAP_PAGES, RW, MAP_ANONYMOUS | MAP_NORESERVE, -1);
+    map_fixed(DATA, DATA_PAGES, RW, 0, fd);
+    map_fixed(GUARD, 4, RW, MAP_ANONYMOUS, -1);
+    close(fd);
+    for (unsigned i = 0; i < 3000; i++)
+        page_fill(HEAP + i * IMAGE_PAGE, i + 5, 1);
+    page_fill(HEAP + (HEAP_PAGES - 1) * IMAGE_PAGE, 4, 1);
+    for (unsigned i = 10; i < 13; i++)
+        page_fill(DATA + i * IMAGE_PAGE, i == 11 ? 0 : 99 + i, 1);
+    page_fill(GUARD + IMAGE_PAGE, 3, 1);
+    mprotect(GUARD, 4 * IMAGE_PAGE, PROT_NONE);
+    set_region(&real_regions[0], HEAP, HEAP_PAGES);
+    set_region(&real_regions[1], DATA, DATA_PAGES);
+    set_region(&real_regions[2], GUARD, 4);
+}
+
+static void write_real(const char *path, bool scan, const struct image_write_options *options,
+                       struct image_written *w)
+{
+    struct image_source source;
+    struct image_state s = {.kind = IMAGE_FULL, .regions = real_regions, .nregions = 3};
+    ck_assert_int_eq(image_source_self(&source, &err), 0);
+    source.no_scan = !scan;
+    int rc = image_write(path, &s, &source, options, w, &err);
+    image_source_close(&source);
+    ck_assert_msg(rc == 0, "%s", err.text);
+}
+
+static uint64_t sum_memory(const uint8_t *at, size_t pages)
+{
+    struct image_sum sum = image_sum(at, pages * IMAGE_PAGE);
+    uint64_t v;
+    memcpy(&v, &sum, sizeof v);
+    return v;
+}
+
+struct real_sums {
+    uint64_t heap, data, guard;
+};
+
+static struct real_sums sum_real(void)
+{
+    mprotect(GUARD, 4 * IMAGE_PAGE, PROT_READ);
+    return (struct real_sums){sum_memory(HEAP, HEAP_PAGES), sum_memory(DATA, DATA_PAGES), sum_memory(GUARD, 4)};
+}
+
+static void forget_real(void)
+{
+    munmap(HEAP, HEAP_PAGES * IMAGE_PAGE);
+    munmap(DATA, DATA_PAGES * IMAGE_PAGE);
+    munmap(GUARD, 4 * IMAGE_PAGE);
+}
+
+START_TEST(own_memory_and_second_generation)
+{
+    struct image_written w;
+    real_memory();
+    write_real("one.img", _i, NULL, &w);
+    ck_assert_uint_ge(w.pages, 3001 + 2 + 1);
+    ck_assert_uint_le(w.pages, (3001 + 2 + 1) * 102 / 100);
+    ck_assert_int_eq(image_verify("one.img", &err), 0);
+    struct real_sums before = sum_real();
+
+    forget_real();
+    struct image *image = must_open("one.img");
+    ck_assert_msg(image_map(image, &err) == 0, "%s", err.text);
+    ck_assert_int_eq(mprotect(GUARD, 1, PROT_NONE), 0);
+    page_fill(HEAP + 77 * IMAGE_PAGE, 12345, 0);
+    page_fill(HEAP + 10000 * IMAGE_PAGE, 12346, 0);
+    page_fill(DATA + 20 * IMAGE_PAGE, 12347, 0);
+
+    /* Most pages are now mapped from the first image, untouched: neither zero nor data.bin's. */
+    struct image_write_options options = {0};
+    options.mapped = image_mapped(image, &options.nmapped);
+    write_real("two.img", _i, &options, &w);
+    ck_assert_uint_le(w.pages, (3001 + 3 + 1 + 2) * 102 / 100);
+    struct real_sums changed = sum_real();
+    ck_assert_uint_ne(before.heap, changed.heap);
+    ck_assert_uint_ne(before.data, changed.data);
+    ck_assert_uint_eq(before.guard, changed.guard);
+    image_close(image);
+    ck_assert_int_eq(unlink("one.img"), 0);
+
+    forget_real();
+    image = must_open("two.img");
+    ck_assert_msg(image_map(image, &err) == 0, "%s", err.text);
+    struct real_sums after = sum_real();
+    ck_assert_mem_eq(&after, &changed, sizeof after);
+    image_close(image);
+}
+END_TEST
+
+START_TEST(mapped_file_changed_since)
+{
+    real_memory();
+    write_real("one.img", true, NULL, NULL);
+    struct image *image = must_open("one.img");
+    ck_assert_int_eq(image_core(image, "all.img", true, NULL, &err), 0);
+    ck_assert_int_eq(truncate("data.bin", 5 * IMAGE_PAGE), 0);
+    ck_assert_int_eq(image_map(image, &err), -1);
+    ck_assert_int_eq(err.code, ESTALE);
+    ck_assert_ptr_nonnull(strstr(err.text, "data.bin"));
+    ck_assert_int_eq(unlink("data.bin"), 0);
+    ck_assert_int_eq(image_map(image, &err), -1);
+    ck_assert_int_eq(err.code, ENOENT);
+    image_close(image);
+    image = must_open("all.img"); /* carries the pages of the file */
+    uint8_t page[IMAGE_PAGE], want[IMAGE_PAGE];
+    page_fill(want, 50, 0);
+    ck_assert_int_eq(image_read(image, (uintptr_t)DATA + 49 * IMAGE_PAGE, page, sizeof page, &err), 0);
+    ck_assert_mem_eq(page, want, sizeof page);
+    image_close(image);
+}
+END_TEST
+
+START_TEST(build_id_decides)
+{
+    uint8_t id[IMAGE_BUILD_ID_MAX];
+    size_t len = image_build_id("/proc/self/exe", id);
+    ck_assert_uint_eq(len, 20);
+    ck_assert_uint_eq(image_build_id("/etc/passwd", id), 0);
+    ck_assert_uint_eq(image_build_id("/nonexistent", id), 0);
+    real_memory();
+    real_regions[1].path = "/proc/self/exe";
+    real_regions[1].build_id_len = 20;
+    memset(real_regions[1].build_id, 0x5a, 20);
+    write_real("one.img", true, NULL, NULL);
+    struct image *image = must_open("one.img");
+    ck_assert_int_eq(image_map(image, &err), -1);
+    ck_assert_int_eq(err.code, ESTALE);
+    ck_assert_ptr_nonnull(strstr(err.text, "build-id"));
+    image_close(image);
+    real_regions[1].path = "data.bin";
+    real_regions[1].build_id_len = 0;
+}
+END_TEST
+
+/* ------------------------------------------------------------------ damage */
+
+START_TEST(truncated_anywhere)
+{
+    model_sample();
+    model_write(&model, "a.img", NULL, NULL, NULL);
+    off_t size = file_size("a.img");
+    for (off_t cut = size; cut > 0;) {
+        cut -= cut == size ? 1 : 997;
+        ck_assert_int_eq(truncate("a.img", cut > 0 ? cut : 0), 0);
+        ck_assert_ptr_null(image_open("a.img", &err));
+        ck_assert_int_eq(err.code, EBADMSG);
+        ck_assert_ptr_nonnull(strstr(err.text, "truncated"));
+        ck_assert_ptr_nonnull(strstr(err.text, "a.img"));
+    }
+}
+END_TEST
+
+START_TEST(flipped_bit_is_found)
+{
+    model_sample();
+    model_write(&model, "a.img", NULL, NULL, NULL);
+    off_t size = file_size("a.img");
+    uint64_t data_end = IMAGE_DATA_OFFSET + 62 * IMAGE_PAGE;
+    for (off_t at = 0; at < size; at += at < (off_t)IMAGE_SECTOR ? 1 : 1009) {
+        if (at >= (off_t)IMAGE_SECTOR && at < (off_t)IMAGE_DATA_OFFSET)
+            continue; /* nothing is there */
+        flip_byte("a.img", at, 0x10);
+        struct image *image = image_open("a.img", &err);
+        bool data = at >= (off_t)IMAGE_DATA_OFFSET && at < (off_t)data_end;
+        ck_assert_msg((image != NULL) == data, "byte %ld", (long)at);
+        image_close(image);
+        ck_assert_int_eq(image_verify("a.img", &err), -1);
+        ck_assert_int_eq(err.code, EBADMSG);
+        if (data) {
+            char range[64];
+            uint64_t begin = (at - IMAGE_DATA_OFFSET) / IMAGE_CHUNK * IMAGE_CHUNK + IMAGE_DATA_OFFSET;
+            snprintf(range, sizeof range, "bytes %llu..", (unsigned long long)begin);
+            ck_assert_msg(strstr(err.text, range) != NULL, "%s", err.text);
+        }
+        flip_byte("a.img", at, 0x10);
+    }
+    model_expect(&model, "a.img", true);
+}
+END_TEST
+
+START_TEST(parents_are_checked)
+{
+    model_sample();
+    struct image_id a = model_write(&model, "a.img", NULL, NULL, NULL);
+    model_store(&model, 60, 1);
+    model_write(&model, "b.img", "a.img", &a, NULL);
+    flip_byte("a.img", IMAGE_DATA_OFFSET + 100, 1);
+    ck_assert_int_eq(image_verify("b.img", &err), -1);
+    ck_assert_ptr_nonnull(strstr(err.text, "a.img"));
+    model_write(&model, "a.img", NULL, NULL, NULL);
+    ck_assert_ptr_null(image_open("b.img", &err));
+    ck_assert_int_eq(err.code, ESTALE);
+    ck_assert_int_eq(unlink("a.img"), 0);
+    ck_assert_ptr_null(image_open("b.img", &err));
+    ck_assert_int_eq(err.code, ENOENT);
+}
+END_TEST
+
+START_TEST(foreign_files)
+{
+    static const char *const files[] = {"/bin/true", "/dev/zero", "/", "/etc/passwd", "none.img"};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        err.text[0] = '\0';
+        ck_assert_ptr_null(image_open(files[i], &err));
+        ck_assert_ptr_nonnull(strstr(err.text, files[i]));
+    }
+}
+END_TEST
+
+START_TEST(states_that_are_no_states)
+{
+    struct image_region bad[] = {{.start = 8192, .end = 4096}};
+    struct image_source source = {.read = sparse_read};
+    struct image_state s = {.kind = IMAGE_INCREMENTAL};
+    ck_assert_int_eq(image_write("a.img", &s, &source, NULL, NULL, &err), -1);
+    ck_assert_int_eq(err.code, EINVAL);
+    s = (struct image_state){.kind = IMAGE_FULL, .regions = bad, .nregions = 1};
+    ck_assert_int_eq(image_write("a.img", &s, &source, NULL, NULL, &err), -1);
+    ck_assert_int_eq(err.code, EINVAL);
+    ck_assert_uint_eq(files_here(), 0);
+}
+END_TEST
+
+/* ------------------------------------------------------------------ disks that are full */
+
+static int write_limited(void *arg)
+{
+    struct image_source *source = &model.source;
+    struct image_region region = {.start = MODEL_BASE, .end = MODEL_BASE + 400 * IMAGE_PAGE, .prot = RW};
+    struct image_state s = {.kind = IMAGE_FULL, .regions = &region, .nregions = 1};
+    const char *path = arg;
+    int rc = image_write(path, &s, source, NULL, NULL, &err);
+    if (rc == 0 || !strstr(err.text, path) || !strstr(err.text, "1.2 MiB needed"))
+        return fprintf(stderr, "%d: %s\n", rc, rc ? err.text : "written"), 1;
+    char partial[64];
+    snprintf(partial, sizeof partial, "%s.part", path);
+    if (access(partial, F_OK) == 0 || access(path, F_OK) == 0)
+        return fprintf(stderr, "a file is left\n"), 1;
+    return err.code == EFBIG ? 10 : err.code == ENOSPC ? 11 : 1;
+}
+
+static int write_with_rlimit(void *arg)
+{
+    struct rlimit limit = {600000, 600000};
+    setrlimit(RLIMIT_FSIZE, &limit);
+    return write_limited(arg);
+}
+
+static int write_on_tmpfs(void *arg)
+{
+    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+        mkdir("small", 0700) < 0 || mount("none", "small", "tmpfs", 0, "size=800k") < 0)
+        return 77;
+    return write_limited(arg);
+}
+
+static void model_fill(void)
+{
+    model_init(&model);
+    model_map(&model, 0, 400, RW);
+    for (unsigned i = 0; i < 310; i++)
+        model_store(&model, i, i + 1);
+}
+
+START_TEST(file_size_limit)
+{
+    model_fill();
+    ck_assert_int_eq(in_child(write_with_rlimit, "a.img"), 10);
+}
+END_TEST
+
+START_TEST(full_disk)
+{
+    model_fill();
+    int status = in_child(write_on_tmpfs, "small/a.img");
+    if (status == 77)
+        return; /* mounting is for root */
+    ck_assert_int_eq(status, 11);
+}
+END_TEST
+
+/* ------------------------------------------------------------------ dump, corpus */
+
+static char *slurp(const char *path, size_t *size)
+{
+    FILE *f = fopen(path, "r");
+    ck_assert_msg(f != NULL, "%s", path);
+    char *text = malloc(1 << 20);
+    *size = fread(text, 1, (1 << 20) - 1, f);
+    text[*size] = '\0';
+    fclose(f);
+    return text;
+}
+
+static char root[PATH_MAX]; /* of the source tree: tests are started there */
+
+static void check_golden(const char *name, const char *text)
+{
+    char path[PATH_MAX + 64];
+    size_t size;
+    snprintf(path, sizeof path, "%s/tests/golden/%s", root, name);
+    if (getenv("GOLDEN_UPDATE")) {
+        FILE *f = fopen(path, "w");
+        fputs(text, f);
+        fclose(f);
+    }
+    char *want = slurp(path, &size);
+    ck_assert_str_eq(text, want);
+    free(want);
+}
+
+START_TEST(dump_is_golden)
+{
+    struct image_state s;
+    struct image_thread threads[2];
+    uint8_t xsave[1024];
+    write_state("s.img", &s, threads, xsave, sizeof xsave);
+    struct image *image = must_open("s.img");
+    for (int json = 0; json < 2; json++) {
+        char *text;
+        size_t size;
+        FILE *out = open_memstream(&text, &size);
+        ck_assert_int_eq(image_dump(image, out, json, &err), 0);
+        fclose(out);
+        check_golden(json ? "image.json" : "image.txt", text);
+        free(text);
+    }
+    image_close(image);
+}
+END_TEST
+
+START_TEST(corpus_is_harmless)
+{
+    char folder[PATH_MAX + 64];
+    unsigned n = 0;
+    snprintf(folder, sizeof folder, "%s/tests/fuzz/corpus/image", root);
+    DIR *dir = opendir(folder);
+    ck_assert_ptr_nonnull(dir);
+    for (struct dirent *e; (e = readdir(dir));) {
+        char path[PATH_MAX + 400];
+        size_t size;
+        if (e->d_name[0] == '.')
+            continue;
+        snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
+        char *data = slurp(path, &size);
+        LLVMFuzzerTestOneInput((const uint8_t *)data, size);
+        free(data);
+        n++;
+    }
+    closedir(dir);
+    ck_assert_uint_ge(n, 3);
+}
+END_TEST
+
+/* Writes the corpus's seeds: `test_image corpus`. */
+static int make_corpus(void)
+{
+    struct image_state s;
+    struct image_thread threads[2];
+    uint8_t xsave[576];
+    char path[PATH_MAX + 64];
+    snprintf(path, sizeof path, "%s/tests/fuzz/corpus/image/state.img", root);
+    write_state(path, &s, threads, xsave, sizeof xsave);
+    model_init(&model);
+    model_map(&model, 0, 30, RW);
+    model_store(&model, 3, 5);
+    snprintf(path, sizeof path, "%s/tests/fuzz/corpus/image/pages.img", root);
+    struct image_id id = model_write(&model, path, NULL, NULL, NULL);
+    model_store(&model, 4, 6);
+    snprintf(path, sizeof path, "%s/tests/fuzz/corpus/image/increment.img", root);
+    model_write(&model, path, "pages.img", &id, NULL);
+    return 0;
+}
+
+static void add_damage_tests(Suite *suite)
+{
+    TCase *tc = tcase_create("damage");
+    tcase_add_checked_fixture(tc, scratch_enter, scratch_leave);
+    tcase_set_timeout(tc, 60);
+    tcase_add_test(tc, truncated_anywhere);
+    tcase_add_test(tc, flipped_bit_is_found);
+    tcase_add_test(tc, parents_are_checked);
+    tcase_add_test(tc, foreign_files);
+    tcase_add_test(tc, states_that_are_no_states);
+    tcase_add_test(tc, file_size_limit);
+    tcase_add_test(tc, full_disk);
+    suite_add_tcase(suite, tc);
+}
+
+int main(int argc, char **argv)
+{
+    if (!getcwd(root, sizeof root))
+        return 2;
+    if (argc > 1 && strcmp(argv[1], "corpus") == 0)
+        return make_corpus();
+    Suite *suite = suite_create("image");
+    TCase *tc = tcase_create("image");
+    tcase_add_checked_fixture(tc, scratch_enter, scratch_leave);
+    tcase_set_timeout(tc, 120);
+    tcase_add_test(tc, full_round_trip);
+    tcase_add_test(tc, increment_holds_changed_pages_only);
+    tcase_add_test(tc, parent_in_another_folder);
+    tcase_add_test(tc, state_round_trip);
+    tcase_add_test(tc, sparse_memory_stays_small);
+    tcase_add_loop_test(tc, window_of_fine_checkpoints, 0, 8);
+    tcase_add_test(tc, core_flattens_a_chain);
+    tcase_add_test(tc, killed_fold_loses_nothing);
+    tcase_add_test(tc, interrupted_fold_is_known);
+    tcase_add_test(tc, fold_refuses);
+    tcase_add_loop_test(tc, own_memory_and_second_generation, 0, 2);
+    tcase_add_test(tc, mapped_file_changed_since);
+    tcase_add_test(tc, build_id_decides);
+    tcase_add_test(tc, dump_is_golden);
+    tcase_add_test(tc, corpus_is_harmless);
+    suite_add_tcase(suite, tc);
+    add_damage_tests(suite);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? 1 : 0;
+}
