@@ -13,6 +13,14 @@ $(BUILD)/tests/unit/test_image: $(patsubst %,$(BUILD)/%.o,tests/unit/test_image 
                                   tests/fuzz/fuzz_image) $(IMAGE_OBJS) $(IMAGE_DUMP_OBJS) $(BASE_OBJS)
 	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check jansson)
 
+UNIT_TESTS += $(BUILD)/tests/unit/test_image_gdb
+$(BUILD)/tests/unit/test_image_gdb: $(patsubst %,$(BUILD)/%.o,tests/unit/test_image_gdb tests/unit/image_util) \
+                                      $(IMAGE_OBJS) $(BASE_OBJS) | $(BUILD)/tests/unit/image_victim
+	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check)
+$(BUILD)/tests/unit/image_victim: tests/unit/image_victim.c
+	@mkdir -p $(@D)
+	$(CC) -g -O0 -pthread -o $@ $<
+
 FUZZERS += $(BUILD)/tests/fuzz/fuzz_image
 $(BUILD)/tests/fuzz/fuzz_image: $(wildcard runtime/image/*.c runtime/base/*.c) tests/fuzz/fuzz_image.c
 	@mkdir -p $(@D)
@@ -37,9 +45,9 @@ link-lower = $(CC) -no-pie -nostartfiles -pthread -rdynamic -Wl,-z,now -Wl,--no-
 
 HALF_COMMON := $(addprefix runtime/half/,half load maps arena steer steer_entry threads upper_vdso_image) \
                $(addprefix runtime/ckpt/,park resume save) \
-               $(basename $(wildcard runtime/image/*.c runtime/base/*.c))
+               $(basename $(filter-out runtime/image/image_dump.c,$(wildcard runtime/image/*.c)) $(wildcard runtime/base/*.c))
 LOWER_ONLY  := $(addprefix runtime/half/,lower_main lower_mpi p2p_loops) \
-               $(addprefix runtime/ckpt/,agent fatal fine track restart) \
+               $(addprefix runtime/ckpt/,agent fatal fine track restart restart_job) \
                $(addprefix runtime/coord/,proto cut_rank) $(addprefix msgcounter/log/,log log_file)
 lower-objs   = $(patsubst %,$(BUILD)/lower/%.o,$(1))
 
@@ -60,11 +68,11 @@ $(BUILD)/gen/cross_offsets.h: runtime/half/cross_offsets.c runtime/half/gate.h
 	$(CC) $(CPPFLAGS) -std=gnu11 -O1 -S -o - $< | sed -n 's/^#define \(.*\) [$$]/#define \1 /p' > $@
 
 # The vdso that the application sees, as bytes in the lower program.
-$(BUILD)/lower/upper_vdso.so: runtime/half/upper_vdso.S runtime/half/upper_vdso.map $(BUILD)/gen/cross_offsets.h
+$(BUILD)/lower/upper_vdso.so: runtime/half/upper_vdso.S runtime/half/upper_vdso.lds $(BUILD)/gen/cross_offsets.h
 	@mkdir -p $(@D)
 	$(CC) -I$(BUILD)/gen -shared -nostdlib -Wl,-soname,linux-vdso.so.1 -Wl,--hash-style=both \
-	    -Wl,--build-id=none -Wl,-z,noseparate-code -Wl,-z,max-page-size=4096 \
-	    -Wl,--version-script=runtime/half/upper_vdso.map -o $@ $<
+	    -Wl,--build-id=none -Wl,--eh-frame-hdr \
+	    -Wl,-T,runtime/half/upper_vdso.lds -o $@ $<
 	strip --strip-debug $@
 $(BUILD)/lower/runtime/half/upper_vdso_image.o: $(BUILD)/lower/upper_vdso.so
 	@mkdir -p $(@D)

@@ -84,10 +84,11 @@ static void stay(struct parked *self, bool is_main)
     sys_futex_wake(&nparked, INT32_MAX);
 }
 
-static bool at_safe_point(void)
+/* Not in the kernel's vdso either: it will lie elsewhere after a restart. */
+static bool at_safe_point(const ucontext_t *uc)
 {
     uint64_t fs = fs_base();
-    if (fs == 0 || fs >= GATE_ADDR || !GATE->stub)
+    if (fs == 0 || (uint64_t)uc->uc_mcontext.gregs[REG_RIP] >= GATE_ADDR || fs >= GATE_ADDR || !GATE->stub)
         return false;
     const struct stub_thread *t = (const struct stub_thread *)(fs + (uint64_t)GATE->stub->tls_thread);
     return t->inside == 0;
@@ -113,7 +114,7 @@ static struct parked *claim(const struct parked *here)
 
 static void on_signal(int sig, siginfo_t *info, void *uc)
 {
-    if (!at_safe_point())
+    if (!at_safe_point(uc))
         return;
     bool fine = (GATE->word & GATE_WORD_FINE) && fine_fn;
     if (!park_wanted && !fine)
@@ -132,13 +133,6 @@ static void on_signal(int sig, siginfo_t *info, void *uc)
         stay(self, (uint64_t)here.tid == GATE->main_tid);
 }
 
-void park_safe_point(void)
-{
-    long pid = sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0), tid = sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
-    if (pid > 1 && tid > 1)
-        sys_call(SYS_tgkill, pid, tid, GATE_SIGNAL, 0, 0, 0);
-}
-
 void park_on_fine(void (*fine)(struct parked *self))
 {
     fine_fn = fine;
@@ -155,7 +149,6 @@ int park_install(struct err *err)
         uint64_t mask;
     } act = {(void *)on_signal, SA_SIGINFO | SA_RESTART | 0x04000000, (void *)park_signal_return, ~0ul};
     main_lower_fs = fs_base();
-    GATE->safe_point = park_safe_point;
     long r = sys_call(SYS_rt_sigaction, GATE_SIGNAL, &act, NULL, 8, 0, 0);
     if (r < 0)
         return err_set(err, "cannot install the handler of signal %d", GATE_SIGNAL);

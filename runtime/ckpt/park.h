@@ -48,9 +48,6 @@ const struct parked *park_threads(size_t *n);
 /* [agent, all parked] Runs `work` on the parked main thread, on its upper FS, and waits for its result. */
 long park_run_on_main(long (*work)(void *arg), void *arg);
 
-/* [any FS] GATE->safe_point. */
-void park_safe_point(void);
-
 /* What the handler does with a parked main thread when GATE->word has GATE_WORD_FINE. Lower FS. */
 void park_on_fine(void (*fine)(struct parked *self));
 

@@ -2,8 +2,7 @@
  * restart.c - continues an image in this process
  *
  * The lower half is up, everything below the split is free. Memory is mapped from the image file, threads
- * are cloned and wait; the main thread gives its communicators back to the new MPI (GATE->stub->rebuild)
- * and then all of them return into the signal frames in which they were parked.
+ * are cloned and wait; then all of them return into the signal frames in which they were parked.
  */
 #include "runtime/ckpt/restart.h"
 
@@ -20,13 +19,10 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#include "runtime/ckpt/agent.h"
 #include "runtime/ckpt/park.h"
 #include "runtime/ckpt/save.h"
 #include "runtime/half/gate.h"
-#include "runtime/half/lower_mpi.h"
 #include "runtime/half/sys.h"
-#include "runtime/half/threads.h"
 
 #define CLONE_STACK (64ul << 10)
 
@@ -65,21 +61,6 @@ static int restore_files(const struct image_state *state, struct err *err)
             return -1;
     }
     return 0;
-}
-
-/* Keeps the application's descriptor numbers free of what MPI opens. Called before MPI_Init. */
-static void occupy_descriptors(const struct image_state *state)
-{
-    for (size_t i = 0; i < state->nfiles; i++) {
-        const struct image_file *f = &state->files[i];
-        if (f->kind != IMAGE_FILE_PATH || f->fd <= STDERR_FILENO || fcntl(f->fd, F_GETFD) >= 0)
-            continue;
-        int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-        if (fd >= 0 && fd != f->fd) {
-            dup3(fd, f->fd, O_CLOEXEC);
-            close(fd);
-        }
-    }
 }
 
 /* ---- signals and timers ---- */
@@ -198,6 +179,26 @@ int restart_threads(const struct image_state *state, struct err *err)
     return 0;
 }
 
+int restart_on_upper_fs(const struct image_state *state, int (*fn)(void))
+{
+    uint64_t lower = fs_base();
+    set_fs_base(state->threads[0].regs.fs_base);
+    int r = fn();
+    set_fs_base(lower);
+    return r;
+}
+
+static int after_save(void)
+{
+    GATE->stub->after_save(1);
+    return 0;
+}
+
+void restart_after_save(const struct image_state *state)
+{
+    restart_on_upper_fs(state, after_save);
+}
+
 void restart_go(const struct image_state *state)
 {
     struct park_resume r;
@@ -208,77 +209,4 @@ void restart_go(const struct image_state *state)
     __atomic_store_n(&go, 1, __ATOMIC_RELEASE);
     sys_futex_wake(&go, INT32_MAX);
     park_continue(&r);
-}
-
-/* ---- a job's restart ---- */
-
-static void image_name(char *buf, size_t cap, const char *folder, int rank)
-{
-    snprintf(buf, cap, "%s/rank-%d.img", folder, rank);
-}
-
-/* The rank that the launcher will give this process, if it says so beforehand; else 0. */
-static int rank_guess(void)
-{
-    static const char *const names[] = {"PMI_RANK", "PMIX_RANK", "SLURM_PROCID"};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (getenv(names[i]))
-            return atoi(getenv(names[i]));
-    return 0;
-}
-
-/* Calls stub functions on the application's FS; the stack is still the lower program's. */
-static int on_upper_fs(uint64_t upper, int (*fn)(void))
-{
-    uint64_t lower = fs_base();
-    set_fs_base(upper);
-    int r = fn ? fn() : 0;
-    set_fs_base(lower);
-    return r;
-}
-
-static int after_restore(void)
-{
-    GATE->stub->after_save(1);
-    return 0;
-}
-
-void restart_run(const struct half_env *env)
-{
-    struct err err;
-    char path[4096];
-    size_t size;
-    int nranks;
-    image_name(path, sizeof path, env->epoch, rank_guess());
-    struct image *image = image_open(path, &err);
-    if (!image)
-        half_die(&err);
-    const struct save_blob *blob = image_blob_find(image_state(image), SAVE_BLOB, &size);
-    occupy_descriptors(image_state(image));
-    int rank = lower_mpi_init(blob ? (int)blob->mpi_level : 0, &nranks);
-    if (rank != image_state(image)->meta.rank) {
-        image_close(image);
-        image_name(path, sizeof path, env->epoch, rank);
-        image = image_open(path, &err);
-        if (!image)
-            half_die(&err);
-    }
-    const struct image_state *state = image_state(image);
-    if (state->meta.size != nranks) {
-        err_set(&err, "%s is of a job of %d ranks, this one has %d; give the launcher -n %d", path,
-                state->meta.size, nranks, state->meta.size);
-        half_die(&err);
-    }
-    if (image_verify(path, &err) < 0)
-        half_die(&err);
-    if (restart_memory(image, &err) < 0 || restart_threads(state, &err) < 0)
-        half_die(&err);
-    if (agent_restarted(state, &err) < 0)
-        half_die(&err);
-    uint64_t upper = state->threads[0].regs.fs_base;
-    if (on_upper_fs(upper, GATE->stub->rebuild) < 0)
-        _exit(HALF_EXIT);
-    on_upper_fs(upper, after_restore);
-    agent_running();
-    restart_go(state);
 }

@@ -16,6 +16,12 @@ void restart_run(const struct half_env *env) __attribute__((noreturn));
  */
 int restart_memory(struct image *image, struct err *err);
 
+/* Calls a function of the stub on the main thread's FS (the caller's is put back). */
+int restart_on_upper_fs(const struct image_state *state, int (*fn)(void));
+
+/* Tells the stub that it goes on in a new process (gate_stub.after_save). */
+void restart_after_save(const struct image_state *state);
+
 /* Recreates all threads but the main one; they stay stopped until restart_go(). */
 int restart_threads(const struct image_state *state, struct err *err);
 

@@ -24,7 +24,7 @@
 #define FILES_MAX      4096
 #define FXSAVE_BYTES   512
 #define SW_BYTES_AT    464        /* struct _fpx_sw_bytes in the FXSAVE area */
-#define FP_XSTATE_MAGIC1 0x46505853u
+#define SW_MAGIC 0x46505853u
 
 struct save_identity save_identity = {.rank = -1};
 static struct image *mapped_from;
@@ -142,7 +142,7 @@ static void describe_thread(struct image_thread *t, const struct parked *p)
         memcpy(&magic, fp + SW_BYTES_AT, sizeof magic);
         memcpy(&xstate_size, fp + SW_BYTES_AT + 16, sizeof xstate_size);
         t->xsave = fp;
-        t->xsave_size = magic == FP_XSTATE_MAGIC1 ? xstate_size : FXSAVE_BYTES;
+        t->xsave_size = magic == SW_MAGIC ? xstate_size : FXSAVE_BYTES;
     }
     memcpy(&t->sigmask, &p->frame->uc_sigmask, sizeof t->sigmask);
     t->resume_sp = (uint64_t)p->frame;

@@ -207,7 +207,8 @@ struct gate {
     /* [any FS] The stub's report of an end that is ours to explain (refused call, divergence, end of
      * recording). Prints the text; in replay stops the rank for GDB; else ends it with `code`. */
     void (*stop)(int code, const char *text);
-    /* [any FS] The calling thread is at a safe point and word asks for it: parks until resumed. */
+    /* [any FS] For a test harness: the calling thread is at a safe point. NULL in a lower program: the
+     * thread sends itself GATE_SIGNAL. */
     void (*safe_point)(void);
     /* [any FS] count reached gate_settings.epoch_every. */
     void (*want_epoch)(void);

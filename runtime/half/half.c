@@ -240,7 +240,7 @@ void half_enter(const struct load *load)
                      "jmp *%1"
                      :
                      : "r"(load->stack), "r"(load->entry)
-                     : "memory");
+                     : "rdx", "memory");
     __builtin_unreachable();
 }
 

@@ -1,0 +1,86 @@
+/*
+ * restart_job.c - restart of a whole job: one rank's part
+ *
+ * MPI is started first, because only it knows which rank this process is; then the rank's image is mapped,
+ * and the stub gives communicators, datatypes and requests to the new MPI.
+ */
+#include "runtime/ckpt/restart.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "runtime/ckpt/agent.h"
+#include "runtime/ckpt/save.h"
+#include "runtime/half/gate.h"
+#include "runtime/half/lower_mpi.h"
+
+/* Keeps the application's descriptor numbers free of what MPI opens. Called before MPI_Init. */
+static void occupy_descriptors(const struct image_state *state)
+{
+    for (size_t i = 0; i < state->nfiles; i++) {
+        const struct image_file *f = &state->files[i];
+        if (f->kind != IMAGE_FILE_PATH || f->fd <= STDERR_FILENO || fcntl(f->fd, F_GETFD) >= 0)
+            continue;
+        int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+        if (fd >= 0 && fd != f->fd) {
+            dup3(fd, f->fd, O_CLOEXEC);
+            close(fd);
+        }
+    }
+}
+
+static void image_name(char *buf, size_t cap, const char *folder, int rank)
+{
+    snprintf(buf, cap, "%s/rank-%d.img", folder, rank);
+}
+
+/* The rank that the launcher will give this process, if it says so beforehand; else 0. */
+static int rank_guess(void)
+{
+    static const char *const names[] = {"PMI_RANK", "PMIX_RANK", "SLURM_PROCID"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (getenv(names[i]))
+            return atoi(getenv(names[i]));
+    return 0;
+}
+
+void restart_run(const struct half_env *env)
+{
+    struct err err;
+    char path[4096];
+    size_t size;
+    int nranks;
+    image_name(path, sizeof path, env->epoch, rank_guess());
+    struct image *image = image_open(path, &err);
+    if (!image)
+        half_die(&err);
+    const struct save_blob *blob = image_blob_find(image_state(image), SAVE_BLOB, &size);
+    occupy_descriptors(image_state(image));
+    int rank = lower_mpi_init(blob ? (int)blob->mpi_level : 0, &nranks);
+    if (rank != image_state(image)->meta.rank) {
+        image_close(image);
+        image_name(path, sizeof path, env->epoch, rank);
+        image = image_open(path, &err);
+        if (!image)
+            half_die(&err);
+    }
+    const struct image_state *state = image_state(image);
+    if (state->meta.size != nranks) {
+        err_set(&err, "%s is of a job of %d ranks, this one has %d; give the launcher -n %d", path,
+                state->meta.size, nranks, state->meta.size);
+        half_die(&err);
+    }
+    if (image_verify(path, &err) < 0)
+        half_die(&err);
+    if (restart_memory(image, &err) < 0 || restart_threads(state, &err) < 0)
+        half_die(&err);
+    if (agent_restarted(state, &err) < 0)
+        half_die(&err);
+    if (restart_on_upper_fs(state, GATE->stub->rebuild) < 0)
+        _exit(HALF_EXIT);
+    restart_after_save(state);
+    agent_running();
+    restart_go(state);
+}
