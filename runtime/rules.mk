@@ -83,3 +83,27 @@ $(BUILD)/libdbg3-launch.so: runtime/launch/launch.c runtime/launch/env.h $(BUILD
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(filter-out -fstack-protector-strong,$(CFLAGS)) -fPIC -fno-stack-protector \
 	    -fno-builtin -shared -Wl,-z,initfirst -Wl,-soname,libdbg3-launch.so -o $@ $<
+
+# The lower program with MPI. The generated table names each function of the library once.
+MPI_CFLAGS := $(shell pkg-config --cflags mpich)
+MPI_LIBS   := $(shell pkg-config --libs mpich)
+LOWER_CFLAGS_lower_mpi := $(MPI_CFLAGS)
+LOWER_CFLAGS_p2p_loops := $(MPI_CFLAGS)
+$(call lower-objs,$(LOWER_ONLY)): $(BUILD)/gen/call_id.h
+$(BUILD)/lower/lower_table.o: $(BUILD)/gen/lower_table.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(LOWER_CFLAGS) -c -o $@ $<
+$(BUILD)/dbg3-lower: $(call lower-objs,$(HALF_COMMON) $(LOWER_ONLY)) $(BUILD)/lower/lower_table.o
+	$(call link-lower,$^,$(MPI_LIBS))
+PROGRAMS += $(BUILD)/dbg3-lower $(BUILD)/libdbg3-launch.so
+
+# ---- coordinator and the dbg3 command
+
+COORD_OBJS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard runtime/coord/*.c))
+CMD_OBJS   := $(patsubst %.c,$(BUILD)/%.o,$(filter-out runtime/cmd/main.c,$(wildcard runtime/cmd/*.c)))
+CMD_LIBS    = $(shell pkg-config --libs libuv sqlite3 jansson libdw libelf libxxhash) -lm
+
+PROGRAMS += $(BUILD)/dbg3
+$(BUILD)/dbg3: $(BUILD)/runtime/cmd/main.o $(CMD_OBJS) $(COORD_OBJS) $(IMAGE_OBJS) $(IMAGE_DUMP_OBJS) \
+               $(LOG_OBJS) $(BASE_OBJS)
+	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(CMD_LIBS)

@@ -23,6 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "call_id.h"
 #include "msgcounter/log/log_file.h"
 #include "runtime/base/log.h"
 #include "runtime/ckpt/fatal.h"
@@ -35,7 +36,6 @@
 #include "runtime/half/gate.h"
 #include "runtime/half/sys.h"
 #include "runtime/half/threads.h"
-#include "call_names.h"
 
 #define PARK_TIMEOUT_MS   20000
 #define CONNECT_TIMEOUT_S 20
@@ -747,7 +747,10 @@ static int coll_leave(uint64_t gid, uint32_t members, uint64_t entered)
 
 static const char *call_name(int32_t call)
 {
-    return call >= 0 && (uint32_t)call < GATE->ncalls ? call_names[call] : "";
+#define X(name) #name,
+    static const char *const names[] = {CALL_LIST(X)};
+#undef X
+    return call >= 0 && (size_t)call < sizeof names / sizeof names[0] ? names[call] : "";
 }
 
 /* The file mapped at an address, and the offset in it. */
