@@ -28,7 +28,8 @@ UNIT_TESTS :=# Check programs that `make check` runs
 FLOW_TESTS :=# scripts that `make check-flow` runs
 FUZZERS    :=
 
-include $(sort $(wildcard */rules.mk))
+# Includes point one way (DESIGN): rules of the lower rooms first.
+include runtime/rules.mk msgcounter/rules.mk replay/rules.mk $(filter-out runtime/% msgcounter/% replay/%,$(sort $(wildcard */rules.mk)))
 
 # An ordinary object (a pure library or the dbg3 command). Split-process objects have rules of
 # their own in runtime/rules.mk, msgcounter/rules.mk and replay/rules.mk.

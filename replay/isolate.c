@@ -1,0 +1,228 @@
+/*
+ * isolate.c - one rank alone: replays it to its end, or opens GDB on it
+ *
+ *     dbg3 isolate --rank 2 --check        this process runs dbg3-replay and waits
+ *     dbg3 isolate --rank 2 under gdb      becomes GDB, which starts
+ *       dbg3 isolate --rank 2 --listen -   the stub on GDB's pipe, which runs dbg3-replay under ptrace
+ */
+#include "replay/isolate.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "replay/isolate_serve.h"
+#include "replay/replay_stop.h"
+#include "runtime/image/image.h"
+
+#define PATH_BYTES 4096
+#define GDB_ARGS   256
+
+/* ---- which checkpoint ---- */
+
+struct checkpoints {
+    uint64_t first, last, count;
+};
+
+/* The fine checkpoints that the rank has. */
+static int find_checkpoints(const char *folder, unsigned rank, struct checkpoints *c, struct err *err)
+{
+    *c = (struct checkpoints){UINT64_MAX, 0, 0};
+    DIR *d = opendir(folder);
+    if (!d)
+        return err_sys(err, "rank %u has no recording (%s); type: dbg3 refine --every-n-msgs 10", rank,
+                       folder);
+    for (struct dirent *e; (e = readdir(d));) {
+        char *end;
+        uint64_t n = strtoull(e->d_name, &end, 10);
+        if (end == e->d_name || strcmp(end, ".img") != 0)
+            continue;
+        c->first = n < c->first ? n : c->first;
+        c->last = n > c->last ? n : c->last;
+        c->count++;
+    }
+    closedir(d);
+    if (c->count == 0)
+        return err_set(err, "rank %u has no fine checkpoint in %s; type: dbg3 refine --every-n-msgs 10",
+                       rank, folder);
+    return 0;
+}
+
+int isolate_image(const struct isolate_options *o, char *path, size_t cap, struct err *err)
+{
+    char folder[PATH_BYTES];
+    struct checkpoints c;
+    if (o->from) {
+        snprintf(path, cap, "%s", o->from);
+        return 0;
+    }
+    snprintf(folder, sizeof folder, "%s/fine/rank-%u", o->session, o->rank);
+    if (find_checkpoints(folder, o->rank, &c, err) < 0)
+        return -1;
+    uint64_t n = o->at ? o->at : o->check ? c.first : c.last;
+    if (n < c.first || n > c.last)
+        return err_set(err, "rank %u has fine checkpoints %lu to %lu, not %lu", o->rank, c.first, c.last,
+                       n);
+    if ((size_t)snprintf(path, cap, "%s/%08lu.img", folder, n) >= cap)
+        return err_set(err, "%s: path too long", folder);
+    return 0;
+}
+
+/* ---- check ---- */
+
+/* Runs dbg3-replay with its standard output and error away, and the reason of its end on a pipe. */
+static pid_t spawn_check(const struct isolate_options *o, const char *image, int *reason, struct err *err)
+{
+    char program[PATH_BYTES], logs[PATH_BYTES], fd_text[16];
+    int p[2];
+    if (pipe2(p, O_CLOEXEC) < 0)
+        return err_sys(err, "pipe");
+    snprintf(program, sizeof program, "%s/dbg3-replay", o->runtime);
+    snprintf(logs, sizeof logs, "%s/logs", o->session);
+    pid_t pid = fork();
+    if (pid == 0) {
+        int null = open("/dev/null", O_RDWR);
+        fcntl(p[1], F_SETFD, 0);
+        snprintf(fd_text, sizeof fd_text, "%d", p[1]);
+        setenv(REPLAY_REASON_FD, fd_text, 1);
+        dup2(null, STDIN_FILENO);
+        dup2(null, STDOUT_FILENO);
+        dup2(null, STDERR_FILENO);
+        execl(program, program, image, logs, (char *)NULL);
+        _exit(127);
+    }
+    close(p[1]);
+    if (pid < 0) {
+        close(p[0]);
+        return err_sys(err, "fork");
+    }
+    *reason = p[0];
+    return pid;
+}
+
+static int check(const struct isolate_options *o, const char *image, struct isolate_result *r,
+                 struct err *err)
+{
+    int reason, status;
+    struct {
+        uint32_t code, length;
+    } head = {0, 0};
+    pid_t pid = spawn_check(o, image, &reason, err);
+    if (pid < 0)
+        return -1;
+    ssize_t n = read(reason, &head, sizeof head);
+    if (n == (ssize_t)sizeof head) {
+        size_t want = head.length < sizeof r->text - 1 ? head.length : sizeof r->text - 1;
+        ssize_t got = read(reason, r->text, want);
+        r->text[got > 0 ? got : 0] = '\0';
+    }
+    close(reason);
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    if (n == (ssize_t)sizeof head) {
+        r->reached_end = head.code == 0;
+        return 0;
+    }
+    if (WIFSIGNALED(status)) {
+        r->signal = WTERMSIG(status);
+        r->reached_end = r->signal == o->expect_signal;
+        snprintf(r->text, sizeof r->text, "%s %s", strsignal(r->signal),
+                 r->reached_end ? "as recorded" : "which the recording does not have");
+    } else if (WEXITSTATUS(status) == 127) {
+        return err_set(err, "cannot start %s/dbg3-replay", o->runtime);
+    } else {
+        r->status = WEXITSTATUS(status);
+        r->reached_end = true;
+        snprintf(r->text, sizeof r->text, "the program ended with exit status %d", r->status);
+    }
+    return 0;
+}
+
+/* ---- GDB ---- */
+
+/* Quotes for GDB's shell: the part behind '|' is run by /bin/sh. */
+static void quote(FILE *f, const char *s)
+{
+    fputc('\'', f);
+    for (; *s; s++)
+        if (*s == '\'')
+            fputs("'\\''", f);
+        else
+            fputc(*s, f);
+    fputc('\'', f);
+}
+
+static char *stub_command(const struct isolate_options *o)
+{
+    char *text = NULL, self[PATH_BYTES];
+    size_t size;
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    FILE *f = open_memstream(&text, &size);
+    if (n <= 0 || !f)
+        return NULL;
+    self[n] = '\0';
+    fputs("target extended-remote | ", f);
+    quote(f, self);
+    fputs(" isolate --session ", f);
+    quote(f, o->session);
+    fprintf(f, " --rank %u", o->rank);
+    if (o->at)
+        fprintf(f, " --at %lu", o->at);
+    if (o->from) {
+        fputs(" --image ", f);
+        quote(f, o->from);
+    }
+    fputs(" --listen -", f);
+    return fclose(f) == 0 ? text : NULL;
+}
+
+/* Becomes GDB on the application, connected to our stub. */
+static int become_gdb(const struct isolate_options *o, const char *path, struct err *err)
+{
+    const char *argv[GDB_ARGS];
+    int n = 0;
+    struct image *image = image_open(path, err);
+    if (!image)
+        return -1;
+    char *connect = stub_command(o);
+    if (!connect)
+        return err_sys(err, "no memory");
+    argv[n++] = "gdb";
+    argv[n++] = "-q";
+    argv[n++] = "-iex";
+    argv[n++] = "set sysroot /";
+    argv[n++] = "-ex";
+    argv[n++] = connect;
+    for (char *const *a = o->gdb_args; a && *a && n < GDB_ARGS - 3; a++)
+        argv[n++] = *a;
+    argv[n++] = image_state(image)->meta.program;
+    argv[n] = NULL;
+    execvp("gdb", (char *const *)argv);
+    return err_sys(err, "cannot start gdb; install it (apt install gdb), or give --listen ADDR and connect "
+                   "another one");
+}
+
+int isolate_run(const struct isolate_options *o, struct isolate_result *result, struct err *err)
+{
+    char path[PATH_BYTES];
+    if (isolate_image(o, path, sizeof path, err) < 0)
+        return -1;
+    if (o->check) {
+        memset(result, 0, sizeof *result);
+        struct image *image = image_open(path, err);
+        if (!image)
+            return -1;
+        result->checkpoint = image_state(image)->meta.checkpoint;
+        image_close(image);
+        return check(o, path, result, err);
+    }
+    if (o->listen)
+        return isolate_serve(o, path, err);
+    return become_gdb(o, path, err);
+}

@@ -1,0 +1,40 @@
+/*
+ * isolate.h - one rank alone: replays it to its end, or opens GDB on it
+ */
+#ifndef DBG3_REPLAY_ISOLATE_H
+#define DBG3_REPLAY_ISOLATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "runtime/base/err.h"
+
+struct isolate_options {
+    const char *session; /* absolute path of the session folder */
+    const char *runtime; /* folder of dbg3-replay */
+    unsigned rank;
+    uint64_t at;       /* fine checkpoint by number; 0: the last one */
+    const char *from;  /* image to start from instead (an epoch's), or NULL */
+    bool check;        /* no GDB: replay to the end and say so */
+    const char *listen; /* serve a remote GDB at this address, or NULL */
+    char *const *gdb_args; /* what follows "under gdb", NULL-terminated; NULL: none */
+    int expect_signal; /* the recorded failure of this rank, 0 if it did not fail by a signal */
+    bool json;
+};
+
+/* What a check found. */
+struct isolate_result {
+    bool reached_end;  /* the whole log was replayed and every send was the recorded one */
+    uint64_t checkpoint, events;
+    int signal;        /* the rank died of it, as recorded */
+    int status;        /* exit status of the replayed rank */
+    char text[1024];   /* one line */
+};
+
+/*
+ * Runs the isolation. With `check`: returns 0 and fills *result; reached_end tells. Else returns GDB's exit status
+ * (or the stub's with `listen`). -1 with *err when it could not be started.
+ */
+int isolate_run(const struct isolate_options *options, struct isolate_result *result, struct err *err);
+
+#endif

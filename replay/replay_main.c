@@ -1,0 +1,142 @@
+/*
+ * replay_main.c - the lower program without MPI (dbg3-replay)
+ *
+ *     dbg3-replay IMAGE LOGS
+ *
+ * Continues one rank from a fine checkpoint: maps IMAGE, answers its calls from the payload log in
+ * LOGS/rank-R. No MPI library, no peer, no second TLS, no thread of its own: once the rank runs, only
+ * functions that need neither libc nor TLS are called here, so that a debugger sees the application's
+ * threads and thread-local variables wherever the rank stops.
+ *
+ * The rank stops itself (SIGSTOP) on this side of the border just before its first instruction; whoever traces it then
+ * steps over. Ends that are ours to explain (divergence, end of recording) arrive in replay_stop():
+ * the text is printed, or, for a tracer, left where it finds it.
+ */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "call_id.h"
+#include "msgcounter/log/log_file.h"
+#include "replay/replay_stop.h"
+#include "runtime/ckpt/restart.h"
+#include "runtime/ckpt/save.h"
+#include "runtime/coord/counters.h"
+#include "runtime/half/gate.h"
+#include "runtime/half/half.h"
+#include "runtime/half/sys.h"
+
+#define REASON_FD 900
+
+struct replay_stop replay_stop_word;
+static int reason_fd = -1;
+
+/* [any FS] GATE->stop. */
+static void stop(int code, const char *text)
+{
+    size_t n = 0;
+    while (text[n])
+        n++;
+    replay_stop_word.code = (uint32_t)code;
+    replay_stop_word.length = n;
+    replay_stop_word.text = (uint64_t)text;
+    if (replay_stop_word.traced)
+        for (;;)
+            __asm__ volatile(".globl replay_stop_here\nreplay_stop_here: int3" ::: "memory");
+    if (reason_fd >= 0) {
+        uint32_t head[2] = {(uint32_t)code, (uint32_t)n};
+        sys_call(SYS_write, reason_fd, head, sizeof head, 0, 0, 0);
+        sys_call(SYS_write, reason_fd, text, n, 0, 0, 0);
+    } else {
+        sys_call(SYS_write, STDERR_FILENO, "dbg3: ", 6, 0, 0, 0);
+        sys_call(SYS_write, STDERR_FILENO, text, n, 0, 0, 0);
+        sys_call(SYS_write, STDERR_FILENO, "\n", 1, 0, 0, 0);
+    }
+    sys_call(SYS_exit_group, code, 0, 0, 0, 0, 0);
+}
+
+/* Every segment of the rank's log, from the one in which the checkpoint stands. */
+static int map_log(const char *dir, uint32_t rank, const struct image_position *from, struct err *err)
+{
+    uint32_t *numbers = NULL;
+    size_t n = 0, kept = 0;
+    if (log_file_list(dir, rank, &numbers, &n, err) < 0)
+        return -1;
+    struct log_map *maps = calloc(n + 1, sizeof *maps);
+    if (!maps)
+        return err_sys(err, "no memory");
+    for (size_t i = 0; i < n; i++) {
+        if (numbers[i] < from->segment)
+            continue;
+        int r = log_file_map(dir, rank, numbers[i], false, &maps[kept]);
+        if (r < 0)
+            return err_set(err, "cannot map segment %u of the log in %s: %s", numbers[i], dir,
+                           strerror(-r));
+        kept++;
+    }
+    free(numbers);
+    GATE->replay_segments = maps;
+    GATE->replay_nsegments = kept;
+    GATE->log_start_segment = from->segment;
+    GATE->log_start_offset = from->offset;
+    GATE->log_start_event = from->event;
+    return 0;
+}
+
+/* Counters nobody else sees: the stub counts as ever. */
+static int private_counters(int size, struct err *err)
+{
+    size_t bytes = counters_bytes((uint64_t)size);
+    struct counters_file *c = calloc(1, bytes);
+    if (!c)
+        return err_sys(err, "no memory");
+    GATE->counters = c;
+    GATE->counters_size = bytes;
+    return 0;
+}
+
+static int start(const char *path, const char *logs, struct image **image, struct err *err)
+{
+    if (half_prepare(GATE_REPLAY, CALL_COUNT, err) < 0)
+        return -1;
+    GATE->flags = GATE_FLAG_SAME_FS;
+    GATE->stop = stop;
+    *image = image_open(path, err);
+    if (!*image)
+        return -1;
+    const struct image_state *state = image_state(*image);
+    if (map_log(logs, (uint32_t)state->meta.rank, &state->meta.position, err) < 0 ||
+        private_counters(state->meta.size, err) < 0)
+        return -1;
+    if (restart_memory(*image, err) < 0)
+        return -1;
+    if (GATE->stub->version != GATE_VERSION || GATE->stub->ncalls != CALL_COUNT)
+        return err_set(err, "%s was recorded by another build of dbg3; record again with this one", path);
+    restart_after_save(state);
+    return restart_threads(state, err);
+}
+
+int main(int argc, char **argv)
+{
+    struct err err;
+    struct image *image;
+    if (argc != 3) {
+        err_set(&err, "this program is started by dbg3 isolate, not by hand");
+        half_die(&err);
+    }
+    replay_stop_word.traced = getenv(REPLAY_TRACED) != NULL;
+    if (getenv(REPLAY_REASON_FD)) /* out of the way of the application's descriptors */
+        reason_fd = fcntl(atoi(getenv(REPLAY_REASON_FD)), F_DUPFD_CLOEXEC, REASON_FD);
+    if (start(argv[1], argv[2], &image, &err) < 0)
+        half_die(&err);
+    const struct image_state *state = image_state(image);
+    if (replay_stop_word.traced)
+        raise(SIGSTOP);
+    restart_go(state);
+}
