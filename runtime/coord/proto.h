@@ -112,6 +112,7 @@ enum proto_failure {
     PROTO_FAILURE_ABORT,  /* MPI_Abort, code: its argument */
     PROTO_FAILURE_EXIT,   /* exit or _exit before MPI_Finalize, code: exit status */
     PROTO_FAILURE_HANG,   /* answer to EXAMINE: where the rank was when the job hung */
+    PROTO_FAILURE_KILLED, /* the coordinator's word for a connection that ended without any */
     PROTO_FAILURE_ERROR,  /* dbg3 itself cannot go on with this rank, text says why */
 };
 

@@ -26,8 +26,8 @@ static const char schema[] =
     " cwd TEXT, launcher TEXT, environment TEXT, size INTEGER, created REAL);"
     "CREATE TABLE phases (id INTEGER PRIMARY KEY, kind INTEGER, outcome INTEGER, started REAL,"
     " ended REAL, from_epoch INTEGER, pid INTEGER, status INTEGER, launcher TEXT);"
-    "CREATE TABLE ranks (phase INTEGER, rank INTEGER, pid INTEGER, host TEXT, finalized INTEGER,"
-    " PRIMARY KEY (phase, rank));"
+    "CREATE TABLE ranks (phase INTEGER, rank INTEGER, pid INTEGER, host TEXT, program TEXT,"
+    " build_id TEXT, finalized INTEGER, PRIMARY KEY (phase, rank));"
     "CREATE TABLE epochs (number INTEGER PRIMARY KEY, phase INTEGER, committed REAL,"
     " us_total INTEGER);"
     "CREATE TABLE images (epoch INTEGER, rank INTEGER, file TEXT, bytes INTEGER, us_write INTEGER,"
@@ -451,8 +451,15 @@ int session_phase_end(struct session *s, uint64_t id, enum session_outcome outco
 int session_rank_seen(struct session *s, uint64_t phase, const struct session_rank *rank,
                       struct err *err)
 {
-    return db_run(s->db, err, "INSERT OR REPLACE INTO ranks VALUES (?, ?, ?, ?, ?)", "uiisi", phase,
-                  (int)rank->rank, rank->pid, rank->host, (int)rank->finalized);
+    return db_run(s->db, err, "INSERT OR REPLACE INTO ranks VALUES (?, ?, ?, ?, ?, ?, ?)", "uiisssi",
+                  phase, (int)rank->rank, rank->pid, rank->host, rank->program, rank->build_id,
+                  (int)rank->finalized);
+}
+
+int session_rank_finalized(struct session *s, uint64_t phase, unsigned rank, struct err *err)
+{
+    return db_run(s->db, err, "UPDATE ranks SET finalized = 1 WHERE phase = ? AND rank = ?", "ui",
+                  phase, (int)rank);
 }
 
 /* ---- epochs ------------------------------------------------------------------------------ */
@@ -617,18 +624,23 @@ int session_phases(struct session *s, struct session_phase **out, unsigned *n, s
 
 static void fill_rank(struct session *s, struct db_rows *r, void *element)
 {
-    struct session_rank *rank = element;
-    rank->rank = (unsigned)db_u64(r, 0);
-    rank->pid = (int)db_u64(r, 1);
-    snprintf(rank->host, sizeof rank->host, "%s", db_text(r, 2));
-    rank->finalized = db_u64(r, 3);
+    *(struct session_rank *)element = (struct session_rank){
+        .rank = (unsigned)db_u64(r, 0),
+        .pid = (int)db_u64(r, 1),
+        .host = keep(s, db_text(r, 2)),
+        .program = keep(s, db_text(r, 3)),
+        .build_id = keep(s, db_text(r, 4)),
+        .finalized = db_u64(r, 5),
+    };
 }
 
 int session_ranks(struct session *s, uint64_t phase, struct session_rank **out, unsigned *n,
                   struct err *err)
 {
     struct db_rows *rows = db_query(
-        s->db, err, "SELECT rank, pid, host, finalized FROM ranks WHERE phase = ? ORDER BY rank",
+        s->db, err,
+        "SELECT rank, pid, host, program, build_id, finalized FROM ranks WHERE phase = ?"
+        " ORDER BY rank",
         "u", phase);
     return read_rows(s, rows, fill_rank, sizeof **out, (void **)out, n, err);
 }

@@ -73,8 +73,9 @@ struct session_phase {
 struct session_rank {
     unsigned rank;
     int pid;
-    char host[256];
     bool finalized;
+    const char *host;
+    const char *program, *build_id; /* each rank its own: a job may run several programs */
 };
 
 struct session_image {
@@ -147,6 +148,7 @@ int session_phase_end(struct session *s, uint64_t id, enum session_outcome outco
                       struct err *err);
 int session_rank_seen(struct session *s, uint64_t phase, const struct session_rank *rank,
                       struct err *err);
+int session_rank_finalized(struct session *s, uint64_t phase, unsigned rank, struct err *err);
 
 /* Number for the next epoch: above all rows, folders and numbers handed out before; makes its folder. */
 int session_epoch_begin(struct session *s, uint64_t *number, char *folder, size_t cap,

@@ -1,0 +1,206 @@
+/*
+ * help.c - dbg3 help: topics made from the tables; also the source of the man page and completion
+ */
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/cmd/cmd.h"
+
+struct topic {
+    const char *name, *help;
+    void (*print)(void);
+};
+
+static void print_settings(void)
+{
+    for (const struct setting_row *s = setting_rows; s->name; s++)
+        printf("%-10s (default: %s)\n           %s\n", s->name, s->fallback, s->help);
+}
+
+static void print_exit_codes(void)
+{
+    for (const struct exit_row *e = exit_rows; e->meaning; e++)
+        printf("%3d  %s\n", e->code, e->meaning);
+}
+
+/* ---- the man page ------------------------------------------------------------------------ */
+
+/* Text for troff: no line may begin with a control character, and - is a minus in options. */
+static void roff_text(const char *s)
+{
+    for (bool start = true; *s; start = *s == '\n', s++) {
+        if (start && (*s == '.' || *s == '\''))
+            fputs("\\&", stdout);
+        if (*s == '\\')
+            fputs("\\e", stdout);
+        else if (*s == '-')
+            fputs("\\-", stdout);
+        else
+            putchar(*s);
+    }
+}
+
+static void roff_options(const struct argp *argp)
+{
+    for (const struct argp_option *o = argp->options; o && (o->name || o->key); o++) {
+        if (!o->name || (o->flags & OPTION_HIDDEN))
+            continue;
+        printf(".TP\n\\fB\\-\\-");
+        roff_text(o->name);
+        printf("\\fR");
+        if (o->arg)
+            printf("=\\fI%s\\fR", o->arg);
+        putchar('\n');
+        roff_text(o->doc ? o->doc : "");
+        putchar('\n');
+    }
+    for (const struct argp_child *c = argp->children; c && c->argp; c++)
+        roff_options(c->argp);
+}
+
+static void roff_command(const struct command *c)
+{
+    printf(".SS dbg3 %s", c->name);
+    if (c->argp && c->argp->args_doc) {
+        putchar(' ');
+        roff_text(c->argp->args_doc);
+    }
+    putchar('\n');
+    const char *doc = c->argp && c->argp->doc ? c->argp->doc : c->help;
+    const char *more = strchr(doc, '\v');
+    char *first = strndup(doc, more ? (size_t)(more - doc) : strlen(doc));
+    roff_text(first ? first : "");
+    putchar('\n');
+    free(first);
+    if (more) {
+        printf(".PP\n");
+        roff_text(more + 1);
+        putchar('\n');
+    }
+    if (c->argp)
+        roff_options(c->argp);
+}
+
+/* The parts of dbg3.1.in that the tables know. */
+static void print_man_commands(void)
+{
+    for (const struct command *c = commands; c->name; c++)
+        roff_command(c);
+}
+
+static void print_man_exit(void)
+{
+    for (const struct exit_row *e = exit_rows; e->meaning; e++) {
+        printf(".TP\n.B %d\n", e->code);
+        roff_text(e->meaning);
+        putchar('\n');
+    }
+}
+
+static void print_man_settings(void)
+{
+    for (const struct setting_row *s = setting_rows; s->name; s++) {
+        printf(".TP\n.B %s\n", s->name);
+        roff_text(s->help);
+        printf(" (default: %s)\n", s->fallback);
+    }
+}
+
+/* ---- completion -------------------------------------------------------------------------- */
+
+static void print_long_options(const struct argp *argp)
+{
+    for (const struct argp_option *o = argp->options; o && (o->name || o->key); o++)
+        if (o->name && !(o->flags & OPTION_HIDDEN))
+            printf(" --%s", o->name);
+    for (const struct argp_child *c = argp->children; c && c->argp; c++)
+        print_long_options(c->argp);
+}
+
+static void print_completion(void)
+{
+    printf("# bash completion for dbg3\n"
+           "_dbg3()\n{\n"
+           "    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words=\n"
+           "    if [ \"$prev\" = --session ]; then\n"
+           "        COMPREPLY=($(compgen -d -- \"$cur\"))\n        return\n    fi\n"
+           "    if [ \"$COMP_CWORD\" -eq 1 ]; then\n        words=\"");
+    for (const struct command *c = commands; c->name; c++)
+        printf("%s%s", c == commands ? "" : " ", c->name);
+    printf(" --help --version\"\n    else\n        case ${COMP_WORDS[1]} in\n");
+    for (const struct command *c = commands; c->name; c++) {
+        if (!c->argp)
+            continue;
+        printf("        %s) words=\"", c->name);
+        print_long_options(c->argp);
+        printf(" --help\" ;;\n");
+    }
+    printf("        esac\n    fi\n"
+           "    COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n"
+           "}\n"
+           "complete -o default -F _dbg3 dbg3\n");
+}
+
+/* ---- help -------------------------------------------------------------------------------- */
+
+static const struct topic topics[] = {
+    {"settings", "environment variables that dbg3 reads", print_settings},
+    {"exit-codes", "what the exit code says", print_exit_codes},
+    {"man-commands", NULL, print_man_commands},
+    {"man-exit", NULL, print_man_exit},
+    {"man-settings", NULL, print_man_settings},
+    {"completion", "completion for bash, to be sourced", print_completion},
+};
+
+#define TOPICS (sizeof topics / sizeof topics[0])
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    if (key != ARGP_KEY_ARG || state->arg_num)
+        return ARGP_ERR_UNKNOWN;
+    *(const char **)state->input = arg;
+    return 0;
+}
+
+const struct argp help_argp = {
+    NULL, parse, "[COMMAND | TOPIC]",
+    "Explain a command or a topic.\vTopics: settings, exit-codes, completion.", NULL, NULL, NULL};
+
+static int overview(void)
+{
+    for (const struct command *c = commands; c->name; c++)
+        printf("  %-12s %s\n", c->name, c->help);
+    putchar('\n');
+    for (size_t i = 0; i < TOPICS; i++)
+        if (topics[i].help)
+            printf("  %-12s %s\n", topics[i].name, topics[i].help);
+    return EXIT_DONE;
+}
+
+int cmd_help(int argc, char **argv)
+{
+    const char *word = NULL;
+    cmd_parse(&help_argp, argc, argv, 0, &word);
+    if (!word)
+        return overview();
+    for (size_t i = 0; i < TOPICS; i++)
+        if (!strcmp(topics[i].name, word)) {
+            topics[i].print();
+            return EXIT_DONE;
+        }
+    const struct command *c = command_find(word);
+    if (c && c->argp) {
+        char name[64];
+        snprintf(name, sizeof name, "dbg3 %s", c->name);
+        argp_help(c->argp, stdout, ARGP_HELP_STD_HELP & ~ARGP_HELP_EXIT_OK, name);
+        return EXIT_DONE;
+    }
+    if (c) {
+        printf("dbg3 %s: %s\n", c->name, c->help);
+        return EXIT_DONE;
+    }
+    struct err err;
+    err_set(&err, "no help on '%s'; see: dbg3 help", word);
+    return cmd_fail(EXIT_USAGE, &err);
+}

@@ -1,0 +1,85 @@
+/*
+ * main.c - the dbg3 command: tables and dispatch
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/cmd/cmd.h"
+
+const struct command commands[] = {
+    {"batch", "run an MPI job with coarse checkpoints and counters", &batch_argp, cmd_batch},
+    {"status", "show what the job of a session does, or how it ended", &status_argp, cmd_status},
+    {"list", "list phases, epochs and fine checkpoints of a session", &list_argp, cmd_list},
+    {"checkpoint", "ask the running job for an epoch now", &checkpoint_argp, cmd_checkpoint},
+    {"restart", "continue the job from an epoch", &restart_argp, cmd_restart},
+    {"refine", "re-run from an epoch, recording messages and fine checkpoints", &refine_argp,
+     cmd_refine},
+    {"messages", "list the recorded messages of a rank", &messages_argp, cmd_messages},
+    {"image", "describe a checkpoint image", &image_argp, cmd_image},
+    {"core", "write a whole ELF core file from a chain of images", &core_argp, cmd_core},
+    {"help", "explain a command, settings, exit codes", &help_argp, cmd_help},
+    {NULL, NULL, NULL, NULL},
+};
+
+const struct exit_row exit_rows[] = {
+    {EXIT_DONE, "done; batch, restart, refine: every rank finalized and the launcher returned 0"},
+    {EXIT_ERROR, "the command could not do its work, and said why in one line; isolate --check: the "
+                 "replay differs from the recording"},
+    {EXIT_USAGE, "the command line is wrong"},
+    {EXIT_RANK_FAILED, "a rank died of a signal, called MPI_Abort, or ended before MPI_Finalize"},
+    {EXIT_HUNG, "no rank got on for the time given with --hang-after"},
+    {EXIT_LAUNCHER, "the launcher was killed or returned a status other than 0, and no rank failed"},
+    {EXIT_NO_RANK, "the launcher ended and no MPI rank had come under control"},
+    {EXIT_INTERRUPTED, "interrupted by Ctrl-C, SIGTERM or SIGHUP; the session stays valid"},
+    {0, NULL},
+};
+
+const struct setting_row setting_rows[] = {
+    {"DBG3_LOG", "warn", "diagnostics on standard error: a level (none, warn, info, debug) or "
+                         "module:level,... such as coord:debug"},
+    {"NO_COLOR", "unset", "if set, no colour on terminals"},
+    {NULL, NULL, NULL},
+};
+
+const struct command *command_find(const char *name)
+{
+    for (const struct command *c = commands; c->name; c++)
+        if (!strcmp(c->name, name))
+            return c;
+    return NULL;
+}
+
+static int usage(FILE *out, int code)
+{
+    fprintf(out, "usage: dbg3 COMMAND [OPTION...]\n\n");
+    for (const struct command *c = commands; c->name; c++)
+        fprintf(out, "  %-11s %s\n", c->name, c->help);
+    fprintf(out, "\nThe three phases:\n"
+                 "  dbg3 batch --every 1h -- mpiexec -n 512 ./app in.nml\n"
+                 "  dbg3 refine --every-n-msgs 10\n"
+                 "  dbg3 isolate --rank 417 under gdb\n"
+                 "\nMore: dbg3 help COMMAND, dbg3 help settings, dbg3 help exit-codes\n");
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    char name[64];
+    argp_err_exit_status = EXIT_USAGE;
+    if (argc < 2)
+        return usage(stderr, EXIT_USAGE);
+    if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) {
+        printf("dbg3 " DBG3_VERSION "\n");
+        return EXIT_DONE;
+    }
+    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))
+        return usage(stdout, EXIT_DONE);
+    const struct command *command = command_find(argv[1]);
+    if (!command) {
+        fprintf(stderr, "dbg3: no command '%s'; see: dbg3 help\n", argv[1]);
+        return EXIT_USAGE;
+    }
+    snprintf(name, sizeof name, "dbg3 %s", command->name);
+    argv[1] = name;
+    return command->run(argc - 1, argv + 1);
+}

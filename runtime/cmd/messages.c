@@ -1,0 +1,78 @@
+/*
+ * messages.c - dbg3 messages: the recording of a rank
+ */
+#include <limits.h>
+#include <stdlib.h>
+
+#include "msgcounter/log/log_dump.h"
+#include "runtime/cmd/cmd.h"
+
+struct messages {
+    struct common common;
+    long rank;
+    uint64_t from, to;
+};
+
+static const struct argp_option options[] = {
+    {"rank", 'r', "R", 0, "rank in MPI_COMM_WORLD (required)", 1},
+    {"from", 'f', "N", 0, "begin at event N", 1},
+    {"to", 't', "N", 0, "end before event N", 1},
+    {0}};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    struct messages *m = state->input;
+    switch (key) {
+    case 'r':
+        m->rank = (long)cmd_number(state, "rank", arg);
+        return 0;
+    case 'f':
+        m->from = cmd_number(state, "from", arg);
+        return 0;
+    case 't':
+        m->to = cmd_number(state, "to", arg);
+        return 0;
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &m->common;
+        return 0;
+    case ARGP_KEY_ARG:
+        argp_error(state, "unexpected word: %s", arg);
+        return 0;
+    case ARGP_KEY_END:
+        if (m->rank < 0)
+            argp_error(state, "which rank? --rank R");
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_child children[] = {{&common_argp, 0, NULL, 0}, {0}};
+const struct argp messages_argp = {
+    options, parse, "--rank R",
+    "List the recorded MPI calls of a rank with their outcomes.\vThe recording is made by dbg3 refine; "
+    "after a crash it is readable up to its last whole record.",
+    children, NULL, NULL};
+
+int cmd_messages(int argc, char **argv)
+{
+    struct err err = {0};
+    struct messages m = {.rank = -1};
+    struct log_reader *reader = NULL;
+    char dir[PATH_MAX];
+    cmd_parse(&messages_argp, argc, argv, 0, &m);
+    struct session *s = session_open(m.common.session, &err);
+    int rc = -1;
+    if (s) {
+        struct log_dump_opts opts = {.json = m.common.json, .from = m.from, .to = m.to};
+        snprintf(dir, sizeof dir, "%s/logs", session_dir(s));
+        rc = log_reader_open(&reader, dir, (uint32_t)m.rank, NULL, &err);
+        if (rc == 0)
+            rc = log_dump(reader, stdout, &opts, &err);
+        else
+            err_prefix(&err, "no recording of rank %ld (dbg3 refine makes one)", m.rank);
+    }
+    log_reader_close(reader);
+    session_close(s);
+    return rc < 0 ? cmd_fail(EXIT_ERROR, &err) : EXIT_DONE;
+}

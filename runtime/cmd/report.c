@@ -1,0 +1,346 @@
+/*
+ * report.c - how a phase ended, and what to type next
+ */
+#include "runtime/cmd/report.h"
+
+#include <inttypes.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "runtime/cmd/cmd.h"
+#include "runtime/coord/counters_view.h"
+
+#define RANKS_SHOWN 16 /* failures printed one by one */
+
+int report_exit_code(enum session_outcome outcome)
+{
+    static const int codes[SESSION_NOUTCOMES] = {
+        [SESSION_COMPLETED] = EXIT_DONE, [SESSION_FAILED] = EXIT_RANK_FAILED,
+        [SESSION_HUNG] = EXIT_HUNG,      [SESSION_LAUNCHER] = EXIT_LAUNCHER,
+        [SESSION_NO_RANK] = EXIT_NO_RANK, [SESSION_INTERRUPTED] = EXIT_INTERRUPTED,
+    };
+    return outcome < SESSION_NOUTCOMES ? codes[outcome] : EXIT_ERROR;
+}
+
+static const char *signal_name(int signum, char *buf, size_t cap)
+{
+    const char *name = sigabbrev_np(signum);
+    if (name)
+        snprintf(buf, cap, "SIG%s", name);
+    else
+        snprintf(buf, cap, "signal %d", signum);
+    return buf;
+}
+
+const char *report_cause(const struct session_failure *f, char *buf, size_t cap)
+{
+    char name[32];
+    switch (f->kind) {
+    case PROTO_FAILURE_SIGNAL:
+        signal_name((int)f->code, name, sizeof name);
+        if (f->code == SIGSEGV || f->code == SIGBUS)
+            snprintf(buf, cap, "%s at address 0x%" PRIx64, name, f->address);
+        else
+            snprintf(buf, cap, "%s", name);
+        break;
+    case PROTO_FAILURE_ABORT:
+        snprintf(buf, cap, "called MPI_Abort with %" PRIu64, f->code);
+        break;
+    case PROTO_FAILURE_EXIT:
+        snprintf(buf, cap, "ended with status %" PRIu64 " before MPI_Finalize", f->code);
+        break;
+    case PROTO_FAILURE_HANG:
+        snprintf(buf, cap, f->call[0] ? "waiting" : "computing");
+        break;
+    case PROTO_FAILURE_KILLED:
+        snprintf(buf, cap, "killed from outside (SIGKILL)");
+        break;
+    case PROTO_FAILURE_ERROR:
+        snprintf(buf, cap, "stopped by dbg3");
+        break;
+    }
+    return buf;
+}
+
+/* What a launcher does to the ranks that are left is no failure of theirs. */
+static bool is_consequence(const struct session_failure *f)
+{
+    return f->order > 1 && f->kind == PROTO_FAILURE_SIGNAL &&
+           (f->code == SIGTERM || f->code == SIGKILL || f->code == SIGINT || f->code == SIGHUP);
+}
+
+static const char *status_text(int status, char *buf, size_t cap)
+{
+    char name[32];
+    if (WIFSIGNALED(status))
+        snprintf(buf, cap, "was killed by %s", signal_name(WTERMSIG(status), name, sizeof name));
+    else
+        snprintf(buf, cap, "returned %d", WEXITSTATUS(status));
+    return buf;
+}
+
+/* All that a report says, read once. */
+struct facts {
+    struct session_phase phase;
+    struct session_failure *failure;
+    struct session_rank *rank;
+    struct session_epoch epoch; /* newest; number 0 if there is none */
+    unsigned nfailure, nrank, nreal; /* nreal: failures that are no consequence */
+    char next[PATH_MAX + 128];
+};
+
+static void facts_free(struct facts *f)
+{
+    free(f->failure);
+    free(f->rank);
+}
+
+/* " --session DIR" unless ./latest.dbg3 is this session. */
+static void session_option(const struct session *s, char *buf, size_t cap)
+{
+    char *latest = realpath(SESSION_LATEST, NULL);
+    buf[0] = '\0';
+    if (!latest || strcmp(latest, session_dir(s)))
+        snprintf(buf, cap, " --session %s", session_dir(s));
+    free(latest);
+}
+
+static void choose_next(struct session *s, struct facts *f)
+{
+    char option[PATH_MAX + 16];
+    const struct session_failure *first = f->nfailure ? &f->failure[0] : NULL;
+    session_option(s, option, sizeof option);
+    bool stopped = f->phase.outcome == SESSION_FAILED || f->phase.outcome == SESSION_HUNG;
+    if (f->phase.kind == PROTO_PHASE_REFINE && stopped && first)
+        snprintf(f->next, sizeof f->next, "dbg3 isolate%s --rank %u under gdb", option, first->rank);
+    else if (f->phase.kind == PROTO_PHASE_REFINE && f->nrank &&
+             f->phase.outcome == SESSION_COMPLETED)
+        snprintf(f->next, sizeof f->next, "dbg3 isolate%s --rank 0 --check", option);
+    else if (stopped)
+        snprintf(f->next, sizeof f->next, "dbg3 refine%s --every-n-msgs 10", option);
+    else if ((f->phase.outcome == SESSION_INTERRUPTED || f->phase.outcome == SESSION_LAUNCHER) &&
+             f->phase.kind != PROTO_PHASE_REFINE && f->epoch.number)
+        snprintf(f->next, sizeof f->next, "dbg3 restart%s", option);
+}
+
+static int facts_read(struct session *s, const struct session_phase *phase, struct facts *f,
+                      struct err *err)
+{
+    *f = (struct facts){.phase = *phase};
+    if (session_failures(s, phase->id, &f->failure, &f->nfailure, err) < 0 ||
+        session_ranks(s, phase->id, &f->rank, &f->nrank, err) < 0) {
+        facts_free(f);
+        return -1;
+    }
+    if (session_epoch_find(s, 0, &f->epoch, NULL) < 0)
+        f->epoch.number = 0;
+    for (unsigned i = 0; i < f->nfailure; i++)
+        f->nreal += !is_consequence(&f->failure[i]);
+    choose_next(s, f);
+    return 0;
+}
+
+int report_next(struct session *s, const struct session_phase *phase, char *buf, size_t cap,
+                struct err *err)
+{
+    struct facts f;
+    if (facts_read(s, phase, &f, err) < 0)
+        return -1;
+    snprintf(buf, cap, "%s", f.next);
+    facts_free(&f);
+    return 0;
+}
+
+/* ---- for people -------------------------------------------------------------------------- */
+
+static void print_headline(const struct facts *f, FILE *out)
+{
+    char text[256] = "", status[64], time[32];
+    const char *phase = session_phase_name(f->phase.kind);
+    enum style style = f->phase.outcome == SESSION_COMPLETED ? STYLE_GOOD : STYLE_BAD;
+    unsigned size = f->nrank;
+    switch (f->phase.outcome) {
+    case SESSION_RUNNING:
+        snprintf(text, sizeof text, "%s did not end in an orderly way: its dbg3 was killed", phase);
+        break;
+    case SESSION_COMPLETED:
+        snprintf(text, sizeof text, "%s completed, %u ranks", phase, size);
+        break;
+    case SESSION_FAILED:
+        snprintf(text, sizeof text, "%s failed: %u of %u ranks", phase, f->nreal, size);
+        break;
+    case SESSION_HUNG:
+        snprintf(text, sizeof text, "%s hung, %u ranks", phase, size);
+        break;
+    case SESSION_LAUNCHER:
+        snprintf(text, sizeof text, "%s ended: the launcher %s, no rank failed", phase,
+                 status_text(f->phase.status, status, sizeof status));
+        break;
+    case SESSION_NO_RANK:
+        snprintf(text, sizeof text, "%s: no MPI rank came under control (the launcher %s)", phase,
+                 status_text(f->phase.status, status, sizeof status));
+        break;
+    case SESSION_INTERRUPTED:
+        snprintf(text, sizeof text, "%s interrupted, %u ranks", phase, size);
+        break;
+    case SESSION_NOUTCOMES:
+        break;
+    }
+    fprintf(out, "dbg3: %s%s%s", style_on(out, style), text, style_off(out));
+    if (f->phase.ended > f->phase.started)
+        fprintf(out, " after %s", human_seconds(f->phase.ended - f->phase.started, time, sizeof time));
+    fputc('\n', out);
+}
+
+static const struct session_rank *rank_row(const struct facts *f, unsigned rank)
+{
+    for (unsigned i = 0; i < f->nrank; i++)
+        if (f->rank[i].rank == rank)
+            return &f->rank[i];
+    return NULL;
+}
+
+static void print_counters(struct session *s, unsigned rank, FILE *out)
+{
+    char call[65], sent[32], received[32];
+    const struct counters_file *c = counters_map(session_dir(s), rank, NULL);
+    if (!c)
+        return;
+    fprintf(out, "      %" PRIu64 " messages: %" PRIu64 " sent (%s), %" PRIu64 " received (%s), %"
+                 PRIu64 " collectives", counters_get(&c->messages), counters_get(&c->sent_msgs),
+            human_bytes(counters_get(&c->sent_bytes), sent, sizeof sent),
+            counters_get(&c->recv_msgs),
+            human_bytes(counters_get(&c->recv_bytes), received, sizeof received),
+            counters_get(&c->collectives));
+    if (*counters_call(c, call, sizeof call) && counters_get(&c->call))
+        fprintf(out, "; in %s", call);
+    fputc('\n', out);
+    counters_unmap(c);
+}
+
+static void print_failure(struct session *s, const struct facts *f, const struct session_failure *x,
+                          FILE *out)
+{
+    char cause[128];
+    const struct session_rank *row = rank_row(f, x->rank);
+    fprintf(out, "  %srank %u%s: %s", style_on(out, STYLE_BOLD), x->rank, style_off(out),
+            report_cause(x, cause, sizeof cause));
+    if (x->call[0])
+        fprintf(out, " in %s", x->call);
+    if (x->source[0])
+        fprintf(out, ", %s", x->source);
+    else if (x->pc)
+        fprintf(out, ", pc 0x%" PRIx64, x->pc);
+    if (row)
+        fprintf(out, " (pid %d on %s)", row->pid, row->host);
+    fputc('\n', out);
+    if (x->text[0])
+        fprintf(out, "      %s\n", x->text);
+    print_counters(s, x->rank, out);
+    if (x->event)
+        fprintf(out, "      event %" PRIu64 " of its recording\n", x->event);
+    if (x->image[0])
+        fprintf(out, "      whole state: gdb %s %s\n", row ? row->program : "PROGRAM", x->image);
+}
+
+static void print_failures(struct session *s, const struct facts *f, FILE *out)
+{
+    unsigned *rest = calloc(f->nrank + 1, sizeof *rest), nrest = 0, shown = 0;
+    char ranks[64];
+    for (unsigned i = 0; i < f->nfailure; i++)
+        if (!is_consequence(&f->failure[i]) && shown++ < RANKS_SHOWN)
+            print_failure(s, f, &f->failure[i], out);
+    if (shown > RANKS_SHOWN)
+        fprintf(out, "  ... and %u more; see: dbg3 status --json\n", shown - RANKS_SHOWN);
+    for (unsigned r = 0; rest && r < f->nrank; r++) {
+        bool failed = f->rank[r].finalized;
+        for (unsigned i = 0; i < f->nfailure; i++)
+            failed |= f->failure[i].rank == f->rank[r].rank && !is_consequence(&f->failure[i]);
+        if (!failed)
+            rest[nrest++] = f->rank[r].rank;
+    }
+    if (nrest && f->phase.outcome == SESSION_FAILED)
+        fprintf(out, "  rank%s %s: ended by the launcher\n", nrest == 1 ? "" : "s",
+                human_ranks(rest, nrest, ranks, sizeof ranks));
+    free(rest);
+}
+
+static void print_epoch(const struct facts *f, FILE *out)
+{
+    char age[32];
+    if (f->phase.kind == PROTO_PHASE_REFINE)
+        return;
+    if (!f->epoch.number) {
+        if (f->phase.outcome != SESSION_COMPLETED && f->phase.outcome != SESSION_NO_RANK)
+            fprintf(out, "  no epoch was complete: refine begins at the start of the program\n");
+        return;
+    }
+    fprintf(out, "  last complete epoch: %" PRIu64, f->epoch.number);
+    if (f->phase.ended > f->epoch.committed)
+        fprintf(out, ", %s before the end",
+                human_seconds(f->phase.ended - f->epoch.committed, age, sizeof age));
+    fputc('\n', out);
+}
+
+int report_print(struct session *s, const struct session_phase *phase, FILE *out, struct err *err)
+{
+    struct facts f;
+    if (facts_read(s, phase, &f, err) < 0)
+        return -1;
+    print_headline(&f, out);
+    if (phase->outcome == SESSION_NO_RANK)
+        fprintf(out, "  likely: the program is not linked with MPICH's libmpich.so.12, it is static "
+                     "or setuid,\n  it ended before MPI_Init, or the launcher does not pass "
+                     "LD_PRELOAD and DBG3_* on\n");
+    print_failures(s, &f, out);
+    print_epoch(&f, out);
+    if (f.next[0])
+        fprintf(out, "next: %s%s%s\n", style_on(out, STYLE_BOLD), f.next, style_off(out));
+    facts_free(&f);
+    return 0;
+}
+
+/* ---- for programs ------------------------------------------------------------------------ */
+
+static const char *kind_name(enum proto_failure kind)
+{
+    static const char *const names[] = {"signal", "abort", "exit", "hang", "killed", "error"};
+    return kind <= PROTO_FAILURE_ERROR ? names[kind] : "?";
+}
+
+static json_t *failure_json(const struct session_failure *x)
+{
+    char cause[128];
+    return json_pack("{s:i, s:s, s:I, s:s, s:b, s:s, s:s, s:s, s:I, s:I, s:I, s:s, s:I, s:s}",
+                     "rank", (int)x->rank, "kind", kind_name(x->kind), "code", (json_int_t)x->code,
+                     "cause", report_cause(x, cause, sizeof cause), "consequence",
+                     is_consequence(x), "call", x->call, "source", x->source, "text", x->text,
+                     "event", (json_int_t)x->event, "pc", (json_int_t)x->pc, "address",
+                     (json_int_t)x->address, "module", x->module, "module_offset",
+                     (json_int_t)x->module_offset, "image", x->image);
+}
+
+json_t *report_json(struct session *s, const struct session_phase *phase, struct err *err)
+{
+    struct facts f;
+    if (facts_read(s, phase, &f, err) < 0)
+        return NULL;
+    json_t *failures = json_array();
+    for (unsigned i = 0; i < f.nfailure; i++)
+        json_array_append_new(failures, failure_json(&f.failure[i]));
+    json_t *report = json_pack(
+        "{s:s, s:s, s:s, s:f, s:f, s:I, s:i, s:i, s:i, s:I, s:o, s:s}", "session", session_dir(s),
+        "phase", session_phase_name(phase->kind), "outcome", session_outcome_name(phase->outcome),
+        "started", phase->started, "ended", phase->ended, "from_epoch",
+        (json_int_t)phase->from_epoch, "ranks", (int)f.nrank, "launcher_status", phase->status,
+        "exit_code", report_exit_code(phase->outcome), "last_epoch", (json_int_t)f.epoch.number,
+        "failures", failures, "next", f.next);
+    facts_free(&f);
+    if (!report)
+        err_set(err, "out of memory");
+    return report;
+}

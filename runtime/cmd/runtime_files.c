@@ -1,0 +1,35 @@
+/*
+ * runtime_files.c - where the files are that a phase needs beside the dbg3 command
+ */
+#include "runtime/cmd/runtime_files.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "runtime/launch/env.h"
+
+static const char *const needed[] = {LAUNCH_PRELOAD_NAME, "dbg3-lower", "lib/libmpich.so.12"};
+
+int runtime_files_find(struct runtime_files *files, struct err *err)
+{
+    char exe[PATH_MAX - 64], path[PATH_MAX + 32];
+    ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
+    if (n < 0)
+        return err_sys(err, "/proc/self/exe");
+    exe[n] = '\0';
+    *strrchr(exe, '/') = '\0';
+    snprintf(path, sizeof path, "%s/%s", exe, LAUNCH_PRELOAD_NAME);
+    snprintf(files->dir, sizeof files->dir, access(path, F_OK) == 0 ? "%s" : "%s/../lib/dbg3", exe);
+    for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++) {
+        snprintf(path, sizeof path, "%s/%s", files->dir, needed[i]);
+        if (access(path, R_OK) < 0)
+            return err_sys(err, "dbg3 is not whole: %s", path);
+    }
+    if (strpbrk(files->dir, " :"))
+        return err_set(err, "%s: LD_PRELOAD cannot name a folder with a space or a colon; install "
+                            "dbg3 elsewhere", files->dir);
+    snprintf(files->preload, sizeof files->preload, "%.*s/" LAUNCH_PRELOAD_NAME, PATH_MAX - 32,
+             files->dir);
+    return 0;
+}
