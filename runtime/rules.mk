@@ -107,3 +107,8 @@ PROGRAMS += $(BUILD)/dbg3
 $(BUILD)/dbg3: $(BUILD)/runtime/cmd/main.o $(CMD_OBJS) $(COORD_OBJS) $(IMAGE_OBJS) $(IMAGE_DUMP_OBJS) \
                $(LOG_OBJS) $(BASE_OBJS)
 	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(CMD_LIBS)
+
+UNIT_TESTS += $(BUILD)/tests/unit/test_cut
+$(BUILD)/tests/unit/test_cut: $(patsubst %,$(BUILD)/%.o,tests/unit/test_cut tests/unit/cut_sim \
+                                runtime/coord/cut runtime/coord/cut_rank runtime/coord/proto) $(BASE_OBJS)
+	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check)

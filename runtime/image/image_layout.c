@@ -67,9 +67,12 @@ static uint32_t segment_flags(uint32_t prot)
     return (prot & PROT_READ ? PF_R : 0) | (prot & PROT_WRITE ? PF_W : 0) | (prot & PROT_EXEC ? PF_X : 0);
 }
 
-/* Both lists are sorted, and each extent lies within one region. */
+/*
+ * Both lists are sorted, and each extent lies within one region. BFD looks for an ELF header at p_offset
+ * even where there is no content: `nowhere` is an offset where there is none.
+ */
 static void add_segments(const struct image_state *state, const struct image_extents *extents,
-                         struct bytes *out)
+                         uint64_t nowhere, struct bytes *out)
 {
     size_t r = 0;
     for (size_t i = 0; i < extents->count; i++) {
@@ -81,7 +84,7 @@ static void add_segments(const struct image_state *state, const struct image_ext
         Elf64_Phdr phdr = {
             .p_type = PT_LOAD,
             .p_flags = segment_flags(state->regions[r].prot) | (data ? 0 : fill),
-            .p_offset = data ? e->offset : 0,
+            .p_offset = data ? e->offset : nowhere,
             .p_vaddr = e->start,
             .p_filesz = data ? e->end - e->start : 0,
             .p_memsz = e->end - e->start,
@@ -106,7 +109,7 @@ int image_metadata_build(const struct image_state *state, const struct image_ext
     Elf64_Phdr note = {
         .p_type = PT_NOTE, .p_offset = at, .p_filesz = header->notes_size, .p_align = 4};
     bytes_add(out, &note, sizeof note);
-    add_segments(state, extents, out);
+    add_segments(state, extents, at, out);
 
     header->sums_offset = at + (out->len - begin);
     header->nsums = nsums;

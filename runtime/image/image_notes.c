@@ -16,6 +16,9 @@
 #define XSAVE_LEGACY    512u /* FXSAVE area */
 #define XSAVE_SW        464u /* software bytes: XCR0 in the first eight */
 #define XSAVE_SW_SIZE   48u
+#define XSAVE_BV        512u /* XSTATE_BV: the components that are not in their initial state */
+#define XSAVE_PKRU      9u   /* the last component that GDB 13 knows ... */
+#define XSAVE_PKRU_END  2696u
 #define XSAVE_SIZE_MAX  (64u << 10)
 #define SIGINFO_SIZE    128u
 #define PRPSINFO_STATE  'R'
@@ -103,9 +106,10 @@ static void code_region(struct codec *c, void *e)
     }
 }
 
-/* What NT_PRSTATUS does not say. */
+/* What NT_PRSTATUS does not say, or says of the process. */
 static void code_thread(struct codec *c, struct image_thread *t)
 {
+    code_i32(c, &t->signo);
     code_u64(c, &t->resume_sp);
     code_u64(c, &t->clear_child_tid);
     code_u64(c, &t->robust_list);
@@ -165,11 +169,12 @@ static void note_add(struct bytes *out, const char *owner, uint32_t type, const 
     note_end(out, at, owner);
 }
 
+/* pr_cursig is the process's fatal signal in each thread's, as the kernel writes it: BFD believes the last. */
 static void add_prstatus(struct bytes *out, const struct image_state *state, const struct image_thread *t)
 {
     const struct image_meta *m = &state->meta;
     struct elf_prstatus st = {
-        .pr_cursig = (short)t->signo,
+        .pr_cursig = (short)state->threads[0].signo,
         .pr_sigpend = t->pending,
         .pr_sighold = t->sigmask,
         .pr_pid = t->tid,
@@ -178,7 +183,7 @@ static void add_prstatus(struct bytes *out, const struct image_state *state, con
         .pr_sid = m->sid,
         .pr_fpvalid = t->xsave != NULL,
     };
-    st.pr_info.si_signo = t->signo;
+    st.pr_info.si_signo = st.pr_cursig;
     memcpy(st.pr_reg, &t->regs, sizeof st.pr_reg);
     note_add(out, "CORE", NT_PRSTATUS, &st, sizeof st);
 }
@@ -238,6 +243,19 @@ static void add_nt_file(struct bytes *out, const struct image_state *state)
     note_end(out, at, "CORE");
 }
 
+/*
+ * Size without the components behind PKRU (AMX tiles: 8 KiB a thread) when they are in their initial
+ * state. GDB 13 warns of each thread whose area is longer.
+ */
+static size_t xsave_used(const struct image_thread *t)
+{
+    uint64_t bv;
+    if (t->xsave_size <= XSAVE_PKRU_END)
+        return t->xsave_size;
+    memcpy(&bv, t->xsave + XSAVE_BV, sizeof bv);
+    return bv >> (XSAVE_PKRU + 1) ? t->xsave_size : XSAVE_PKRU_END;
+}
+
 /* A signal frame keeps sizes and a magic number where ptrace and core files keep XCR0. */
 static void add_xsave(struct bytes *out, const struct image_meta *m, const struct image_thread *t)
 {
@@ -248,7 +266,7 @@ static void add_xsave(struct bytes *out, const struct image_meta *m, const struc
     note_add(out, "CORE", NT_FPREGSET, legacy, sizeof legacy);
     size_t at = note_begin(out, "LINUX", NT_X86_XSTATE);
     bytes_add(out, legacy, sizeof legacy);
-    bytes_add(out, t->xsave + XSAVE_LEGACY, t->xsave_size - XSAVE_LEGACY);
+    bytes_add(out, t->xsave + XSAVE_LEGACY, xsave_used(t) - XSAVE_LEGACY);
     note_end(out, at, "LINUX");
 }
 
@@ -360,7 +378,6 @@ static int read_prstatus(struct reader *r, const struct note *note)
     memcpy(&st, note->data, sizeof st);
     struct image_thread *t = &r->threads[r->nthreads++];
     t->tid = st.pr_pid;
-    t->signo = st.pr_cursig;
     t->pending = st.pr_sigpend;
     t->sigmask = st.pr_sighold;
     memcpy(&t->regs, st.pr_reg, sizeof t->regs);
