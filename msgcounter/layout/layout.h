@@ -8,6 +8,10 @@
  * A layout is a small tree of loops and lists, not a list of blocks: a vector of a million blocks
  * is one node. Regular lists are recognised and become loops, neighbouring blocks are merged.
  *
+ * Bounds and packed bytes are those of MPICH 4.0.2 (tests/unit/test_layout_mpi.c) but for datatypes
+ * without data, where it is not consistent: whoever mirrors a datatype of a real MPI library
+ * compares layout_bounds() with its extent and, if they differ, takes layout_resized().
+ *
  * Pure library: no global state, no errno; memory comes from malloc or from an allocator that the
  * caller gives. Layouts are ordinary objects of the process and are saved with it in checkpoints.
  * Displacements, counts and sizes are 64-bit; arithmetic that overflows is refused with -EOVERFLOW.
@@ -49,7 +53,7 @@ enum layout_distrib { LAYOUT_BLOCK, LAYOUT_CYCLIC, LAYOUT_NONE };
 /*
  * A basic type of `size` bytes. `align` (a power of two) is what a C struct would align it to: it
  * pads the extent of structs. `class` is the caller's name for the type (integer, real, ...): it is
- * kept and serialised, never looked at. a NULL: malloc.
+ * kept and serialised, and tells layout_struct which members are of one type. a NULL: malloc.
  */
 int layout_basic(struct layout **out, const struct layout_alloc *a, int64_t size, int64_t align,
                  uint32_t class);
@@ -71,8 +75,9 @@ int layout_indexed_block(struct layout **out, int64_t n, int64_t blocklen, const
                          struct layout *old);
 int layout_hindexed_block(struct layout **out, int64_t n, int64_t blocklen, const int64_t *disps,
                           struct layout *old);
-/* a as in layout_basic (an empty struct has no member whose allocator could be taken). The extent
- * is padded to the largest alignment of the members, as MPICH does, unless a member was resized. */
+/* a as in layout_basic (an empty struct has no member whose allocator could be taken). As MPICH
+ * does, the extent is padded to the largest alignment of the members, unless all are of one type.
+ */
 int layout_struct(struct layout **out, const struct layout_alloc *a, int64_t n,
                   const int64_t *blocklens, const int64_t *disps, struct layout *const *olds);
 int layout_subarray(struct layout **out, int ndims, const int64_t *sizes, const int64_t *subsizes,
@@ -111,8 +116,8 @@ int64_t layout_unpack(const struct layout *l, int64_t count, void *base, const v
 /* xxh3-64 of the packed bytes, which are not materialised. Needs about 5 KiB of stack. */
 uint64_t layout_digest(const struct layout *l, int64_t count, const void *base);
 
-/* Basic elements that begin in the first `bytes` packed bytes of an endless row of them, what
- * MPI_Get_elements tells; -1 (MPI_UNDEFINED) if the last one is not whole. */
+/* Whole basic elements in the first `bytes` packed bytes of an endless row of them: what
+ * MPI_Get_elements tells of a message of that length. */
 int64_t layout_elements(const struct layout *l, int64_t bytes);
 
 /* ------------------------------------------------------------------------------- serialised form
