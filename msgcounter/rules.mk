@@ -2,8 +2,7 @@
 
 # ---- payload log and layouts
 
-LOG_INRANK_OBJS := $(BUILD)/msgcounter/log/log.o# all that a rank needs: no libc but mem*()
-LOG_OBJS        := $(patsubst %,$(BUILD)/msgcounter/log/%.o,log log_file log_read log_dump)
+LOG_OBJS := $(patsubst %,$(BUILD)/msgcounter/log/%.o,log log_file log_read log_dump)
 
 UNIT_TESTS += $(BUILD)/tests/unit/test_log
 $(BUILD)/tests/unit/test_log: $(patsubst %,$(BUILD)/%.o,tests/unit/test_log tests/fuzz/fuzz_log \
