@@ -91,7 +91,7 @@ static struct kernel_action for_kernel(int sig, const struct kernel_action *app)
 
 EXPORT int sigaction(int sig, const struct sigaction *act, struct sigaction *old)
 {
-    if (sig < 1 || sig > NSIG_KERNEL || sig == GATE_SIGNAL || sig == GATE_SIGNAL - 1) {
+    if (sig < 1 || sig > NSIG_KERNEL || sig == GATE_SIGNAL || sig == GATE_SIGNAL + 1) {
         errno = EINVAL;
         return -1;
     }

@@ -57,8 +57,8 @@ static void park_here(void)
         GATE->safe_point();
         return;
     }
-    long pid = sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0), tid = sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
-    sys_call(SYS_tgkill, pid, tid, GATE_SIGNAL, 0, 0, 0);
+    GATE->park_arm();
+    sys_signal_thread(sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0), GATE_SIGNAL, GATE_SIGNAL_VALUE);
 }
 
 void stub_safe_point(void)

@@ -112,8 +112,15 @@ static struct parked *claim(const struct parked *here)
     return NULL;
 }
 
+struct park_action park_chained;
+
 static void on_signal(int sig, siginfo_t *info, void *uc)
 {
+    if ((uint64_t)info->si_value.sival_ptr != GATE_SIGNAL_VALUE || info->si_code != SI_QUEUE) {
+        if (park_chained.handler > 1)
+            ((void (*)(int, siginfo_t *, void *))park_chained.handler)(sig, info, uc);
+        return;
+    }
     if (!at_safe_point(uc))
         return;
     bool fine = (GATE->word & GATE_WORD_FINE) && fine_fn;
@@ -140,18 +147,21 @@ void park_on_fine(void (*fine)(struct parked *self))
 
 extern void park_signal_return(void);
 
+static void arm(void)
+{
+    struct park_action act = {(uint64_t)on_signal, SA_SIGINFO | SA_RESTART | 0x04000000,
+                              (uint64_t)park_signal_return, ~0ul};
+    struct park_action old;
+    if (sys_call(SYS_rt_sigaction, GATE_SIGNAL, &act, &old, 8, 0, 0) == 0 &&
+        old.handler != (uint64_t)on_signal)
+        park_chained = old;
+}
+
 int park_install(struct err *err)
 {
-    struct {
-        void *handler;
-        uint64_t flags;
-        void *restorer;
-        uint64_t mask;
-    } act = {(void *)on_signal, SA_SIGINFO | SA_RESTART | 0x04000000, (void *)park_signal_return, ~0ul};
     main_lower_fs = fs_base();
-    long r = sys_call(SYS_rt_sigaction, GATE_SIGNAL, &act, NULL, 8, 0, 0);
-    if (r < 0)
-        return err_set(err, "cannot install the handler of signal %d", GATE_SIGNAL);
+    GATE->park_arm = arm;
+    arm();
     return 0;
 }
 
@@ -176,7 +186,6 @@ static bool is_parked(pid_t tid)
 static int signal_others(pid_t except, bool send)
 {
     int missing = 0;
-    pid_t pid = getpid();
     DIR *d = opendir("/proc/self/task");
     if (!d)
         return -1;
@@ -186,7 +195,7 @@ static int signal_others(pid_t except, bool send)
             continue;
         missing++;
         if (send)
-            sys_call(SYS_tgkill, pid, tid, GATE_SIGNAL, 0, 0, 0);
+            sys_signal_thread(tid, GATE_SIGNAL, GATE_SIGNAL_VALUE);
     }
     closedir(d);
     return missing;
@@ -195,6 +204,7 @@ static int signal_others(pid_t except, bool send)
 int park_all(pid_t except, int timeout_ms, struct err *err)
 {
     uint64_t deadline = now_ms() + (uint64_t)timeout_ms;
+    arm();
     __atomic_store_n(&park_wanted, 1, __ATOMIC_SEQ_CST);
     __atomic_or_fetch(&GATE->word, GATE_WORD_PARK, __ATOMIC_SEQ_CST);
     for (;;) {

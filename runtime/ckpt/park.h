@@ -54,6 +54,13 @@ void park_on_fine(void (*fine)(struct parked *self));
 /* [any FS] Describes the calling thread, interrupted at `frame`. */
 void park_describe(struct parked *p, ucontext_t *frame);
 
+/* What glibc has installed for GATE_SIGNAL (pthread_cancel), which we pass its signals on to; all zeros: nothing.
+ * Part of the rank's state. */
+struct park_action {
+    uint64_t handler, flags, restorer, mask;
+};
+extern struct park_action park_chained;
+
 /* Continues the calling thread from a frame: FS, GS, tid address, robust list, rt_sigreturn. */
 struct park_resume {
     uint64_t fs_base, gs_base, frame, clear_child_tid, robust_list, robust_list_len;

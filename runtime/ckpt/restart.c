@@ -72,6 +72,8 @@ static void restore_signals(const struct image_meta *meta)
         struct {
             uint64_t handler, flags, restorer, mask;
         } k = {a->handler, a->flags, a->restorer, a->mask};
+        if (sig == GATE_SIGNAL)
+            park_chained = (struct park_action){k.handler, k.flags, k.restorer, k.mask};
         if (sig == SIGKILL || sig == SIGSTOP || sig == GATE_SIGNAL)
             continue;
         if (k.handler >= GATE_ADDR) { /* the failure handler of the process that was saved */

@@ -239,8 +239,9 @@ static void fill_meta(struct image_meta *meta, const struct save_request *reques
         struct image_sigaction *a = &meta->sigactions[sig - 1];
         struct {
             uint64_t handler, flags, restorer, mask;
-        } k = {0};
-        sys_call(SYS_rt_sigaction, sig, NULL, &k, 8, 0, 0);
+        } k = {park_chained.handler, park_chained.flags, park_chained.restorer, park_chained.mask};
+        if (sig != GATE_SIGNAL)
+            sys_call(SYS_rt_sigaction, sig, NULL, &k, 8, 0, 0);
         a->handler = k.handler;
         a->flags = k.flags;
         a->restorer = k.restorer;

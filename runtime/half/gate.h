@@ -33,10 +33,13 @@
 #define LOWER_ARENA_ADDR 0x7d2000000000ul
 #define LOWER_ARENA_END  0x7e0000000000ul
 
-/* The signal that parks a thread. 33 is glibc's SIGSETXID: application code can neither block nor
- * handle it, and glibc itself uses it only for setuid() in threaded programs (32, which it uses for
- * pthread_cancel, stays the application's). */
-#define GATE_SIGNAL 33
+/*
+ * The signal that parks a thread. 32 is glibc's SIGCANCEL: application code can neither block nor handle it,
+ * and glibc installs its handler only at the first pthread_cancel (33, SIGSETXID, at the first
+ * pthread_create). Ours is recognised by the value it carries; others go to the handler that was there.
+ */
+#define GATE_SIGNAL       32
+#define GATE_SIGNAL_VALUE 0x6462673370617266ul
 
 enum gate_mode {
     GATE_LIVE,   /* calls are made */
@@ -207,6 +210,8 @@ struct gate {
     /* [any FS] The stub's report of an end that is ours to explain (refused call, divergence, end of
      * recording). Prints the text; in replay stops the rank for GDB; else ends it with `code`. */
     void (*stop)(int code, const char *text);
+    /* [any FS] Makes sure that GATE_SIGNAL comes to us: called before a thread sends it to itself. */
+    void (*park_arm)(void);
     /* [any FS] For a test harness: the calling thread is at a safe point. NULL in a lower program: the
      * thread sends itself GATE_SIGNAL. */
     void (*safe_point)(void);

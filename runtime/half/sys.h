@@ -71,4 +71,22 @@ static inline uint64_t gs_base(void)
     return v;
 }
 
+/* A queued signal to one thread of this process, with a value. */
+struct sys_siginfo {
+    int32_t signo, error, code, pad;
+    int32_t pid, uid;
+    uint64_t value;
+    uint64_t rest[12];
+};
+
+static inline long sys_signal_thread(long tid, int sig, uint64_t value)
+{
+    struct sys_siginfo info = {.signo = sig, .code = -1 /* SI_QUEUE */, .value = value};
+    long pid = sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
+    if (pid <= 1 || tid <= 1)
+        return -1;
+    info.pid = (int32_t)pid;
+    return sys_call(SYS_rt_tgsigqueueinfo, pid, tid, sig, &info, 0, 0);
+}
+
 #endif
