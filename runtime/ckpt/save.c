@@ -156,6 +156,15 @@ static void describe_thread(struct image_thread *t, const struct parked *p)
     t->altstack_flags = (uint32_t)p->frame->uc_stack.ss_flags;
 }
 
+/* State components that a signal frame holds: less than XCR0 where the kernel gives some on demand (AMX). */
+static uint64_t xsave_features(const struct image_thread *t)
+{
+    uint64_t features = 3; /* x87 and SSE */
+    if (t->xsave && t->xsave_size > FXSAVE_BYTES)
+        memcpy(&features, t->xsave + SW_BYTES_AT + 8, sizeof features);
+    return features;
+}
+
 /* ---- descriptors ---- */
 
 /* Names of descriptors live in one buffer for the time of a save. */
@@ -297,6 +306,7 @@ int save_image(const struct save_request *request, struct image_written *written
     }
     describe_files(files);
     fill_meta(&state.meta, request, host, sizeof host, cwd, sizeof cwd);
+    state.meta.xcr0 = request->nthreads ? xsave_features(&threads[0]) : 0;
     state.meta.argv = app_argv(&state.meta.argc);
     blob.mm.brk = state.meta.brk;
     state.regions = regions.region;
