@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -28,11 +29,30 @@
 
 /* ---- descriptors ---- */
 
+/* A replayed rank must not write into the user's files: what it may write to becomes a copy in memory. */
+static int private_copy(int from, const struct image_file *f)
+{
+    struct stat st;
+    if (fstat(from, &st) < 0 || !S_ISREG(st.st_mode))
+        return from;
+    int copy = memfd_create(f->path, f->cloexec ? MFD_CLOEXEC : 0);
+    off_t at = 0;
+    while (copy >= 0 && at < st.st_size && sendfile(copy, from, &at, (size_t)(st.st_size - at)) > 0)
+        ;
+    close(from);
+    return copy;
+}
+
 static int restore_file(const struct image_file *f, struct err *err)
 {
     int flags = (int)f->flags & ~(O_CREAT | O_EXCL | O_TRUNC);
+    bool protect = GATE->mode == GATE_REPLAY && (flags & O_ACCMODE) != O_RDONLY;
+    if (protect)
+        flags = (flags & ~(O_ACCMODE | O_APPEND)) | O_RDONLY;
     int fd = open(f->path, flags | (f->cloexec ? O_CLOEXEC : 0));
     struct stat st;
+    if (fd >= 0 && protect)
+        fd = private_copy(fd, f);
     if (fd < 0)
         return err_sys(err, "file %s, which was open as descriptor %d, cannot be opened again; put it "
                        "back and restart", f->path, f->fd);
