@@ -112,3 +112,21 @@ UNIT_TESTS += $(BUILD)/tests/unit/test_cut
 $(BUILD)/tests/unit/test_cut: $(patsubst %,$(BUILD)/%.o,tests/unit/test_cut tests/unit/cut_sim \
                                 runtime/coord/cut runtime/coord/cut_rank runtime/coord/proto) $(BASE_OBJS)
 	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check)
+
+UNIT_TESTS += $(BUILD)/tests/unit/test_coord
+$(BUILD)/tests/unit/test_coord: $(BUILD)/tests/unit/test_coord.o $(COORD_OBJS) $(BASE_OBJS) \
+                                | $(BUILD)/tests/unit/fake_ranks
+	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check) $(CMD_LIBS)
+$(BUILD)/tests/unit/fake_ranks: $(patsubst %,$(BUILD)/%.o,tests/unit/fake_ranks tests/unit/cut_sim \
+                                  runtime/coord/cut_rank runtime/coord/proto) $(BASE_OBJS)
+	$(CC) $(LDFLAGS) $(SAN) -o $@ $^
+
+UNIT_TESTS += $(BUILD)/tests/unit/test_half
+$(BUILD)/tests/unit/test_half: $(patsubst %,$(BUILD)/%.o,tests/unit/test_half tests/fuzz/fuzz_maps \
+                                 runtime/half/arena runtime/half/maps) $(BASE_OBJS)
+	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check)
+
+FUZZERS += $(BUILD)/tests/fuzz/fuzz_maps
+$(BUILD)/tests/fuzz/fuzz_maps: tests/fuzz/fuzz_maps.c runtime/half/maps.c runtime/base/err.c
+	@mkdir -p $(@D)
+	clang $(CPPFLAGS) -std=gnu11 -O1 -g -fsanitize=fuzzer,address,undefined -o $@ $^
