@@ -1,23 +1,24 @@
 /*
  * image.h - checkpoint images: one rank's memory and state in one ELF core file
  *
- * An image is an ELF64 ET_CORE file that GDB opens (`gdb ./app IMAGE`) and that a restart maps straight
- * into memory: every segment is page-aligned in the file. What a Linux core dump says stands in the usual
- * notes (NT_PRSTATUS, NT_FILE, ...); what only a restart needs stands in notes of owner "DBG3".
+ * An image is an ELF64 ET_CORE file that GDB opens (`gdb ./app IMAGE`) and that a restart maps
+ * straight into memory: every segment is page-aligned in the file. What a Linux core dump says
+ * stands in the usual notes (NT_PRSTATUS, NT_FILE, ...); what only a restart needs stands in notes
+ * of owner "DBG3".
  *
- *      0   ELF header; image header at 64 (ids, kind, sizes, checksums): one 512-byte sector, written last
- *   4096   pages of memory, in any order
- *      .   metadata, wherever the image header says: notes, program headers, checksum table
+ *      0   ELF header; image header at 64 (ids, kind, sizes, checksums): one 512-byte sector,
+ * written last 4096   pages of memory, in any order .   metadata, wherever the image header says:
+ * notes, program headers, checksum table
  *
- * What a mapping was (struct image_region) is kept apart from what it is mapped from at the moment: after
- * a restart a heap is mapped from an image file, and is still a heap.
+ * What a mapping was (struct image_region) is kept apart from what it is mapped from at the moment:
+ * after a restart a heap is mapped from an image file, and is still a heap.
  *
- * An incremental image holds the changed pages only and names its parent by file name and id. Whatever
- * reads an image here sees the whole chain.
+ * An incremental image holds the changed pages only and names its parent by file name and id.
+ * Whatever reads an image here sees the whole chain.
  *
  * Pure library: any process, any thread, no global state. Reading and writing allocate with malloc.
- * Errors: -1 with a text that names the file; err->code is EBADMSG for a damaged, torn or foreign file,
- * ESTALE for a parent with another id, else the errno of the call that failed.
+ * Errors: -1 with a text that names the file; err->code is EBADMSG for a damaged, torn or foreign
+ * file, ESTALE for a parent with another id, else the errno of the call that failed.
  */
 #ifndef DBG3_IMAGE_IMAGE_H
 #define DBG3_IMAGE_IMAGE_H
@@ -48,10 +49,12 @@ struct image_id {
     uint8_t bytes[16];
 };
 
-/* What pages without content in the image hold, and so what an unpopulated page means to the writer. */
+/* What pages without content in the image hold, and so what an unpopulated page means to the
+ * writer. */
 enum image_fill {
     IMAGE_FILL_ZERO = 0, /* anonymous memory: a page never touched is zero */
-    IMAGE_FILL_FILE = 1, /* clean file mapping: the page of `path` at its offset; referenced, not copied */
+    IMAGE_FILL_FILE =
+        1, /* clean file mapping: the page of `path` at its offset; referenced, not copied */
     IMAGE_FILL_READ = 2, /* writer only: read it anyway (mapped from an image, shared memory). The
                             reader sees IMAGE_FILL_ZERO */
 };
@@ -81,11 +84,11 @@ struct image_thread {
     int32_t tid;
     int32_t signo;                /* signal it stopped or died by, 0 if none */
     struct user_regs_struct regs; /* with fs_base and gs_base */
-    const uint8_t *xsave;         /* XSAVE area, not compacted (first 512 bytes: FXSAVE), NULL if unknown.
-                                     The software bytes 464..511 are replaced by the XCR0 mask, as ptrace
-                                     shows them */
-    uint32_t xsave_size;          /* the reader's may be smaller: components behind PKRU (AMX) that are in
-                                     their initial state are left out. Pad with zeros */
+    const uint8_t *xsave;  /* XSAVE area, not compacted (first 512 bytes: FXSAVE), NULL if unknown.
+                              The software bytes 464..511 are replaced by the XCR0 mask, as ptrace
+                              shows them */
+    uint32_t xsave_size;   /* the reader's may be smaller: components behind PKRU (AMX) that are in
+                              their initial state are left out. Pad with zeros */
     uint32_t siginfo_size; /* 0 or sizeof(siginfo_t) = 128 */
     uint8_t siginfo[128];
     uint64_t sigmask, pending;
@@ -169,18 +172,19 @@ struct image_range {
 };
 
 /*
- * All that an image says besides the pages. Everything is borrowed: by the writer during the call, from
- * the reader until image_close().
+ * All that an image says besides the pages. Everything is borrowed: by the writer during the call,
+ * from the reader until image_close().
  */
 struct image_state {
     enum image_kind kind;
-    struct image_id id;        /* the writer makes one if it is all zero */
-    const char *parent;        /* incremental: the parent's path relative to the image's own folder */
+    struct image_id id; /* the writer makes one if it is all zero */
+    const char *parent; /* incremental: the parent's path relative to the image's own folder */
     struct image_id parent_id; /* incremental */
     struct image_meta meta;
     const struct image_region *regions; /* all regions, in an incremental image too */
     size_t nregions;
-    const struct image_thread *threads; /* main thread first; failure: the one with the signal first */
+    const struct image_thread
+        *threads; /* main thread first; failure: the one with the signal first */
     size_t nthreads;
     const struct image_file *files;
     size_t nfiles;
@@ -200,16 +204,16 @@ void image_id_text(const struct image_id *id, char text[33]);
 /* ---- writing ---- */
 
 /*
- * Where pages come from. image_source_self() is the process that calls; image_source_pid() another one,
- * which must be stopped. Tests and image_core() bring their own.
+ * Where pages come from. image_source_self() is the process that calls; image_source_pid() another
+ * one, which must be stopped. Tests and image_core() bring their own.
  */
 struct image_source {
     /* Copies memory, whatever its protection. 0, or -1 with errno. */
     int (*read)(void *ctx, uint64_t addr, void *buf, size_t len);
     /*
-     * Finds pages of [start, end) that were touched: at most `max` ranges into `out`; *walked is how far
-     * it looked. private_only: only pages that differ from the mapped file (not in the page cache).
-     * Returns the number of ranges or -1 with errno. NULL: every page counts as touched.
+     * Finds pages of [start, end) that were touched: at most `max` ranges into `out`; *walked is
+     * how far it looked. private_only: only pages that differ from the mapped file (not in the page
+     * cache). Returns the number of ranges or -1 with errno. NULL: every page counts as touched.
      */
     ssize_t (*populated)(void *ctx, uint64_t start, uint64_t end, bool private_only,
                          struct image_range *out, size_t max, uint64_t *walked);
@@ -225,13 +229,14 @@ int image_source_pid(struct image_source *source, pid_t pid, struct err *err);
 void image_source_close(struct image_source *source);
 
 struct image_write_options {
-    bool sync;                         /* fdatasync, and fsync of the folder: the image survives power loss */
-    const struct image_range *changed; /* incremental: sorted, page-aligned; parts outside of regions are
-                                          ignored. Pages in no range are the parent's */
+    bool sync; /* fdatasync, and fsync of the folder: the image survives power loss */
+    const struct image_range *changed; /* incremental: sorted, page-aligned; parts outside of
+                                          regions are ignored. Pages in no range are the parent's */
     size_t nchanged;
-    const struct image_range *mapped; /* sorted: memory that image_map() mapped from an image. A page
-                                         not touched since is neither zero nor the file's: it is read
-                                         whatever the region's fill. Stale ranges only cost size */
+    const struct image_range
+        *mapped; /* sorted: memory that image_map() mapped from an image. A page
+                    not touched since is neither zero nor the file's: it is read
+                    whatever the region's fill. Stale ranges only cost size */
     size_t nmapped;
 };
 
@@ -245,23 +250,24 @@ struct image_written {
 };
 
 /*
- * Writes an image to a temporary name beside `path` and renames it when it is complete, so that `path`
- * is always a whole image or not there. On failure the temporary is removed. Mode 0600.
+ * Writes an image to a temporary name beside `path` and renames it when it is complete, so that
+ * `path` is always a whole image or not there. On failure the temporary is removed. Mode 0600.
  *
  * The memory must not change meanwhile. options and out may be NULL.
  */
 int image_write(const char *path, const struct image_state *state, struct image_source *source,
-                const struct image_write_options *options, struct image_written *out, struct err *err);
+                const struct image_write_options *options, struct image_written *out,
+                struct err *err);
 
 /* ---- reading ---- */
 
 struct image;
 
 /*
- * Opens an image and the parents it names. Checks everything but the page contents: truncated, torn,
- * foreign and mismatched files are errors. A shared lock on each file keeps image_fold() away until
- * image_close(); a process that maps an image and may live on must therefore not close it while
- * someone else can fold.
+ * Opens an image and the parents it names. Checks everything but the page contents: truncated,
+ * torn, foreign and mismatched files are errors. A shared lock on each file keeps image_fold() away
+ * until image_close(); a process that maps an image and may live on must therefore not close it
+ * while someone else can fold.
  */
 struct image *image_open(const char *path, struct err *err);
 void image_close(struct image *image);
@@ -275,8 +281,8 @@ const char *image_chain_path(const struct image *image, size_t k);
 int image_chain_fd(const struct image *image, size_t k);
 const struct image_state *image_chain_state(const struct image *image, size_t k);
 
-/* Checks every checksum of the image and its parents. The text names the first damaged file, its byte
- * range and the memory it held. */
+/* Checks every checksum of the image and its parents. The text names the first damaged file, its
+ * byte range and the memory it held. */
 int image_verify(const char *path, struct err *err);
 
 enum image_piece_kind {
@@ -298,20 +304,21 @@ struct image_piece {
 const struct image_piece *image_pieces(const struct image *image, size_t *count);
 
 /*
- * The same memory as steps for a restorer, in order: map a step (MAP_PRIVATE|MAP_FIXED from the file, or
- * anonymous), then pread the patches that follow it into it, then give it region->prot. Thousands of
- * scattered changed pages so cost a read each, and not a mapping each (vm.max_map_count is 65530).
- * Until image_close().
+ * The same memory as steps for a restorer, in order: map a step (MAP_PRIVATE|MAP_FIXED from the
+ * file, or anonymous), then pread the patches that follow it into it, then give it region->prot.
+ * Thousands of scattered changed pages so cost a read each, and not a mapping each
+ * (vm.max_map_count is 65530). Until image_close().
  */
 const struct image_piece *image_steps(const struct image *image, size_t *count);
 
-/* The ranges of image_steps() that a restorer maps from image files: what image_write_options.mapped wants
- * from then on. Until image_close(). */
+/* The ranges of image_steps() that a restorer maps from image files: what
+ * image_write_options.mapped wants from then on. Until image_close(). */
 const struct image_range *image_mapped(const struct image *image, size_t *count);
 
 /*
- * Carries out image_steps() in this process. Maps over whatever is there. A file of IMAGE_PIECE_FILE
- * must have the recorded build-id (or, without one, be long enough), else an error names it.
+ * Carries out image_steps() in this process. Maps over whatever is there. A file of
+ * IMAGE_PIECE_FILE must have the recorded build-id (or, without one, be long enough), else an error
+ * names it.
  */
 int image_map(const struct image *image, struct err *err);
 
@@ -320,23 +327,25 @@ int image_read(struct image *image, uint64_t addr, void *buf, size_t len, struct
 
 /* ---- whole files ---- */
 
-/* Writes the chain as one full image. with_files: clean pages of mapped files are copied as well, so that
- * the result can be carried to a machine without them. */
+/* Writes the chain as one full image. with_files: clean pages of mapped files are copied as well,
+ * so that the result can be carried to a machine without them. */
 int image_core(struct image *image, const char *out, bool with_files, struct image_written *written,
                struct err *err);
 
 /*
- * Drops the oldest of a chain of increments: merges `child` into its parent `base` in place, at the cost
- * of the child's pages only, and gives the result the child's name and id, so that images on top of child
- * stay valid. `base` is gone afterwards; it must be an image that nothing else needs (never an epoch's).
+ * Drops the oldest of a chain of increments: merges `child` into its parent `base` in place, at the
+ * cost of the child's pages only, and gives the result the child's name and id, so that images on
+ * top of child stay valid. `base` is gone afterwards; it must be an image that nothing else needs
+ * (never an epoch's).
  *
- * Killed at any moment it leaves a chain in which child and everything on top of it can still be opened;
- * calling it again finishes the work. Fails with EBUSY while either file is open by image_open().
+ * Killed at any moment it leaves a chain in which child and everything on top of it can still be
+ * opened; calling it again finishes the work. Fails with EBUSY while either file is open by
+ * image_open().
  */
 int image_fold(const char *base, const char *child, bool sync, struct err *err);
 
-/* True if a fold into chain[k] was interrupted: image_fold(chain path k, chain path k-1) finishes it.
- * The memory reads right meanwhile; image_verify() refuses. */
+/* True if a fold into chain[k] was interrupted: image_fold(chain path k, chain path k-1) finishes
+ * it. The memory reads right meanwhile; image_verify() refuses. */
 bool image_fold_pending(const struct image *image, size_t k);
 
 /* Description for people or as JSON. 0, or -1 when writing to `out` failed. */

@@ -53,8 +53,9 @@ size_t image_build_id(const char *path, uint8_t id[IMAGE_BUILD_ID_MAX])
         return 0;
     Elf64_Ehdr ehdr;
     size_t found = 0;
-    if (image_pread_all(fd, &ehdr, sizeof ehdr, 0) == 0 && memcmp(ehdr.e_ident, ELFMAG, SELFMAG) == 0 &&
-        ehdr.e_ident[EI_CLASS] == ELFCLASS64 && ehdr.e_phentsize == sizeof(Elf64_Phdr)) {
+    if (image_pread_all(fd, &ehdr, sizeof ehdr, 0) == 0 &&
+        memcmp(ehdr.e_ident, ELFMAG, SELFMAG) == 0 && ehdr.e_ident[EI_CLASS] == ELFCLASS64 &&
+        ehdr.e_phentsize == sizeof(Elf64_Phdr)) {
         for (unsigned i = 0; i < ehdr.e_phnum && !found; i++) {
             Elf64_Phdr phdr;
             if (image_pread_all(fd, &phdr, sizeof phdr, ehdr.e_phoff + i * sizeof phdr) < 0)

@@ -44,10 +44,10 @@ int image_link_verify(const struct image_link *link, struct err *err);
 struct image_extent *image_extents_by_offset(const struct image_extents *extents, size_t *count,
                                              struct err *err);
 
-/* XXH3-128 of chunk i of the file: of the data pages in it. by_offset as above; `buffer` has IMAGE_CHUNK
- * bytes. 0, or -1 with errno. */
-int image_chunk_sum(int fd, const struct image_extent *by_offset, size_t count, size_t i, uint8_t *buffer,
-                    struct image_sum *sum);
+/* XXH3-128 of chunk i of the file: of the data pages in it. by_offset as above; `buffer` has
+ * IMAGE_CHUNK bytes. 0, or -1 with errno. */
+int image_chunk_sum(int fd, const struct image_extent *by_offset, size_t count, size_t i,
+                    uint8_t *buffer, struct image_sum *sum);
 
 /* Resolves the chain into image->pieces and image->steps. */
 int image_resolve(struct image *image, struct err *err);

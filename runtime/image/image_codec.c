@@ -102,7 +102,8 @@ void code_raw(struct codec *c, void *p, size_t n)
         memset(p, 0, n);
 }
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "integers are stored as they are in memory");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "integers are stored as they are in memory");
 
 void code_u8(struct codec *c, uint8_t *v)
 {

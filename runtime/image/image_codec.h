@@ -1,13 +1,13 @@
 /*
  * image_codec.h - one function per structure that both writes and reads it
  *
- * A codec is either writing (appends to a growing buffer) or reading (walks a bounded one). Each code_*()
- * call writes the value it is given or replaces it by what was read, so that the order and width of a
- * structure's fields stand once. Little-endian, unaligned.
+ * A codec is either writing (appends to a growing buffer) or reading (walks a bounded one). Each
+ * code_*() call writes the value it is given or replaces it by what was read, so that the order and
+ * width of a structure's fields stand once. Little-endian, unaligned.
  *
  * Errors are sticky: after the first one nothing is read or written any more, reads yield zero, and
- * `failed` says so at the end. Strings and bytes that were read point into the input; arrays are allocated
- * from the arena.
+ * `failed` says so at the end. Strings and bytes that were read point into the input; arrays are
+ * allocated from the arena.
  */
 #ifndef DBG3_IMAGE_CODEC_H
 #define DBG3_IMAGE_CODEC_H

@@ -23,8 +23,8 @@ static int flatten_read(void *ctx, uint64_t addr, void *buf, size_t len)
 }
 
 /*
- * Pages that have content. In a file mapping (private_only) a page of zeros differs from the file's and
- * has to be read as well: the writer finds out that it is zero.
+ * Pages that have content. In a file mapping (private_only) a page of zeros differs from the file's
+ * and has to be read as well: the writer finds out that it is zero.
  */
 static ssize_t flatten_populated(void *ctx, uint64_t start, uint64_t end, bool private_only,
                                  struct image_range *out, size_t max, uint64_t *walked)
@@ -33,7 +33,8 @@ static ssize_t flatten_populated(void *ctx, uint64_t start, uint64_t end, bool p
     size_t count, n = 0;
     const struct image_piece *p = image_pieces(f->image, &count);
     for (size_t i = image_piece_after(f->image, start); i < count && p[i].start < end; i++) {
-        bool content = p[i].kind == IMAGE_PIECE_IMAGE || (p[i].kind == IMAGE_PIECE_ZERO && private_only) ||
+        bool content = p[i].kind == IMAGE_PIECE_IMAGE ||
+                       (p[i].kind == IMAGE_PIECE_ZERO && private_only) ||
                        (p[i].kind == IMAGE_PIECE_FILE && f->with_files);
         if (!content)
             continue;

@@ -20,9 +20,8 @@ static const char *const file_kind_names[] = {[IMAGE_FILE_PATH] = "file",
                                               [IMAGE_FILE_SOCKET] = "socket",
                                               [IMAGE_FILE_TTY] = "tty",
                                               [IMAGE_FILE_OTHER] = "other"};
-static const char *const content_names[] = {[IMAGE_PIECE_IMAGE] = "image",
-                                            [IMAGE_PIECE_ZERO] = "zero",
-                                            [IMAGE_PIECE_FILE] = "file"};
+static const char *const content_names[] = {
+    [IMAGE_PIECE_IMAGE] = "image", [IMAGE_PIECE_ZERO] = "zero", [IMAGE_PIECE_FILE] = "file"};
 static const struct {
     uint32_t flag;
     const char *name;
@@ -178,7 +177,8 @@ static json_t *describe_signals(const struct image_meta *m)
             continue;
         json_t *o = json_object();
         json_object_set_new(o, "signal", number(i + 1));
-        json_object_set_new(o, "handler", a->handler == 1 ? json_string("ignore") : hex(a->handler));
+        json_object_set_new(o, "handler",
+                            a->handler == 1 ? json_string("ignore") : hex(a->handler));
         json_object_set_new(o, "flags", hex(a->flags));
         json_object_set_new(o, "mask", hex(a->mask));
         json_array_append_new(list, o);

@@ -1,15 +1,17 @@
 /*
  * image_fold.c - merges an image into its parent in place
  *
- * Let A be the parent and B the child. A process killed at any point, and also the disk's being full,
- * leaves files from which B can be read:
+ * Let A be the parent and B the child. A process killed at any point, and also the disk's being
+ * full, leaves files from which B can be read:
  *
- *   1. check    B whole, and the chunks of A that will change: a bad page must not get a good checksum
+ *   1. check    B whole, and the chunks of A that will change: a bad page must not get a good
+ * checksum
  *   2. mark     A's header: "a fold of B has begun". From here on A is readable only below B
- *   3. copy     B's pages over A's of the same address, or into pages of the file that A does not use.
- *               A's old metadata stays valid: each page that changes under it is one that B hides
+ *   3. copy     B's pages over A's of the same address, or into pages of the file that A does not
+ * use. A's old metadata stays valid: each page that changes under it is one that B hides
  *   4. commit   new metadata in unused pages, then the header with B's id, in one sector
- *   5. rename   A to B. A reader that comes between 4 and 5 finds B's id under A's name and takes it
+ *   5. rename   A to B. A reader that comes between 4 and 5 finds B's id under A's name and takes
+ * it
  *
  * 1 to 3 may be repeated; after 4 only 5 is left to do.
  *
@@ -36,6 +38,13 @@ struct page_map {
 /* Pages of B to be copied into A. */
 struct transfer {
     uint64_t from, to, size; /* file offsets */
+};
+
+/* How far the merge has come in the three sorted lists that it walks. */
+struct place {
+    size_t old;    /* A's extents */
+    size_t region; /* A's regions */
+    size_t fresh;  /* B's extents */
 };
 
 struct fold {
@@ -76,7 +85,8 @@ static int map_reserve(struct page_map *map, size_t chunks)
 
 static bool map_has(const struct page_map *map, uint64_t page)
 {
-    return page / CHUNK_PAGES < map->chunks && (map->masks[page / CHUNK_PAGES] >> page % CHUNK_PAGES & 1);
+    return page / CHUNK_PAGES < map->chunks &&
+           (map->masks[page / CHUNK_PAGES] >> page % CHUNK_PAGES & 1);
 }
 
 static uint16_t map_mask(const struct page_map *map, size_t chunk)
@@ -162,26 +172,30 @@ static int add_merged(struct fold *f, size_t first, struct image_extent e)
     return image_extents_join(&f->merged, first, e) < 0 ? no_memory(f) : 0;
 }
 
-/* First extent that ends after addr, from *x on. NULL: none. */
-static const struct image_extent *extent_at(const struct image_extents *list, size_t *x, uint64_t addr)
+/* A's first extent that ends after addr. NULL: none. */
+static const struct image_extent *old_extent(const struct fold *f, struct place *place,
+                                             uint64_t addr)
 {
-    while (*x < list->count && list->list[*x].end <= addr)
-        ++*x;
-    return *x < list->count ? &list->list[*x] : NULL;
+    const struct image_extents *list = &f->base->extents;
+    while (place->old < list->count && list->list[place->old].end <= addr)
+        place->old++;
+    return place->old < list->count ? &list->list[place->old] : NULL;
 }
 
 /* B's content: over A's page of that address where it has one, else into free pages. */
-static int merge_data(struct fold *f, size_t first, const struct image_extent *e, size_t *x)
+static int merge_data(struct fold *f, size_t first, const struct image_extent *e,
+                      struct place *place)
 {
     for (uint64_t at = e->start; at < e->end;) {
-        const struct image_extent *old = extent_at(&f->base->extents, x, at);
+        const struct image_extent *old = old_extent(f, place, at);
         uint64_t end = e->end, to;
         if (old && old->start <= at && old->kind == IMAGE_EXTENT_DATA) {
             end = old->end < end ? old->end : end;
             to = old->offset + (at - old->start);
         } else {
             uint64_t limit = old && old->start > at ? old->start : old ? old->end : end;
-            uint64_t page, n = take_pages(f, ((limit < end ? limit : end) - at) / IMAGE_PAGE, &page);
+            uint64_t page,
+                n = take_pages(f, ((limit < end ? limit : end) - at) / IMAGE_PAGE, &page);
             if (n == 0)
                 return no_memory(f);
             end = at + n * IMAGE_PAGE;
@@ -195,41 +209,41 @@ static int merge_data(struct fold *f, size_t first, const struct image_extent *e
     return 0;
 }
 
-/* Memory that B does not tell and A's region list does not have: the fill, whatever older images hold. */
-static int merge_new(struct fold *f, size_t first, const struct image_region *r, uint64_t start,
-                     uint64_t end)
+/*
+ * Memory that neither image tells. Where A has a region it is still the older images'; where A has
+ * none it is new, and its fill must be said, or the older images' would show through.
+ */
+static int merge_untold(struct fold *f, size_t first, const struct image_region *r, uint64_t start,
+                        uint64_t end, struct place *place)
 {
-    bool file = r->fill == IMAGE_FILL_FILE;
     const struct image_state *base = &f->base->state;
-    for (size_t i = 0; i < base->nregions && start < end; i++) {
-        const struct image_region *b = &base->regions[i];
-        if (b->end <= start)
-            continue;
-        uint64_t to = b->start < end ? b->start : end;
-        if (to > start && add_merged(f, first, (struct image_extent){
-                                                   start, to, file ? IMAGE_EXTENT_FILE : IMAGE_EXTENT_ZERO,
-                                                   0}) < 0)
+    enum image_extent_kind fill =
+        r->fill == IMAGE_FILL_FILE ? IMAGE_EXTENT_FILE : IMAGE_EXTENT_ZERO;
+    while (start < end) {
+        while (place->region < base->nregions && base->regions[place->region].end <= start)
+            place->region++;
+        const struct image_region *old =
+            place->region < base->nregions ? &base->regions[place->region] : NULL;
+        uint64_t from = old && old->start < end ? old->start : end;
+        if (from > start && add_merged(f, first, (struct image_extent){start, from, fill, 0}) < 0)
             return -1;
-        start = b->end > start ? b->end : start;
+        start = from < end ? old->end : end;
     }
-    if (start >= end)
-        return 0;
-    return add_merged(
-        f, first, (struct image_extent){start, end, file ? IMAGE_EXTENT_FILE : IMAGE_EXTENT_ZERO, 0});
+    return 0;
 }
 
-/* Memory that B does not tell: what A tells, or still nothing. */
+/* Memory that B does not tell: what A tells. */
 static int merge_gap(struct fold *f, size_t first, const struct image_region *r, uint64_t start,
-                     uint64_t end, size_t *x)
+                     uint64_t end, struct place *place)
 {
     while (start < end) {
-        const struct image_extent *old = extent_at(&f->base->extents, x, start);
-        if (!old || old->start >= end)
-            return merge_new(f, first, r, start, end);
-        if (old->start > start) {
-            if (merge_new(f, first, r, start, old->start) < 0)
+        const struct image_extent *old = old_extent(f, place, start);
+        uint64_t from = old && old->start < end ? old->start : end;
+        if (from > start) {
+            if (merge_untold(f, first, r, start, from, place) < 0)
                 return -1;
-            start = old->start;
+            start = from;
+            continue;
         }
         struct image_extent e = *old;
         e.start = start;
@@ -245,32 +259,36 @@ static int merge_gap(struct fold *f, size_t first, const struct image_region *r,
     return 0;
 }
 
-static int merge_region(struct fold *f, const struct image_region *r, size_t *b, size_t *x)
+static int merge_region(struct fold *f, const struct image_region *r, struct place *place)
 {
     size_t first = f->merged.count;
     uint64_t at = r->start;
-    for (; *b < f->child->extents.count && f->child->extents.list[*b].start < r->end; ++*b) {
-        const struct image_extent *e = &f->child->extents.list[*b];
-        if (merge_gap(f, first, r, at, e->start, x) < 0)
+    const struct image_extents *fresh = &f->child->extents;
+    for (; place->fresh < fresh->count && fresh->list[place->fresh].start < r->end;
+         place->fresh++) {
+        const struct image_extent *e = &fresh->list[place->fresh];
+        if (merge_gap(f, first, r, at, e->start, place) < 0)
             return -1;
-        int rc = e->kind == IMAGE_EXTENT_DATA ? merge_data(f, first, e, x) : add_merged(f, first, *e);
+        int rc = e->kind == IMAGE_EXTENT_DATA ? merge_data(f, first, e, place)
+                                              : add_merged(f, first, *e);
         if (rc < 0)
             return -1;
         at = e->end;
     }
-    return merge_gap(f, first, r, at, r->end, x);
+    return merge_gap(f, first, r, at, r->end, place);
 }
 
 static int merge(struct fold *f)
 {
     const struct image_header *h = &f->base->header;
     uint64_t meta_size = h->sums_offset + h->nsums * sizeof(struct image_sum) - h->notes_offset;
-    if (map_extents(&f->old, &f->base->extents) < 0 || map_extents(&f->taken, &f->base->extents) < 0 ||
+    if (map_extents(&f->old, &f->base->extents) < 0 ||
+        map_extents(&f->taken, &f->base->extents) < 0 ||
         map_set(&f->taken, h->notes_offset, meta_size) < 0)
         return no_memory(f);
-    size_t b = 0, x = 0;
+    struct place place = {0};
     for (size_t i = 0; i < f->child->state.nregions; i++) {
-        if (merge_region(f, &f->child->state.regions[i], &b, &x) < 0)
+        if (merge_region(f, &f->child->state.regions[i], &place) < 0)
             return -1;
     }
     return map_extents(&f->now, &f->merged) < 0 ? no_memory(f) : 0;
@@ -299,8 +317,9 @@ static int check_base(struct fold *f)
         if (image_chunk_sum(f->base->fd, list, n, chunk, f->buffer, &sum) < 0)
             rc = err_sys(f->err, "cannot read %s", f->base->path);
         else if (image_sum_differs(&sum, &f->base->sums[chunk]))
-            rc = image_err_damaged(f->err, f->base->path, "checksum of bytes %llu..%llu differs",
-                                   (unsigned long long)at, (unsigned long long)at + IMAGE_CHUNK - 1);
+            rc =
+                image_err_damaged(f->err, f->base->path, "checksum of bytes %llu..%llu differs",
+                                  (unsigned long long)at, (unsigned long long)at + IMAGE_CHUNK - 1);
     }
     free(list);
     return rc;
@@ -379,7 +398,8 @@ static int commit(struct fold *f)
         goto out;
 
     /* The block's size does not depend on its place. */
-    uint64_t at = IMAGE_DATA_OFFSET + find_pages(f, (meta.len + IMAGE_PAGE - 1) / IMAGE_PAGE) * IMAGE_PAGE;
+    uint64_t at =
+        IMAGE_DATA_OFFSET + find_pages(f, (meta.len + IMAGE_PAGE - 1) / IMAGE_PAGE) * IMAGE_PAGE;
     meta.len = 0;
     rc = image_metadata_build(&state, &f->merged, sums, nsums, at, &h, &meta);
     if (rc < 0) {
@@ -412,10 +432,11 @@ static int check_pair(struct fold *f)
         return image_err_code(f->err, EINVAL, "cannot fold: %s and %s are not in the same folder",
                               f->base->path, f->child->path);
     if (!image_id_equal(&b->parent_id, &a->id))
-        return image_err_code(f->err, ESTALE, "cannot fold: %s is not the parent of %s", f->base->path,
-                              f->child->path);
+        return image_err_code(f->err, ESTALE, "cannot fold: %s is not the parent of %s",
+                              f->base->path, f->child->path);
     if (!image_id_is_zero(&a->fold_id) && !image_id_equal(&a->fold_id, &b->id))
-        return image_err_code(f->err, ESTALE, "%s: a fold of another image than %s into it has begun",
+        return image_err_code(f->err, ESTALE,
+                              "%s: a fold of another image than %s into it has begun",
                               f->base->path, f->child->path);
     return 0;
 }

@@ -9,13 +9,14 @@
  *
  * The metadata is one page-aligned block: notes, program headers, checksum table.
  *
- * The program headers are the list of extents, there is no second one. PT_LOAD with p_filesz: content in
- * this file. Without: p_flags says whether the pages are zero or those of the mapped file. Memory of a
- * region that no PT_LOAD covers is the parent's in an incremental image, else the region's fill.
+ * The program headers are the list of extents, there is no second one. PT_LOAD with p_filesz:
+ * content in this file. Without: p_flags says whether the pages are zero or those of the mapped
+ * file. Memory of a region that no PT_LOAD covers is the parent's in an incremental image, else the
+ * region's fill.
  *
- * Checksums: XXH3-128 of each IMAGE_CHUNK bytes of file from 4096 on, over the data pages in it in file
- * order (free pages and metadata left out); one over the metadata; one over the first sector. Chunks are
- * small because image_fold() has to hash again each chunk that it changes a page of.
+ * Checksums: XXH3-128 of each IMAGE_CHUNK bytes of file from 4096 on, over the data pages in it in
+ * file order (free pages and metadata left out); one over the metadata; one over the first sector.
+ * Chunks are small because image_fold() has to hash again each chunk that it changes a page of.
  *
  * The first sector is written last: a file whose writer was interrupted has no ELF header.
  */
@@ -68,7 +69,8 @@ struct image_header {
     struct image_sum self_sum; /* of the sector, with this field zero */
 };
 _Static_assert(sizeof(struct image_header) == 152, "the header is a file format");
-_Static_assert(IMAGE_HEADER_OFFSET + sizeof(struct image_header) <= IMAGE_SHDR_OFFSET, "they overlap");
+_Static_assert(IMAGE_HEADER_OFFSET + sizeof(struct image_header) <= IMAGE_SHDR_OFFSET,
+               "they overlap");
 
 enum image_extent_kind { IMAGE_EXTENT_DATA, IMAGE_EXTENT_ZERO, IMAGE_EXTENT_FILE };
 
@@ -95,7 +97,8 @@ int image_extents_join(struct image_extents *extents, size_t first, struct image
 /* Appends all notes of the state. bytes->failed when out of memory. */
 void image_notes_encode(const struct image_state *state, struct bytes *out);
 
-/* Fills the state from notes, which must outlive it. 0, or -1 with EBADMSG; `path` is for the text. */
+/* Fills the state from notes, which must outlive it. 0, or -1 with EBADMSG; `path` is for the text.
+ */
 int image_notes_decode(const uint8_t *notes, size_t size, const char *path, struct arena *arena,
                        struct image_state *state, struct err *err);
 
@@ -105,8 +108,8 @@ const char *image_regions_fault(const struct image_region *regions, size_t n);
 /* ---- metadata and header (image_layout.c) ---- */
 
 /*
- * Builds the metadata block that will stand at file offset `at` and completes the header's offsets, counts
- * and meta_sum (not its ids and sizes). 0, or -1 when out of memory.
+ * Builds the metadata block that will stand at file offset `at` and completes the header's offsets,
+ * counts and meta_sum (not its ids and sizes). 0, or -1 when out of memory.
  */
 int image_metadata_build(const struct image_state *state, const struct image_extents *extents,
                          const struct image_sum *sums, size_t nsums, uint64_t at,
@@ -116,13 +119,14 @@ int image_metadata_build(const struct image_state *state, const struct image_ext
 void image_sector_encode(struct image_header *header, uint8_t sector[IMAGE_SECTOR]);
 
 /* Checks and decodes the first sector. 0, or -1 with EBADMSG. */
-int image_sector_decode(const uint8_t sector[IMAGE_SECTOR], const char *path, struct image_header *header,
-                        struct err *err);
+int image_sector_decode(const uint8_t sector[IMAGE_SECTOR], const char *path,
+                        struct image_header *header, struct err *err);
 
 /* XXH3-128. */
 struct image_sum image_sum(const void *data, size_t len);
 
-/* True if the two differ. Never in a fuzzer's build, which is after what lies behind the checksums. */
+/* True if the two differ. Never in a fuzzer's build, which is after what lies behind the checksums.
+ */
 bool image_sum_differs(const struct image_sum *a, const struct image_sum *b);
 
 bool image_id_equal(const struct image_id *a, const struct image_id *b);
@@ -132,7 +136,8 @@ int image_id_make(struct image_id *id, struct err *err);
 /* err_set() or err_sys() with a code. Return -1. */
 int image_err_damaged(struct err *err, const char *path, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
-int image_err_code(struct err *err, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+int image_err_code(struct err *err, int code, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 
 /* ---- files (image_io.c) ---- */
 

@@ -64,12 +64,13 @@ int image_extents_join(struct image_extents *extents, size_t first, struct image
 
 static uint32_t segment_flags(uint32_t prot)
 {
-    return (prot & PROT_READ ? PF_R : 0) | (prot & PROT_WRITE ? PF_W : 0) | (prot & PROT_EXEC ? PF_X : 0);
+    return (prot & PROT_READ ? PF_R : 0) | (prot & PROT_WRITE ? PF_W : 0) |
+           (prot & PROT_EXEC ? PF_X : 0);
 }
 
 /*
- * Both lists are sorted, and each extent lies within one region. BFD looks for an ELF header at p_offset
- * even where there is no content: `nowhere` is an offset where there is none.
+ * Both lists are sorted, and each extent lies within one region. BFD looks for an ELF header at
+ * p_offset even where there is no content: `nowhere` is an offset where there is none.
  */
 static void add_segments(const struct image_state *state, const struct image_extents *extents,
                          uint64_t nowhere, struct bytes *out)
@@ -137,7 +138,8 @@ void image_sector_encode(struct image_header *header, uint8_t sector[IMAGE_SECTO
 {
     bool extended = header->nphdrs >= PN_XNUM;
     Elf64_Ehdr ehdr = {
-        .e_ident = {ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64, ELFDATA2LSB, EV_CURRENT, ELFOSABI_NONE},
+        .e_ident = {ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64, ELFDATA2LSB, EV_CURRENT,
+                    ELFOSABI_NONE},
         .e_type = ET_CORE,
         .e_machine = EM_X86_64,
         .e_version = EV_CURRENT,
@@ -160,22 +162,24 @@ void image_sector_encode(struct image_header *header, uint8_t sector[IMAGE_SECTO
     memcpy(sector + IMAGE_HEADER_OFFSET, header, sizeof *header);
 }
 
-int image_sector_decode(const uint8_t sector[IMAGE_SECTOR], const char *path, struct image_header *header,
-                        struct err *err)
+int image_sector_decode(const uint8_t sector[IMAGE_SECTOR], const char *path,
+                        struct image_header *header, struct err *err)
 {
     struct image_header h;
     struct image_sum sum;
     memcpy(&h, sector + IMAGE_HEADER_OFFSET, sizeof h);
     if (memcmp(sector, ELFMAG, SELFMAG) != 0)
-        return image_err_damaged(err, path, "no ELF header: not an image, or its writing was interrupted");
+        return image_err_damaged(err, path,
+                                 "no ELF header: not an image, or its writing was interrupted");
     if (memcmp(h.magic, IMAGE_MAGIC, sizeof h.magic) != 0)
         return image_err_code(err, EBADMSG, "%s: an ELF file, but no dbg3 image", path);
     if (h.version != IMAGE_VERSION)
-        return image_err_code(err, EBADMSG, "%s: image version %u, this dbg3 reads version %u", path,
-                              h.version, IMAGE_VERSION);
+        return image_err_code(err, EBADMSG, "%s: image version %u, this dbg3 reads version %u",
+                              path, h.version, IMAGE_VERSION);
     sum_sector(&h, sector, &sum);
     if (image_sum_differs(&sum, &h.self_sum))
-        return image_err_damaged(err, path, "checksum of the header (bytes 0..%u) differs", IMAGE_SECTOR - 1);
+        return image_err_damaged(err, path, "checksum of the header (bytes 0..%u) differs",
+                                 IMAGE_SECTOR - 1);
     *header = h;
     return 0;
 }

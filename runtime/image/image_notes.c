@@ -1,11 +1,12 @@
 /*
  * image_notes.c - the notes of an image, written and read
  *
- * Order, as GDB wants it: NT_PRSTATUS of the first thread, the notes of the process, the other notes of
- * the first thread; then each further thread: NT_PRSTATUS, NT_FPREGSET, NT_X86_XSTATE, NT_SIGINFO, ours.
- * After them our notes of the process.
+ * Order, as GDB wants it: NT_PRSTATUS of the first thread, the notes of the process, the other
+ * notes of the first thread; then each further thread: NT_PRSTATUS, NT_FPREGSET, NT_X86_XSTATE,
+ * NT_SIGINFO, ours. After them our notes of the process.
  *
- * NT_PRPSINFO, NT_FPREGSET and NT_FILE say again, for GDB, what other notes say; they are not read back.
+ * NT_PRPSINFO, NT_FPREGSET and NT_FILE say again, for GDB, what other notes say; they are not read
+ * back.
  */
 #include <errno.h>
 #include <string.h>
@@ -13,15 +14,15 @@
 
 #include "runtime/image/image_format.h"
 
-#define XSAVE_LEGACY    512u /* FXSAVE area */
-#define XSAVE_SW        464u /* software bytes: XCR0 in the first eight */
-#define XSAVE_SW_SIZE   48u
-#define XSAVE_BV        512u /* XSTATE_BV: the components that are not in their initial state */
-#define XSAVE_PKRU      9u   /* the last component that GDB 13 knows ... */
-#define XSAVE_PKRU_END  2696u
-#define XSAVE_SIZE_MAX  (64u << 10)
-#define SIGINFO_SIZE    128u
-#define PRPSINFO_STATE  'R'
+#define XSAVE_LEGACY   512u /* FXSAVE area */
+#define XSAVE_SW       464u /* software bytes: XCR0 in the first eight */
+#define XSAVE_SW_SIZE  48u
+#define XSAVE_BV       512u /* XSTATE_BV: the components that are not in their initial state */
+#define XSAVE_PKRU     9u   /* the last component that GDB 13 knows ... */
+#define XSAVE_PKRU_END 2696u
+#define XSAVE_SIZE_MAX (64u << 10)
+#define SIGINFO_SIZE   128u
+#define PRPSINFO_STATE 'R'
 
 _Static_assert(sizeof(struct elf_prstatus) == 336, "the kernel's layout (linux/elfcore.h)");
 _Static_assert(sizeof(struct elf_prpsinfo) == 136, "the kernel's layout (linux/elfcore.h)");
@@ -162,15 +163,18 @@ static void note_end(struct bytes *out, size_t at, const char *owner)
     bytes_pad(out, 4);
 }
 
-static void note_add(struct bytes *out, const char *owner, uint32_t type, const void *data, size_t size)
+static void note_add(struct bytes *out, const char *owner, uint32_t type, const void *data,
+                     size_t size)
 {
     size_t at = note_begin(out, owner, type);
     bytes_add(out, data, size);
     note_end(out, at, owner);
 }
 
-/* pr_cursig is the process's fatal signal in each thread's, as the kernel writes it: BFD believes the last. */
-static void add_prstatus(struct bytes *out, const struct image_state *state, const struct image_thread *t)
+/* pr_cursig is the process's fatal signal in each thread's, as the kernel writes it: BFD believes
+ * the last. */
+static void add_prstatus(struct bytes *out, const struct image_state *state,
+                         const struct image_thread *t)
 {
     const struct image_meta *m = &state->meta;
     struct elf_prstatus st = {
@@ -218,7 +222,8 @@ static void add_prpsinfo(struct bytes *out, const struct image_meta *m)
     note_add(out, "CORE", NT_PRPSINFO, &ps, sizeof ps);
 }
 
-/* count, page size, {start, end, page of the file} x count, names (fs/binfmt_elf.c, fill_files_note). */
+/* count, page size, {start, end, page of the file} x count, names (fs/binfmt_elf.c,
+ * fill_files_note). */
 static void add_nt_file(struct bytes *out, const struct image_state *state)
 {
     size_t at = note_begin(out, "CORE", NT_FILE);
@@ -244,8 +249,8 @@ static void add_nt_file(struct bytes *out, const struct image_state *state)
 }
 
 /*
- * Size without the components behind PKRU (AMX tiles: 8 KiB a thread) when they are in their initial
- * state. GDB 13 warns of each thread whose area is longer.
+ * Size without the components behind PKRU (AMX tiles: 8 KiB a thread) when they are in their
+ * initial state. GDB 13 warns of each thread whose area is longer.
  */
 static size_t xsave_used(const struct image_thread *t)
 {
@@ -278,8 +283,8 @@ static struct codec own_note(struct bytes *out, enum image_note type, size_t *at
     return (struct codec){.out = out};
 }
 
-static void add_thread(struct bytes *out, const struct image_state *state, const struct image_thread *t,
-                       bool first)
+static void add_thread(struct bytes *out, const struct image_state *state,
+                       const struct image_thread *t, bool first)
 {
     add_prstatus(out, state, t);
     if (first) {

@@ -1,8 +1,9 @@
 /*
  * image_plan.c - where the content of each page is, and how to map it
  *
- * The chain is resolved from the oldest image to the newest: the pieces so far are cut to the regions of
- * the next image and overlaid with its extents. What neither covers is the region's fill.
+ * The chain is resolved from the oldest image to the newest: the pieces so far are cut to the
+ * regions of the next image and overlaid with its extents. What neither covers is the region's
+ * fill.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,8 +15,8 @@
 
 #include "runtime/image/image_chain.h"
 
-#define PATCH_MAX    65536u /* larger pieces are mapped */
-#define ZERO_SHARE   16u    /* a hole is cleared in place if that many times its size lies around it */
+#define PATCH_MAX  65536u /* larger pieces are mapped */
+#define ZERO_SHARE 16u /* a hole is cleared in place if that many times its size lies around it */
 
 static uint64_t piece_size(const struct image_piece *p)
 {
@@ -60,7 +61,8 @@ static int join_piece(struct image_pieces *pieces, struct image_piece piece)
 
 /* ---- pieces ---- */
 
-static int add_fill(struct image_pieces *out, const struct image_region *r, uint64_t start, uint64_t end)
+static int add_fill(struct image_pieces *out, const struct image_region *r, uint64_t start,
+                    uint64_t end)
 {
     struct image_piece piece = {.start = start, .end = end, .region = r};
     piece.kind = r->fill == IMAGE_FILL_FILE ? IMAGE_PIECE_FILE : IMAGE_PIECE_ZERO;
@@ -69,7 +71,8 @@ static int add_fill(struct image_pieces *out, const struct image_region *r, uint
     return join_piece(out, piece);
 }
 
-/* Memory that this image does not tell: what the older ones say, else the fill. *o walks the old list. */
+/* Memory that this image does not tell: what the older ones say, else the fill. *o walks the old
+ * list. */
 static int add_older(struct image_pieces *out, const struct image_pieces *old, size_t *o,
                      const struct image_region *r, uint64_t start, uint64_t end)
 {
@@ -99,8 +102,8 @@ static int add_older(struct image_pieces *out, const struct image_pieces *old, s
     return 0;
 }
 
-static int add_extent(struct image_pieces *out, const struct image_region *r, const struct image_extent *e,
-                      uint32_t depth)
+static int add_extent(struct image_pieces *out, const struct image_region *r,
+                      const struct image_extent *e, uint32_t depth)
 {
     if (e->kind == IMAGE_EXTENT_FILE)
         return add_fill(out, r, e->start, e->end);
@@ -115,8 +118,8 @@ static int add_extent(struct image_pieces *out, const struct image_region *r, co
                            });
 }
 
-static int overlay(struct image_pieces *out, const struct image_pieces *old, const struct image_link *l,
-                   uint32_t depth)
+static int overlay(struct image_pieces *out, const struct image_pieces *old,
+                   const struct image_link *l, uint32_t depth)
 {
     size_t o = 0, x = 0;
     for (size_t i = 0; i < l->state.nregions; i++) {
@@ -153,11 +156,12 @@ struct base {
 };
 
 /* True if the piece is better read into the present base than mapped by itself. */
-static bool is_patch(const struct image *image, const struct base *base, const struct image_piece *p)
+static bool is_patch(const struct image *image, const struct base *base,
+                     const struct image_piece *p)
 {
     const struct image_piece *b = &image->steps.list[base->index];
-    if (!base->valid || b->region != p->region || b->end != p->start || p->kind == IMAGE_PIECE_FILE ||
-        !can_extend(image, b, p->end))
+    if (!base->valid || b->region != p->region || b->end != p->start ||
+        p->kind == IMAGE_PIECE_FILE || !can_extend(image, b, p->end))
         return false;
     if ((p->region->flags & IMAGE_REGION_SHARED) && b->kind == IMAGE_PIECE_ZERO)
         return true;
@@ -187,11 +191,13 @@ static int add_step(struct image *image, struct base *base, const struct image_p
     return add_piece(steps, step);
 }
 
-/* Shared anonymous memory has to be one mapping: an empty base first, everything else in patches. */
+/* Shared anonymous memory has to be one mapping: an empty base first, everything else in patches.
+ */
 static int add_shared_base(struct image *image, struct base *base, const struct image_region *r)
 {
     *base = (struct base){.index = image->steps.count, .valid = true};
-    struct image_piece piece = {.start = r->start, .end = r->start, .kind = IMAGE_PIECE_ZERO, .region = r};
+    struct image_piece piece = {
+        .start = r->start, .end = r->start, .kind = IMAGE_PIECE_ZERO, .region = r};
     return add_piece(&image->steps, piece);
 }
 
@@ -201,7 +207,8 @@ static int build_steps(struct image *image)
     const struct image_region *region = NULL;
     for (size_t i = 0; i < image->pieces.count; i++) {
         const struct image_piece *p = &image->pieces.list[i];
-        bool shared = (p->region->flags & IMAGE_REGION_SHARED) && p->region->fill != IMAGE_FILL_FILE;
+        bool shared =
+            (p->region->flags & IMAGE_REGION_SHARED) && p->region->fill != IMAGE_FILL_FILE;
         if (p->region != region && shared && add_shared_base(image, &base, p->region) < 0)
             return -1;
         region = p->region;
@@ -265,7 +272,8 @@ const struct image_range *image_mapped(const struct image *image, size_t *count)
 
 /* ---- reading ---- */
 
-/* Opens the region's file and checks that it is the one that was mapped, up to offset `end`. */
+/* Opens the region's file and checks that it is the one that was mapped: by its build-id or, if it
+ * has none, that it reaches up to offset `end`. */
 static int open_region_file(const struct image_region *r, uint64_t end, int flags, struct err *err)
 {
     int fd = open(r->path, flags | O_CLOEXEC | O_NONBLOCK);
@@ -275,14 +283,14 @@ static int open_region_file(const struct image_region *r, uint64_t end, int flag
         return err_sys(err, "cannot open %s, which was mapped", r->path);
     if (fstat(fd, &st) < 0) {
         err_sys(err, "cannot stat %s", r->path);
-    } else if (r->build_id_len &&
-               (image_build_id(r->path, id) != r->build_id_len || memcmp(id, r->build_id, r->build_id_len))) {
-        image_err_code(err, ESTALE, "%s: it is not the file that was mapped: its build-id differs", r->path);
-    } else if (S_ISREG(st.st_mode) &&
-               (uint64_t)st.st_size + IMAGE_PAGE - 1 < end && !(r->flags & IMAGE_REGION_SHARED)) {
-        /* Pages behind the end of the file were no memory that could have been used. */
-        image_err_code(err, ESTALE, "%s: it is shorter (%lld bytes) than what was mapped of it", r->path,
-                       (long long)st.st_size);
+    } else if (r->build_id_len && (image_build_id(r->path, id) != r->build_id_len ||
+                                   memcmp(id, r->build_id, r->build_id_len))) {
+        image_err_code(err, ESTALE, "%s: it is not the file that was mapped: its build-id differs",
+                       r->path);
+    } else if (r->build_id_len == 0 && S_ISREG(st.st_mode) &&
+               (uint64_t)st.st_size + IMAGE_PAGE - 1 < end) {
+        image_err_code(err, ESTALE, "%s: it is shorter (%lld bytes) than what was mapped of it",
+                       r->path, (long long)st.st_size);
     } else {
         return fd;
     }
@@ -291,7 +299,8 @@ static int open_region_file(const struct image_region *r, uint64_t end, int flag
 }
 
 /* The file of a region, kept open for the next read. */
-static int cached_file(struct image *image, const struct image_region *r, uint64_t end, struct err *err)
+static int cached_file(struct image *image, const struct image_region *r, uint64_t end,
+                       struct err *err)
 {
     if (image->file_path && strcmp(image->file_path, r->path) == 0)
         return image->file_fd;
@@ -326,8 +335,8 @@ static int read_file_part(int fd, void *buf, size_t len, uint64_t offset)
     return 0;
 }
 
-static int read_piece(struct image *image, const struct image_piece *p, uint64_t addr, void *buf, size_t len,
-                      struct err *err)
+static int read_piece(struct image *image, const struct image_piece *p, uint64_t addr, void *buf,
+                      size_t len, struct err *err)
 {
     uint64_t offset = p->offset + (addr - p->start);
     if (p->kind == IMAGE_PIECE_ZERO) {
@@ -399,7 +408,8 @@ static int map_at(const struct image_piece *s, int prot, int flags, int fd, stru
 }
 
 /* patched: patches follow, which want to write. */
-static int map_step(const struct image *image, const struct image_piece *s, bool patched, struct err *err)
+static int map_step(const struct image *image, const struct image_piece *s, bool patched,
+                    struct err *err)
 {
     const struct image_region *r = s->region;
     bool shared = r->flags & IMAGE_REGION_SHARED;

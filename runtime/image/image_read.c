@@ -1,8 +1,8 @@
 /*
  * image_read.c - opens and checks image files and their chains
  *
- * Everything read here may be wrong: sizes are checked before they are used, and after the checks the
- * rest of the library relies on them (extents sorted, within one region each, within the file).
+ * Everything read here may be wrong: sizes are checked before they are used, and after the checks
+ * the rest of the library relies on them (extents sorted, within one region each, within the file).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -48,8 +48,8 @@ static int read_header(struct image_link *l, struct err *err)
     if (image_sector_decode(sector, l->path, &l->header, err) < 0 || check_bounds(l, err) < 0)
         return -1;
     if ((uint64_t)st.st_size < l->header.file_size)
-        return image_err_damaged(err, l->path, "truncated: %lld of %llu bytes", (long long)st.st_size,
-                                 (unsigned long long)l->header.file_size);
+        return image_err_damaged(err, l->path, "truncated: %lld of %llu bytes",
+                                 (long long)st.st_size, (unsigned long long)l->header.file_size);
     return 0;
 }
 
@@ -58,7 +58,8 @@ static int extent_region(const struct image_state *state, size_t *r, const struc
 {
     while (*r < state->nregions && state->regions[*r].end <= e->start)
         ++*r;
-    return *r < state->nregions && state->regions[*r].start <= e->start && e->end <= state->regions[*r].end
+    return *r < state->nregions && state->regions[*r].start <= e->start &&
+                   e->end <= state->regions[*r].end
                ? 0
                : -1;
 }
@@ -66,8 +67,8 @@ static int extent_region(const struct image_state *state, size_t *r, const struc
 /* One PT_LOAD as an extent. -1 if its fields contradict each other. */
 static int decode_segment(const struct image_header *h, const Elf64_Phdr *p, struct image_extent *e)
 {
-    if (p->p_type != PT_LOAD || p->p_vaddr % IMAGE_PAGE || p->p_memsz % IMAGE_PAGE || p->p_memsz == 0 ||
-        p->p_vaddr > UINT64_MAX - p->p_memsz)
+    if (p->p_type != PT_LOAD || p->p_vaddr % IMAGE_PAGE || p->p_memsz % IMAGE_PAGE ||
+        p->p_memsz == 0 || p->p_vaddr > UINT64_MAX - p->p_memsz)
         return -1;
     *e = (struct image_extent){.start = p->p_vaddr, .end = p->p_vaddr + p->p_memsz};
     uint32_t fill = p->p_flags & (IMAGE_PF_ZERO | IMAGE_PF_FILE);
@@ -96,7 +97,8 @@ static int decode_segments(struct image_link *l, const uint8_t *phdrs, struct er
         if (decode_segment(&l->header, &p, &e) < 0 || e.start < end ||
             extent_region(&l->state, &region, &e) < 0 ||
             (e.kind == IMAGE_EXTENT_FILE && l->state.regions[region].fill != IMAGE_FILL_FILE))
-            return image_err_damaged(err, l->path, "program header %llu is not valid", (unsigned long long)i);
+            return image_err_damaged(err, l->path, "program header %llu is not valid",
+                                     (unsigned long long)i);
         if (image_extents_add(&l->extents, e) < 0)
             return image_err_code(err, ENOMEM, "%s: out of memory", l->path);
         end = e.end;
@@ -152,7 +154,8 @@ static int check_data(const struct image_link *l, struct err *err)
 static int check_state(const struct image_link *l, struct err *err)
 {
     bool incremental = l->state.kind == IMAGE_INCREMENTAL;
-    if (incremental != (l->state.parent != NULL) || incremental == image_id_is_zero(&l->state.parent_id))
+    if (incremental != (l->state.parent != NULL) ||
+        incremental == image_id_is_zero(&l->state.parent_id))
         return image_err_damaged(err, l->path, "its kind and its parent contradict each other");
     return 0;
 }
@@ -180,7 +183,8 @@ static int read_metadata(struct image_link *l, struct err *err)
     l->state.kind = h->kind;
     l->state.id = h->id;
     l->state.parent_id = h->parent_id;
-    if (check_state(l, err) < 0 || decode_segments(l, l->notes + (h->phdrs_offset - h->notes_offset), err) < 0)
+    if (check_state(l, err) < 0 ||
+        decode_segments(l, l->notes + (h->phdrs_offset - h->notes_offset), err) < 0)
         return -1;
     return check_data(l, err);
 }
@@ -242,8 +246,8 @@ static size_t extent_after(const struct image_extent *list, size_t n, uint64_t o
     return low;
 }
 
-int image_chunk_sum(int fd, const struct image_extent *list, size_t count, size_t i, uint8_t *buffer,
-                    struct image_sum *sum)
+int image_chunk_sum(int fd, const struct image_extent *list, size_t count, size_t i,
+                    uint8_t *buffer, struct image_sum *sum)
 {
     uint64_t begin = IMAGE_DATA_OFFSET + (uint64_t)i * IMAGE_CHUNK, end = begin + IMAGE_CHUNK;
     size_t len = 0;
@@ -259,22 +263,23 @@ int image_chunk_sum(int fd, const struct image_extent *list, size_t count, size_
     return 0;
 }
 
-static int damaged_chunk(const struct image_link *l, const struct image_extent *list, size_t n, size_t chunk,
-                         struct err *err)
+static int damaged_chunk(const struct image_link *l, const struct image_extent *list, size_t n,
+                         size_t chunk, struct err *err)
 {
     uint64_t begin = IMAGE_DATA_OFFSET + (uint64_t)chunk * IMAGE_CHUNK, end = begin + IMAGE_CHUNK;
     end = end < l->header.file_size ? end : l->header.file_size;
     size_t e = extent_after(list, n, begin);
     uint64_t memory = list[e].start + (begin > list[e].offset ? begin - list[e].offset : 0);
-    return image_err_damaged(err, l->path, "checksum of bytes %llu..%llu differs (memory from %#llx on)",
-                             (unsigned long long)begin, (unsigned long long)end - 1,
-                             (unsigned long long)memory);
+    return image_err_damaged(
+        err, l->path, "checksum of bytes %llu..%llu differs (memory from %#llx on)",
+        (unsigned long long)begin, (unsigned long long)end - 1, (unsigned long long)memory);
 }
 
 int image_link_verify(const struct image_link *l, struct err *err)
 {
     if (!image_id_is_zero(&l->header.fold_id))
-        return image_err_code(err, EAGAIN, "%s: a fold into it was interrupted; fold again first", l->path);
+        return image_err_code(err, EAGAIN, "%s: a fold into it was interrupted; fold again first",
+                              l->path);
     size_t n, chunk = 0;
     uint8_t *buffer = malloc(IMAGE_CHUNK);
     struct image_extent *list = image_extents_by_offset(&l->extents, &n, err);
@@ -327,9 +332,9 @@ static int chain_append(struct image *image, struct image_link *link, struct err
 }
 
 /*
- * Opens the parent of the chain's last image. When a fold was killed between its commit and its rename,
- * the file under the parent's name already is the child with the parent merged in: it takes the child's
- * place.
+ * Opens the parent of the chain's last image. When a fold was killed between its commit and its
+ * rename, the file under the parent's name already is the child with the parent merged in: it takes
+ * the child's place.
  */
 static int open_parent(struct image *image, struct err *err)
 {
@@ -350,8 +355,8 @@ static int open_parent(struct image *image, struct err *err)
         char want[33], have[33];
         image_id_text(&child->header.parent_id, want);
         image_id_text(&parent->header.id, have);
-        image_err_code(err, ESTALE, "%s: its parent %s is another image (id %s, wanted %s)", child->path,
-                       parent->path, have, want);
+        image_err_code(err, ESTALE, "%s: its parent %s is another image (id %s, wanted %s)",
+                       child->path, parent->path, have, want);
         image_link_close(parent);
         return -1;
     }
@@ -369,7 +374,8 @@ struct image *image_open(const char *path, struct err *err)
     struct image_link *link = image_link_open(path, LOCK_SH, false, err);
     if (!link || chain_append(image, link, err) < 0)
         goto fail;
-    for (size_t opened = 1; image->chain[image->length - 1]->state.kind == IMAGE_INCREMENTAL; opened++) {
+    for (size_t opened = 1; image->chain[image->length - 1]->state.kind == IMAGE_INCREMENTAL;
+         opened++) {
         if (opened == CHAIN_MAX) {
             image_err_damaged(err, path, "the chain of its parents does not end");
             goto fail;

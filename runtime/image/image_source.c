@@ -1,11 +1,12 @@
 /*
  * image_source.c - pages and page tables of this or another process
  *
- * Which pages were touched comes from the ioctl PAGEMAP_SCAN (Linux 6.7) or, where the kernel lacks it,
- * from reading /proc/PID/pagemap. Both need no privilege.
+ * Which pages were touched comes from the ioctl PAGEMAP_SCAN (Linux 6.7) or, where the kernel lacks
+ * it, from reading /proc/PID/pagemap. Both need no privilege.
  *
- * A userfaultfd write-protection of unpopulated pages (WP_UNPOPULATED) leaves markers that both report
- * as swapped pages. They are taken as touched, read, and found to be zero: right, only slower.
+ * A userfaultfd write-protection of unpopulated pages (WP_UNPOPULATED) leaves markers that both
+ * report as swapped pages. They are taken as touched, read, and found to be zero: right, only
+ * slower.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -32,10 +33,10 @@ struct pm_page_region {
 #define SCAN_RANGES_MAX 512u
 
 /* Documentation/admin-guide/mm/pagemap.rst */
-#define PAGEMAP_PRESENT  (UINT64_C(1) << 63)
-#define PAGEMAP_SWAPPED  (UINT64_C(1) << 62)
-#define PAGEMAP_FILE     (UINT64_C(1) << 61)
-#define PAGEMAP_ENTRIES  4096u
+#define PAGEMAP_PRESENT (UINT64_C(1) << 63)
+#define PAGEMAP_SWAPPED (UINT64_C(1) << 62)
+#define PAGEMAP_FILE    (UINT64_C(1) << 61)
+#define PAGEMAP_ENTRIES 4096u
 
 static int proc_read(void *ctx, uint64_t addr, void *buf, size_t len)
 {
@@ -43,8 +44,8 @@ static int proc_read(void *ctx, uint64_t addr, void *buf, size_t len)
     return image_pread_all(source->mem_fd, buf, len, addr);
 }
 
-static ssize_t scan_ioctl(struct image_source *source, uint64_t start, uint64_t end, bool private_only,
-                          struct image_range *out, size_t max, uint64_t *walked)
+static ssize_t scan_ioctl(struct image_source *source, uint64_t start, uint64_t end,
+                          bool private_only, struct image_range *out, size_t max, uint64_t *walked)
 {
     struct pm_page_region found[SCAN_RANGES_MAX];
     uint64_t absent = PM_IS_PFNZERO | (private_only ? PM_IS_FILE : 0);
@@ -68,8 +69,9 @@ static ssize_t scan_ioctl(struct image_source *source, uint64_t start, uint64_t 
     return n;
 }
 
-static ssize_t scan_entries(struct image_source *source, uint64_t start, uint64_t end, bool private_only,
-                            struct image_range *out, size_t max, uint64_t *walked)
+static ssize_t scan_entries(struct image_source *source, uint64_t start, uint64_t end,
+                            bool private_only, struct image_range *out, size_t max,
+                            uint64_t *walked)
 {
     uint64_t entries[PAGEMAP_ENTRIES];
     uint64_t pages = (end - start) / IMAGE_PAGE;

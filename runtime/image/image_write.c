@@ -1,13 +1,13 @@
 /*
  * image_write.c - writes the pages and the description of a process
  *
- * Three steps: scan (which pages go into the file), pour (the pages, straight from memory, in writes of
- * 1 MiB, each hashed just before so that the copy into the page cache finds it in the CPU's cache), seal
- * (metadata, sync, first sector, rename).
+ * Three steps: scan (which pages go into the file), pour (the pages, straight from memory, in
+ * writes of 1 MiB, each hashed just before so that the copy into the page cache finds it in the
+ * CPU's cache), seal (metadata, sync, first sector, rename).
  *
- * Pages of zeros are found while pouring. Gaps, zero or never touched, become extents without content;
- * small ones are written out as zeros, so that memory does not fall into thousands of segments, as long
- * as that costs little (1/64 of what was written).
+ * Pages of zeros are found while pouring. Gaps, zero or never touched, become extents without
+ * content; small ones are written out as zeros, so that memory does not fall into thousands of
+ * segments, as long as that costs little (1/64 of what was written).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -29,13 +29,13 @@
 #include "runtime/base/log.h"
 #include "runtime/image/image_format.h"
 
-#define WRITE_SIZE    (1u << 20)
-#define IOV_COUNT     512
-#define GAP_MAX       65536u       /* smaller gaps may be written out */
-#define GAP_SHARE     64u          /* ... up to this share of the content */
-#define FLUSH_BEHIND  (16u << 20)  /* start write-back this often, when the file is to be synced */
-#define SCAN_RANGES   512
-#define PARTIAL       ".part"
+#define WRITE_SIZE   (1u << 20)
+#define IOV_COUNT    512
+#define GAP_MAX      65536u      /* smaller gaps may be written out */
+#define GAP_SHARE    64u         /* ... up to this share of the content */
+#define FLUSH_BEHIND (16u << 20) /* start write-back this often, when the file is to be synced */
+#define SCAN_RANGES  512
+#define PARTIAL      ".part"
 
 /* Memory of one region with one kind of content. */
 struct span {
@@ -120,8 +120,8 @@ static int scan_plain(struct writer *w, const struct image_region *r, uint64_t s
     struct image_range found[SCAN_RANGES];
     while (start < end) {
         uint64_t walked = start;
-        ssize_t n = w->source->populated(w->source->ctx, start, end, gap == IMAGE_EXTENT_FILE, found,
-                                         SCAN_RANGES, &walked);
+        ssize_t n = w->source->populated(w->source->ctx, start, end, gap == IMAGE_EXTENT_FILE,
+                                         found, SCAN_RANGES, &walked);
         if (n < 0)
             return err_sys(w->err, "%s: cannot read the page table of %#lx-%#lx", w->path,
                            (unsigned long)start, (unsigned long)end);
@@ -190,9 +190,10 @@ static int write_failed(struct writer *w)
     struct statvfs fs;
     double mib = 1.0 / (1 << 20);
     if ((errno == ENOSPC || errno == EDQUOT) && fstatvfs(w->fd, &fs) == 0)
-        return err_sys(w->err, "%s: cannot write the image: %.1f MiB needed, %.1f MiB written, %.1f MiB free",
-                       w->path, (double)w->wanted * mib, (double)w->file_at * mib,
-                       (double)fs.f_bavail * (double)fs.f_frsize * mib);
+        return err_sys(
+            w->err, "%s: cannot write the image: %.1f MiB needed, %.1f MiB written, %.1f MiB free",
+            w->path, (double)w->wanted * mib, (double)w->file_at * mib,
+            (double)fs.f_bavail * (double)fs.f_frsize * mib);
     return err_sys(w->err, "%s: cannot write the image: %.1f MiB needed, %.1f MiB written", w->path,
                    (double)w->wanted * mib, (double)w->file_at * mib);
 }
@@ -277,7 +278,8 @@ static int flush(struct writer *w)
         return -1;
     if (w->options->sync && w->file_at - w->flushed >= FLUSH_BEHIND) {
         /* Only a hint: the disk works while we copy. Errors show in fdatasync. */
-        sync_file_range(w->fd, (off_t)w->flushed, (off_t)(w->file_at - w->flushed), SYNC_FILE_RANGE_WRITE);
+        sync_file_range(w->fd, (off_t)w->flushed, (off_t)(w->file_at - w->flushed),
+                        SYNC_FILE_RANGE_WRITE);
         w->flushed = w->file_at;
     }
     return 0;
@@ -367,8 +369,9 @@ static int pour_copied(struct writer *w, const struct span *s, uint64_t addr, si
         w->buffer_used = 0;
     uint8_t *p = w->buffer + w->buffer_used;
     if (w->source->read(w->source->ctx, addr, p, len) < 0)
-        return err_sys(w->err, "%s: cannot read memory %#lx-%#lx (%s)", w->path, (unsigned long)addr,
-                       (unsigned long)(addr + len), s->region->path ? s->region->path : "anonymous");
+        return err_sys(w->err, "%s: cannot read memory %#lx-%#lx (%s)", w->path,
+                       (unsigned long)addr, (unsigned long)(addr + len),
+                       s->region->path ? s->region->path : "anonymous");
     w->buffer_used += len;
     return pour_block(w, addr, p, len);
 }
@@ -538,7 +541,8 @@ static void drop_sigxfsz(const sigset_t *before)
 }
 
 int image_write(const char *path, const struct image_state *state, struct image_source *source,
-                const struct image_write_options *options, struct image_written *out, struct err *err)
+                const struct image_write_options *options, struct image_written *out,
+                struct err *err)
 {
     static const struct image_write_options defaults;
     struct image_written written = {.id = state->id};
@@ -563,8 +567,8 @@ int image_write(const char *path, const struct image_state *state, struct image_
     if (rc < 0)
         return -1;
     log_info("%s: %.1f MiB, %lu segments, scan %.1f ms, write %.1f ms, sync %.1f ms", path,
-             (double)written.file_bytes / (1 << 20), (unsigned long)written.segments, written.scan_ms,
-             written.write_ms, written.sync_ms);
+             (double)written.file_bytes / (1 << 20), (unsigned long)written.segments,
+             written.scan_ms, written.write_ms, written.sync_ms);
     if (out)
         *out = written;
     return 0;

@@ -74,8 +74,8 @@ static ssize_t model_populated(void *ctx, uint64_t start, uint64_t end, bool pri
 void model_init(struct model *m)
 {
     memset(m, 0, sizeof *m);
-    m->source =
-        (struct image_source){.read = model_read, .populated = model_populated, .ctx = m, .direct = false};
+    m->source = (struct image_source){
+        .read = model_read, .populated = model_populated, .ctx = m, .direct = false};
 }
 
 void model_map(struct model *m, unsigned first, unsigned count, uint32_t prot)

@@ -1,8 +1,8 @@
 /*
  * image_util.h - a model of a process's memory for the tests of images
  *
- * The model is a window of pages at MODEL_BASE. Each page is unmapped, never touched, or has a content
- * made from a seed; a seed of 0 is a page of zeros. Regions are the mapped runs.
+ * The model is a window of pages at MODEL_BASE. Each page is unmapped, never touched, or has a
+ * content made from a seed; a seed of 0 is a page of zeros. Regions are the mapped runs.
  */
 #ifndef DBG3_TESTS_IMAGE_UTIL_H
 #define DBG3_TESTS_IMAGE_UTIL_H
@@ -34,14 +34,14 @@ void model_store(struct model *m, unsigned page, uint32_t seed);
 void page_fill(uint8_t *page, uint32_t seed, unsigned index);
 
 /*
- * Writes the model. parent NULL: a full image, else an incremental one of the pages that changed since
- * the last call, with parent's id. Returns the id.
+ * Writes the model. parent NULL: a full image, else an incremental one of the pages that changed
+ * since the last call, with parent's id. Returns the id.
  */
 struct image_id model_write(struct model *m, const char *path, const char *parent,
                             const struct image_id *parent_id, struct image_written *written);
 
-/* 0 if the image holds just what the model holds; else 1, and says on standard error where. No ck_assert:
- * may be called in a forked child. */
+/* 0 if the image holds just what the model holds; else 1, and says on standard error where. No
+ * ck_assert: may be called in a forked child. */
 int model_differs(const struct model *m, struct image *image);
 
 /* Opens the image, compares, verifies if wanted, closes. Fails the test on a difference. */

@@ -1,8 +1,8 @@
 /*
  * image_victim.c - a small threaded program that ends in a segmentation fault, for test_image_gdb
  *
- * Two threads wait in functions with names of their own; then the main thread writes through a pointer
- * that it took from a global.
+ * Two threads wait in functions with names of their own; then the main thread writes through a
+ * pointer that it took from a global.
  */
 #include <pthread.h>
 #include <stdio.h>

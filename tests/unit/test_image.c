@@ -136,7 +136,8 @@ START_TEST(parent_in_another_folder)
 END_TEST
 
 /* Every field of the state with a value of its own. */
-static void fill_state(struct image_state *s, struct image_thread *threads, uint8_t *xsave, size_t xsave_size)
+static void fill_state(struct image_state *s, struct image_thread *threads, uint8_t *xsave,
+                       size_t xsave_size)
 {
     static const char *const argv[] = {"./app", "in.nml", "", "caf\xc3\xa9"};
     static const uint64_t auxv[] = {AT_PAGESZ, 4096, AT_ENTRY, 0x401000, AT_NULL, 0};
@@ -235,7 +236,8 @@ static void fill_state(struct image_state *s, struct image_thread *threads, uint
                               .nfiles = 2,
                               .blobs = blobs,
                               .nblobs = 2};
-    s->meta.sigactions[SIGTERM - 1] = (struct image_sigaction){0x402000, 0x14000004, 0x402100, 0x200};
+    s->meta.sigactions[SIGTERM - 1] =
+        (struct image_sigaction){0x402000, 0x14000004, 0x402100, 0x200};
     s->meta.sigactions[SIGPIPE - 1] = (struct image_sigaction){.handler = 1};
 }
 
@@ -353,6 +355,38 @@ START_TEST(state_round_trip)
 }
 END_TEST
 
+/* 3200 pages with content, then every second one of as many. */
+static int half_read(void *ctx, uint64_t addr, void *buf, size_t len)
+{
+    for (size_t at = 0; at < len; at += IMAGE_PAGE) {
+        uint64_t i = (addr + at - MODEL_BASE) / IMAGE_PAGE;
+        page_fill((uint8_t *)buf + at, i < 3200 || i % 2, 0);
+    }
+    return 0;
+}
+
+START_TEST(holes_are_not_filled_by_restoring)
+{
+    struct image_region region = {
+        .start = MODEL_BASE, .end = MODEL_BASE + 6400 * 4096ull, .prot = RW};
+    struct image_source source = {.read = half_read};
+    struct image_state s = {.kind = IMAGE_FULL, .regions = &region, .nregions = 1};
+    ck_assert_int_eq(image_write("h.img", &s, &source, NULL, NULL, &err), 0);
+    struct image *image = must_open("h.img");
+    size_t n, maps = 0;
+    uint64_t cleared = 0;
+    const struct image_piece *steps = image_steps(image, &n);
+    for (size_t i = 0; i < n; i++) {
+        maps += !steps[i].patch;
+        if (steps[i].patch && steps[i].kind == IMAGE_PIECE_ZERO)
+            cleared += steps[i].end - steps[i].start;
+    }
+    ck_assert_uint_le(maps, 4);
+    ck_assert_uint_le(cleared, 4800 * 4096 / 16);
+    image_close(image);
+}
+END_TEST
+
 /* Every second page of 160000: more program headers than e_phnum can tell. */
 static int sparse_read(void *ctx, uint64_t addr, void *buf, size_t len)
 {
@@ -363,7 +397,8 @@ static int sparse_read(void *ctx, uint64_t addr, void *buf, size_t len)
 
 START_TEST(sparse_memory_stays_small)
 {
-    struct image_region region = {.start = MODEL_BASE, .end = MODEL_BASE + 160000 * 4096ull, .prot = RW};
+    struct image_region region = {
+        .start = MODEL_BASE, .end = MODEL_BASE + 160000 * 4096ull, .prot = RW};
     struct image_source source = {.read = sparse_read};
     struct image_state s = {.kind = IMAGE_FULL, .regions = &region, .nregions = 1};
     struct image_written w;
@@ -515,6 +550,25 @@ START_TEST(core_flattens_a_chain)
 }
 END_TEST
 
+/* Memory that went and came again: the oldest image's content must not show through, folded or not.
+ */
+START_TEST(forgotten_memory_stays_forgotten)
+{
+    struct history h = {.oldest = 1};
+    model_sample();
+    h.id = model_write(&model, "epoch.img", NULL, NULL, NULL);
+    model_unmap(&model, 30, 20);
+    next_fine(&h);
+    model_map(&model, 30, 10, RW);
+    for (unsigned i = 30; i < 40; i++)
+        model.page[i].changed = false; /* as by a caller that forgets to say so */
+    next_fine(&h);
+    model_expect(&model, "fine-2.img", true);
+    fold_oldest(&h);
+    model_expect(&model, "fine-2.img", true);
+}
+END_TEST
+
 /* ------------------------------------------------------------------ folds that are killed */
 
 static int fold_traced(void *arg)
@@ -644,11 +698,11 @@ END_TEST
 
 /* ------------------------------------------------------------------ real memory */
 
-#define HEAP  ((uint8_t *)0x210000000000)
-#define DATA  ((uint8_t *)0x210100000000)
-#define GUARD ((uint8_t *)0x210200000000)
+#define HEAP       ((uint8_t *)0x210000000000)
+#define DATA       ((uint8_t *)0x210100000000)
+#define GUARD      ((uint8_t *)0x210200000000)
 #define HEAP_PAGES 20000
-#define DATA_PAGES 64
+#define DATA_PAGES 256
 
 static struct image_region real_regions[] = {
     {.prot = RW, .flags = IMAGE_REGION_HEAP, .path = "[heap]"},
@@ -685,6 +739,8 @@ static void real_memory(void)
     for (unsigned i = 0; i < 3000; i++)
         page_fill(HEAP + i * IMAGE_PAGE, i + 5, 1);
     page_fill(HEAP + (HEAP_PAGES - 1) * IMAGE_PAGE, 4, 1);
+    for (unsigned i = 0; i < DATA_PAGES; i++) /* present, but not changed */
+        ck_assert_uint_ne(*(volatile uint64_t *)(DATA + i * IMAGE_PAGE), 0);
     for (unsigned i = 10; i < 13; i++)
         page_fill(DATA + i * IMAGE_PAGE, i == 11 ? 0 : 99 + i, 1);
     page_fill(GUARD + IMAGE_PAGE, 3, 1);
@@ -721,7 +777,8 @@ struct real_sums {
 static struct real_sums sum_real(void)
 {
     mprotect(GUARD, 4 * IMAGE_PAGE, PROT_READ);
-    return (struct real_sums){sum_memory(HEAP, HEAP_PAGES), sum_memory(DATA, DATA_PAGES), sum_memory(GUARD, 4)};
+    return (struct real_sums){sum_memory(HEAP, HEAP_PAGES), sum_memory(DATA, DATA_PAGES),
+                              sum_memory(GUARD, 4)};
 }
 
 static void forget_real(void)
@@ -770,6 +827,47 @@ START_TEST(own_memory_and_second_generation)
 }
 END_TEST
 
+/* Maps shared.img, lets a child of its own write, and looks for what it wrote. */
+static int map_shared(void *arg)
+{
+    struct image *image = image_open("shared.img", &err);
+    if (!image || image_map(image, &err) < 0)
+        return fprintf(stderr, "%s\n", err.text), 1;
+    uint8_t want[IMAGE_PAGE];
+    page_fill(want, 8, 0);
+    if (memcmp(HEAP + 2 * IMAGE_PAGE, want, sizeof want) != 0 || HEAP[5] != 0)
+        return fprintf(stderr, "the content differs\n"), 1;
+    pid_t pid = fork();
+    if (pid == 0) {
+        HEAP[5] = 1;
+        _exit(0);
+    }
+    waitpid(pid, NULL, 0);
+    image_close(image);
+    return HEAP[5] != 1;
+}
+
+START_TEST(shared_memory_stays_shared)
+{
+    void *p = mmap(HEAP, 40 * IMAGE_PAGE, RW, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    ck_assert_ptr_eq(p, HEAP);
+    page_fill(HEAP + 2 * IMAGE_PAGE, 8, 0);
+    page_fill(HEAP + 30 * IMAGE_PAGE, 9, 0);
+    struct image_region region = {
+        .prot = RW, .flags = IMAGE_REGION_SHARED, .fill = IMAGE_FILL_READ};
+    set_region(&region, HEAP, 40);
+    struct image_source source;
+    struct image_state s = {.kind = IMAGE_FULL, .regions = &region, .nregions = 1};
+    struct image_written w;
+    ck_assert_int_eq(image_source_self(&source, &err), 0);
+    ck_assert_int_eq(image_write("shared.img", &s, &source, NULL, &w, &err), 0);
+    image_source_close(&source);
+    ck_assert_uint_eq(w.pages, 2);
+    munmap(HEAP, 40 * IMAGE_PAGE);
+    ck_assert_int_eq(in_child(map_shared, NULL), 0);
+}
+END_TEST
+
 START_TEST(mapped_file_changed_since)
 {
     real_memory();
@@ -787,7 +885,8 @@ START_TEST(mapped_file_changed_since)
     image = must_open("all.img"); /* carries the pages of the file */
     uint8_t page[IMAGE_PAGE], want[IMAGE_PAGE];
     page_fill(want, 50, 0);
-    ck_assert_int_eq(image_read(image, (uintptr_t)DATA + 49 * IMAGE_PAGE, page, sizeof page, &err), 0);
+    ck_assert_int_eq(image_read(image, (uintptr_t)DATA + 49 * IMAGE_PAGE, page, sizeof page, &err),
+                     0);
     ck_assert_mem_eq(page, want, sizeof page);
     image_close(image);
 }
@@ -851,7 +950,8 @@ START_TEST(flipped_bit_is_found)
         ck_assert_int_eq(err.code, EBADMSG);
         if (data) {
             char range[64];
-            uint64_t begin = (at - IMAGE_DATA_OFFSET) / IMAGE_CHUNK * IMAGE_CHUNK + IMAGE_DATA_OFFSET;
+            uint64_t begin =
+                (at - IMAGE_DATA_OFFSET) / IMAGE_CHUNK * IMAGE_CHUNK + IMAGE_DATA_OFFSET;
             snprintf(range, sizeof range, "bytes %llu..", (unsigned long long)begin);
             ck_assert_msg(strstr(err.text, range) != NULL, "%s", err.text);
         }
@@ -909,7 +1009,8 @@ END_TEST
 static int write_limited(void *arg)
 {
     struct image_source *source = &model.source;
-    struct image_region region = {.start = MODEL_BASE, .end = MODEL_BASE + 400 * IMAGE_PAGE, .prot = RW};
+    struct image_region region = {
+        .start = MODEL_BASE, .end = MODEL_BASE + 400 * IMAGE_PAGE, .prot = RW};
     struct image_state s = {.kind = IMAGE_FULL, .regions = &region, .nregions = 1};
     const char *path = arg;
     int rc = image_write(path, &s, source, NULL, NULL, &err);
@@ -1085,12 +1186,15 @@ int main(int argc, char **argv)
     tcase_add_test(tc, parent_in_another_folder);
     tcase_add_test(tc, state_round_trip);
     tcase_add_test(tc, sparse_memory_stays_small);
+    tcase_add_test(tc, holes_are_not_filled_by_restoring);
     tcase_add_loop_test(tc, window_of_fine_checkpoints, 0, 8);
+    tcase_add_test(tc, forgotten_memory_stays_forgotten);
     tcase_add_test(tc, core_flattens_a_chain);
     tcase_add_test(tc, killed_fold_loses_nothing);
     tcase_add_test(tc, interrupted_fold_is_known);
     tcase_add_test(tc, fold_refuses);
     tcase_add_loop_test(tc, own_memory_and_second_generation, 0, 2);
+    tcase_add_test(tc, shared_memory_stays_shared);
     tcase_add_test(tc, mapped_file_changed_since);
     tcase_add_test(tc, build_id_decides);
     tcase_add_test(tc, dump_is_golden);

@@ -2,7 +2,8 @@
  * test_image_gdb.c - GDB opens an image as it opens a core file
  *
  * The victim is stopped at its fatal signal by ptrace, its state read from outside and written as a
- * failure image; GDB must then show threads, registers, backtraces, libraries, TLS, memory and signal.
+ * failure image; GDB must then show threads, registers, backtraces, libraries, TLS, memory and
+ * signal.
  */
 #include <check.h>
 #include <dirent.h>
@@ -108,12 +109,15 @@ static void read_regions(struct stopped *s)
         unsigned long start, end, offset, ino;
         char prot[5], *name = s->paths[s->state.nregions];
         name[0] = '\0';
-        ck_assert_int_ge(sscanf(line, "%lx-%lx %4s %lx %*s %lu %255s", &start, &end, prot, &offset, &ino, name),
-                         5);
-        if (strcmp(name, "[vvar]") == 0 || strcmp(name, "[vsyscall]") == 0 || strncmp(name, "[vvar_", 6) == 0)
+        ck_assert_int_ge(
+            sscanf(line, "%lx-%lx %4s %lx %*s %lu %255s", &start, &end, prot, &offset, &ino, name),
+            5);
+        if (strcmp(name, "[vvar]") == 0 || strcmp(name, "[vsyscall]") == 0 ||
+            strncmp(name, "[vvar_", 6) == 0)
             continue;
         struct image_region *r = &s->regions[s->state.nregions++];
-        *r = (struct image_region){.start = start, .end = end, .ino = ino, .path = name, .offset = offset};
+        *r = (struct image_region){
+            .start = start, .end = end, .ino = ino, .path = name, .offset = offset};
         r->prot = (prot[0] == 'r' ? PROT_READ : 0) | (prot[1] == 'w' ? PROT_WRITE : 0) |
                   (prot[2] == 'x' ? PROT_EXEC : 0);
         if (name[0] == '/') {
@@ -171,8 +175,9 @@ static char output[1 << 16];
 static void run_gdb(const char *image, const char *commands)
 {
     char command[2 * PATH_MAX + 1024];
-    snprintf(command, sizeof command, "gdb -nx -batch -iex 'set debuginfod enabled off' %s '%s' %s 2>&1",
-             commands, victim, image);
+    snprintf(command, sizeof command,
+             "gdb -nx -batch -iex 'set debuginfod enabled off' %s '%s' %s 2>&1", commands, victim,
+             image);
     FILE *f = popen(command, "r");
     size_t n = fread(output, 1, sizeof output - 1, f);
     output[n] = '\0';
@@ -207,10 +212,11 @@ START_TEST(gdb_opens_image)
     expect("3    Thread");
     expect_not("warning");
 
-    run_gdb("victim.img", "-ex 'thread apply all bt' -ex 'print global_number' -ex 'print *cell' "
-                          "-ex 'print cell->field[0]' -ex 'print $_siginfo.si_signo' "
-                          "-ex 'print $_siginfo._sifields._sigfault.si_addr' -ex 'x/i $pc' "
-                          "-ex 'print $xmm0.v2_double[0]' -ex 'thread apply all print local_number'");
+    run_gdb("victim.img",
+            "-ex 'thread apply all bt' -ex 'print global_number' -ex 'print *cell' "
+            "-ex 'print cell->field[0]' -ex 'print $_siginfo.si_signo' "
+            "-ex 'print $_siginfo._sifields._sigfault.si_addr' -ex 'x/i $pc' "
+            "-ex 'print $xmm0.v2_double[0]' -ex 'thread apply all print local_number'");
     expect("wait_for_left (number=100)");
     expect("wait_for_right (number=200)");
     expect("= 4712");
