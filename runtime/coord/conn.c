@@ -102,7 +102,8 @@ static int dispatch(struct conn *conn)
         uint32_t length;
         memcpy(&length, conn->buffer + done, sizeof length);
         ssize_t n = (size_t)length + PROTO_HEADER > conn->frame_max
-                        ? err_set(&err, "frame of %u bytes", length)
+                        ? err_set(&err, "not the dbg3 protocol (a frame of %u bytes)",
+                                      length)
                         : proto_decode(conn->buffer + done, conn->used - done, &msg, &err);
         if (n < 0) {
             end(conn, err.text);
