@@ -1,6 +1,7 @@
 # scenarios/: small MPI programs, each with one documented bug; built as a user would build them,
 # with the MPI compilers and no flag of ours.
 
+# gcc takes MPI_STATUSES_IGNORE for an array that is too short.
 SCENARIO_CFLAGS := -g -O1 -Wall -Wextra -Wno-stringop-overflow $(WERROR)
 SCENARIO_FFLAGS := -g -O1 -Wall $(WERROR)
 MPICC           ?= mpicc

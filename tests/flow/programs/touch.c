@@ -2,8 +2,9 @@
  * touch: each rank touches MIB MiB (random bits: nothing to compress or to drop), then sends 8-byte
  * messages round the ring and dirties PAGES pages between them; for measurements of images.
  *
- * Usage: touch [MIB [MESSAGES [PAGES [MICROSECONDS]]]]: defaults 64, 1000, 10, and no pause between
- * messages. Prints a checksum of the memory. Any number of ranks.
+ * Usage: touch [MIB [MESSAGES [PAGES [MICROSECONDS [REPORT]]]]]: defaults 64, 1000, 10, no pause
+ * between messages, no report. REPORT n: rank 0 prints a line every n messages, which shows when a
+ * restarted job is alive. Prints a checksum of the memory. Any number of ranks.
  */
 #include "check.h"
 #include <stdint.h>
@@ -29,7 +30,7 @@ int main(int argc, char **argv)
 {
     size_t mib = argc > 1 ? (size_t)atol(argv[1]) : 64;
     long messages = argc > 2 ? atol(argv[2]) : 1000, pages = argc > 3 ? atol(argv[3]) : 10;
-    long us = argc > 4 ? atol(argv[4]) : 0;
+    long us = argc > 4 ? atol(argv[4]) : 0, report = argc > 5 ? atol(argv[5]) : 0;
     size_t words = mib << 17, page_words = 4096 / sizeof(uint64_t);
     uint64_t state, sum = 0, all;
 
@@ -55,6 +56,10 @@ int main(int argc, char **argv)
         for (long p = 0; p < pages && words > 0; p++)
             memory[next_random(&state) % (words / page_words) * page_words] += coming;
         pause_us(us);
+        if (rank == 0 && report > 0 && (m + 1) % report == 0) {
+            printf("message %ld\n", m + 1);
+            fflush(stdout);
+        }
     }
     for (size_t i = 0; i < words; i++)
         sum = sum * 31 + memory[i];
