@@ -118,6 +118,7 @@ static int start(const char *path, const char *logs, struct image **image, struc
         return -1;
     if (GATE->stub->version != GATE_VERSION || GATE->stub->ncalls != CALL_COUNT)
         return err_set(err, "%s was recorded by another build of dbg3; record again with this one", path);
+    half_vdso_of_stub();
     restart_after_save(state);
     return restart_threads(state, err);
 }

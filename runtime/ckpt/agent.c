@@ -632,6 +632,7 @@ static int job_started(int rank, int size, int level)
         return -EIO;
     }
     connect_coordinator();
+    half_vdso_of_stub();
     if (GATE->mode == GATE_RECORD && fine_start(&err) < 0) {
         say(err.text);
         return -EIO;
@@ -648,6 +649,7 @@ int agent_restarted(const struct image_state *state, struct err *err)
     if (map_counters(err) < 0)
         return -1;
     connect_coordinator();
+    half_vdso_of_stub();
     return GATE->mode == GATE_RECORD ? fine_start(err) : 0;
 }
 

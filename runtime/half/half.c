@@ -232,6 +232,12 @@ void half_vdso(void)
         GATE->kernel_vdso[i] = GATE->vdso[i] = load_kernel_vdso(names[i]);
 }
 
+void half_vdso_of_stub(void)
+{
+    for (int i = 0; GATE->mode != GATE_LIVE && i < GATE_VDSO_COUNT; i++)
+        GATE->vdso[i] = GATE->stub->vdso[i];
+}
+
 void half_enter(const struct load *load)
 {
     __asm__ volatile("mov %0, %%rsp\n\t"

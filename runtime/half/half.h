@@ -38,6 +38,9 @@ int half_prepare(uint32_t mode, uint32_t ncalls, struct err *err);
 /* Points GATE->kernel_vdso and GATE->vdso at the kernel's functions. */
 void half_vdso(void);
 
+/* In record and replay: readings of the clock go to the stub. The stub is known by now. */
+void half_vdso_of_stub(void);
+
 /* Starts the application. Does not return. */
 void half_enter(const struct load *load) __attribute__((noreturn));
 
