@@ -1,0 +1,191 @@
+/*
+ * coll.c - collectives as the coordinated cut sees them
+ *
+ * E and "inside" of a communicator are one word, so that the agent reads both at the same moment:
+ *
+ *      63                                    8 7        0
+ *     +---------------------------------------+----------+
+ *     | E: entered or started so far          | inside   |
+ *     +---------------------------------------+----------+
+ *
+ * The words stand in a hash table by gid that the agent may read at any moment: a slot's gid is written
+ * once, and a larger table takes the place of a full one as a whole.
+ */
+#include "msgcounter/stub/coll.h"
+
+#include "call_hand.h"
+#include "msgcounter/stub/alloc.h"
+#include "msgcounter/stub/count.h"
+#include "msgcounter/stub/record.h"
+#include "msgcounter/stub/request.h"
+
+#define ENTERED_ONE 256u
+#define INSIDE      255u
+#define GID_FREED   UINT64_MAX
+
+struct slot {
+    uint64_t gid; /* 0: never used */
+    uint64_t word;
+    uint64_t members;
+};
+
+struct table {
+    uint32_t room; /* a power of two */
+    uint32_t used; /* slots with a gid, freed ones too */
+    struct slot slot[];
+};
+
+static struct table *table;
+static struct stub_lock lock;
+
+/* The slot of a gid, or the free one where it would stand. */
+static struct slot *find(struct table *t, uint64_t gid)
+{
+    uint32_t i = (uint32_t)((gid * 0x9e3779b97f4a7c15u) >> 32);
+    while (t->slot[i & (t->room - 1)].gid && t->slot[i & (t->room - 1)].gid != gid)
+        i++;
+    return &t->slot[i & (t->room - 1)];
+}
+
+/* A table of twice the size without freed slots, or of the same size if most are freed. The old one stays:
+ * the agent may be reading it. */
+static void grow(void)
+{
+    uint32_t live = 0, room = 16;
+    for (uint32_t i = 0; table && i < table->room; i++)
+        live += table->slot[i].gid && table->slot[i].gid != GID_FREED;
+    while (room < 4 * (live + 1))
+        room *= 2;
+    struct table *t = stub_alloc(sizeof *t + room * sizeof t->slot[0]);
+    t->room = room;
+    for (uint32_t i = 0; table && i < table->room; i++) {
+        const struct slot *s = &table->slot[i];
+        if (s->gid && s->gid != GID_FREED) {
+            *find(t, s->gid) = *s;
+            t->used++;
+        }
+    }
+    __atomic_store_n(&table, t, __ATOMIC_RELEASE);
+}
+
+static struct slot *slot_add(const struct comm *c)
+{
+    stub_lock(&lock);
+    if (!table || 2 * (table->used + 1) > table->room)
+        grow();
+    struct slot *s = find(table, c->gid);
+    if (!s->gid) {
+        s->members = (uint64_t)(c->size + c->remote_size);
+        s->word = 0;
+        __atomic_store_n(&s->gid, c->gid, __ATOMIC_RELEASE);
+        table->used++;
+    }
+    stub_unlock(&lock);
+    return s;
+}
+
+static inline struct slot *slot_of(const struct comm *c)
+{
+    if (__builtin_expect(table != NULL, 1)) {
+        struct slot *s = find(table, c->gid);
+        if (__builtin_expect(s->gid != 0, 1))
+            return s;
+    }
+    return slot_add(c);
+}
+
+void coll_comm_freed(uint64_t gid)
+{
+    stub_lock(&lock);
+    struct slot *s = table ? find(table, gid) : NULL;
+    if (s && s->gid)
+        __atomic_store_n(&s->gid, GID_FREED, __ATOMIC_RELEASE);
+    stub_unlock(&lock);
+}
+
+int coll_list(struct gate_coll *out, int max)
+{
+    struct table *t = __atomic_load_n(&table, __ATOMIC_ACQUIRE);
+    int n = 0;
+    for (uint32_t i = 0; t && i < t->room && n < max; i++) {
+        uint64_t gid = __atomic_load_n(&t->slot[i].gid, __ATOMIC_ACQUIRE);
+        uint64_t word = __atomic_load_n(&t->slot[i].word, __ATOMIC_SEQ_CST);
+        if (gid && gid != GID_FREED)
+            out[n++] = (struct gate_coll){.gid = gid,
+                                          .entered = word / ENTERED_ONE,
+                                          .members = (uint32_t)t->slot[i].members,
+                                          .inside = (uint32_t)(word & INSIDE)};
+    }
+    return n;
+}
+
+/* A communicator of one member needs nobody's leave. */
+static bool agreed_on(const struct comm *c)
+{
+    return c && c->size + c->remote_size > 1 && !replaying();
+}
+
+static void ask_to_enter(const struct slot *s)
+{
+    while (GATE->word & GATE_WORD_INTENT) {
+        if (cross(GATE->coll_enter, s->gid, s->members, s->word / ENTERED_ONE) != (uint64_t)GATE_EAGAIN)
+            return;
+        counters_set(&count.file->state, COUNTERS_HOLDING);
+        stub_safe_point();
+    }
+}
+
+void coll_begin(enum call call, struct comm *c)
+{
+    (void)call;
+    if (agreed_on(c)) {
+        struct slot *s = slot_of(c);
+        __atomic_fetch_add(&s->word, ENTERED_ONE + 1, __ATOMIC_SEQ_CST);
+        if (__builtin_expect(GATE->word & GATE_WORD_INTENT, 0))
+            ask_to_enter(s);
+    }
+    counters_set(&count.file->state, COUNTERS_COLLECTIVE);
+}
+
+void coll_end(enum call call, struct comm *c)
+{
+    if (agreed_on(c)) {
+        struct slot *s = slot_of(c);
+        __atomic_fetch_sub(&s->word, 1, __ATOMIC_SEQ_CST);
+        if (__builtin_expect(GATE->word & GATE_WORD_INTENT, 0))
+            cross(GATE->coll_leave, s->gid, s->members, s->word / ENTERED_ONE);
+    }
+    counters_set(&count.file->state, COUNTERS_IN_CALL);
+    /* A non-blocking one is counted when its request completes. */
+    if (call_table[call].class != CLASS_ICOLL && call_table[call].class != CLASS_COMPLETE)
+        count_collective();
+}
+
+int hand_ibarrier(enum call call, const uint64_t *v)
+{
+    struct comm *c = comm_of((MPI_Comm)v[0]);
+    MPI_Request *out = (MPI_Request *)v[1];
+    int rc;
+    if (c)
+        coll_begin(call, c); /* may end in a process that replays */
+    if (replaying()) {
+        const struct log_record *rec = replay_next(call);
+        rc = replay_rc(rec);
+        if (!rc)
+            *out = request_new(REQUEST_OTHER, call,
+                               (int)log_field_int(replay_field(rec, 1, LOG_ROLE_REQUEST)))->head.id;
+    } else {
+        int real = MPI_REQUEST_NULL;
+        rc = mpi_cross(call, (uint64_t)comm_real((MPI_Comm)v[0]), (uint64_t)&real);
+        if (!rc)
+            *out = request_adopt(call, c, real);
+        if (recording()) {
+            record_begin(call, LOG_FIELD_ROOM(4));
+            log_put_i32(&record_writer, 1, LOG_ROLE_REQUEST, rc ? 0 : *out);
+            record_end(rc);
+        }
+    }
+    if (c)
+        coll_end(call, c);
+    return rc ? error_return(call, v, rc) : MPI_SUCCESS;
+}

@@ -1,0 +1,620 @@
+/*
+ * complete.c - Wait, Test and their families
+ *
+ * Each call goes through the same four steps: resolve the handles, settle (in the lower half, by one
+ * crossing for the whole set; or from the log), record, deliver. What is settled but not delivered
+ * (another member of a Waitany's set) stays COMPLETE in the request table until it is asked for.
+ *
+ * A call that finds no active request answers from the table alone: it is no event in the log.
+ */
+#include "msgcounter/stub/complete.h"
+
+#include <string.h>
+
+#include "call_hand.h"
+#include "msgcounter/stub/alloc.h"
+#include "msgcounter/stub/coll.h"
+#include "msgcounter/stub/count.h"
+
+#define FEW 64 /* sets up to this size need no memory */
+
+/* Flag of a Request_free event that stands for the end of a request freed earlier. */
+#define EVENT_LEFT 1
+
+/* --------------------------------------------------------------------------------------- settling */
+
+struct scratch {
+    int *real;
+    int *which; /* index in the caller's set */
+    struct gate_status *status;
+};
+
+/* One crossing for all pending ones. Returns what the service returned. */
+static int settle_once(uint32_t how, int n, struct request *const *req, const struct scratch *s, int npending)
+{
+    int rc = cross(GATE->complete, how, (uint64_t)npending, (uint64_t)s->real, (uint64_t)s->status);
+    if (rc == 0)
+        return rc;
+    for (int i = 0; i < npending; i++)
+        if (s->status[i].error != GATE_PENDING)
+            request_settle_real(req[s->which[i]], &s->status[i]);
+    return rc;
+}
+
+static bool satisfied(uint32_t how, int npending, int ncomplete)
+{
+    return how & GATE_COMPLETE_ALL ? npending == 0 : ncomplete > 0 || npending == 0;
+}
+
+/* Sorts the set into pending ones (into the scratch) and complete ones (counted). */
+static int gather(int n, struct request *const *req, const struct scratch *s, int *ncomplete)
+{
+    int npending = 0;
+    *ncomplete = 0;
+    for (int i = 0; i < n; i++) {
+        if (!req[i])
+            continue;
+        if (req[i]->state == REQUEST_COMPLETE) {
+            ++*ncomplete;
+        } else {
+            s->real[npending] = (int)req[i]->head.real;
+            s->which[npending++] = i;
+        }
+    }
+    return npending;
+}
+
+static enum settle settle(uint32_t how, int n, struct request *const *req, const struct scratch *s)
+{
+    int npending, ncomplete;
+    while (npending = gather(n, req, s, &ncomplete), !satisfied(how, npending, ncomplete)) {
+        int rc = settle_once(how, n, req, s, npending);
+        if (!(how & GATE_COMPLETE_WAIT)) {
+            npending = gather(n, req, s, &ncomplete);
+            return satisfied(how, npending, ncomplete) ? SETTLE_DONE : SETTLE_NOT;
+        }
+        if (rc == GATE_EAGAIN) {
+            stub_safe_point();
+            if (replaying())
+                return SETTLE_REPLAY;
+        }
+    }
+    return SETTLE_DONE;
+}
+
+static enum settle settle_many(uint32_t how, int n, struct request *const *req)
+{
+    struct scratch s = {
+        .real = stub_alloc((size_t)n * sizeof *s.real),
+        .which = stub_alloc((size_t)n * sizeof *s.which),
+        .status = stub_alloc((size_t)n * sizeof *s.status),
+    };
+    enum settle result = settle(how, n, req, &s);
+    stub_free(s.real);
+    stub_free(s.which);
+    stub_free(s.status);
+    return result;
+}
+
+enum settle requests_settle(uint32_t how, int n, struct request *const *req)
+{
+    if (n > FEW)
+        return settle_many(how, n, req);
+    int real[FEW], which[FEW];
+    struct gate_status status[FEW];
+    return settle(how, n, req, &(struct scratch){real, which, status});
+}
+
+/* ------------------------------------------------------------------- completions in the payload log */
+
+static uint64_t data_bytes(const struct request *r)
+{
+    return r->kind == REQUEST_RECV && !r->status.cancelled ? (uint64_t)r->status.bytes : 0;
+}
+
+uint64_t received_room(const struct request *r)
+{
+    return LOG_FIELD_ROOM(sizeof(struct log_status)) + LOG_FIELD_ROOM(data_bytes(r));
+}
+
+static uint64_t completion_room(const struct request *r)
+{
+    return 2 * LOG_FIELD_ROOM(4) + received_room(r);
+}
+
+/* The first `bytes` packed bytes of the receive buffer. A message may end within an element, which packs
+ * whole only: then by way of memory of ours. */
+static void pack_received(const struct request *r, unsigned char *out, uint64_t bytes)
+{
+    struct layout *l = request_layout(r);
+    int64_t size = layout_bounds(l).size;
+    int64_t whole = size ? (int64_t)bytes / size : 0;
+    int64_t packed = layout_pack(l, whole, r->buf, out, bytes);
+    if (packed < 0)
+        stub_stop(125, "cannot pack a received message of %lu bytes", bytes);
+    if ((uint64_t)packed == bytes)
+        return;
+    unsigned char *all = stub_alloc((size_t)((whole + 1) * size));
+    layout_pack(l, whole + 1, r->buf, all, (size_t)((whole + 1) * size));
+    memcpy(out + packed, all + packed, bytes - (uint64_t)packed);
+    stub_free(all);
+}
+
+void received_record(const struct request *r, uint8_t status_param, uint8_t data_param)
+{
+    const struct gate_status *st = &r->status;
+    uint64_t bytes = data_bytes(r);
+    struct log_status out = {st->source, st->tag, st->error, st->cancelled, st->bytes};
+    log_put_status(&record_writer, status_param, &out);
+    if (bytes)
+        pack_received(r, log_reserve(&record_writer, data_param, LOG_ROLE_DATA, bytes), bytes);
+}
+
+const struct log_field *received_apply(const struct log_record *rec, const struct log_field *f,
+                                       struct request *r)
+{
+    struct log_status in;
+    memcpy(&in, log_field_value(f), sizeof in);
+    r->status = (struct gate_status){in.source, in.tag, in.error, in.cancelled, in.count};
+    const struct log_field *data = log_field_next(rec, f);
+    if (!data || data->role != LOG_ROLE_DATA)
+        return f;
+    if (layout_unpack(request_layout(r), r->count, r->buf, log_field_value(data),
+                      log_field_length(data)) < 0)
+        stub_stop(1, "diverged at event %lu: %s has room for less than was received",
+                  (unsigned long)rec->event, call_table[rec->call].name);
+    return data;
+}
+
+static void completion_record(const struct request *r, int index, uint8_t param)
+{
+    log_put_i32(&record_writer, param, LOG_ROLE_VALUE, index);
+    log_put_i32(&record_writer, param, LOG_ROLE_REQUEST, r->head.id);
+    received_record(r, param, param);
+}
+
+/* Takes one completion of a record: f is its REQUEST field. Returns the last field used. */
+static const struct log_field *completion_apply(const struct log_record *rec, const struct log_field *f,
+                                                struct request *r)
+{
+    if (!r || r->head.id != (int)log_field_int(f))
+        stub_stop(1, "diverged at event %lu: %s completes request %#x, which is not in use here",
+                  (unsigned long)rec->event, call_table[rec->call].name, (unsigned)log_field_int(f));
+    f = received_apply(rec, log_field_next(rec, f), r);
+    struct gate_status st = r->status;
+    if (r->state == REQUEST_PENDING)
+        request_settle(r, &st);
+    return f;
+}
+
+/* ----------------------------------------------------------------------- requests nobody waits for */
+
+static void end_left(struct request *r)
+{
+    if (r->orphan && recording()) {
+        record_begin(CALL_MPI_Request_free, completion_room(r));
+        log_set_flags(&record_writer, EVENT_LEFT);
+        completion_record(r, 0, 0);
+        record_end(MPI_SUCCESS);
+    }
+    request_deliver(r);
+}
+
+static void replay_left(void)
+{
+    const struct log_record *rec;
+    while (request_nleft && (rec = replay_peek()) && rec->call == CALL_MPI_Request_free &&
+           rec->flags & EVENT_LEFT) {
+        rec = replay_next(CALL_MPI_Request_free);
+        const struct log_field *f = replay_field(rec, 0, LOG_ROLE_REQUEST);
+        struct request *r = request_of((MPI_Request)log_field_int(f));
+        completion_apply(rec, f, r);
+        request_deliver(r);
+    }
+}
+
+static void sweep(void)
+{
+    struct request *some[FEW];
+    int n = 0;
+    if (replaying()) {
+        replay_left();
+        return;
+    }
+    for (struct request *r = request_pending.next; r != &request_pending && n < FEW; r = r->next)
+        if ((r->orphan || r->owned) && r->head.real)
+            some[n++] = r;
+    if (n)
+        requests_settle(GATE_COMPLETE_ALL, n, some);
+    while (request_left.next != &request_left)
+        end_left(request_left.next);
+}
+
+void requests_sweep(void)
+{
+    if (__builtin_expect(request_nleft != 0, 0))
+        sweep();
+}
+
+void requests_flush_buffered(void)
+{
+    while (request_buffered && !replaying()) {
+        struct request *r = request_pending.next;
+        while (r != &request_pending && !r->owned)
+            r = r->next;
+        if (r != &request_pending && request_wait(r) == SETTLE_REPLAY)
+            return;
+        sweep();
+    }
+}
+
+/* -------------------------------------------------------------------------------- a completion call */
+
+struct completion {
+    enum call call;
+    int n;
+    MPI_Request *ids;      /* the application's */
+    struct request **req;  /* NULL where there is nothing to wait for */
+    int active;            /* elements that are not NULL */
+    MPI_Request first;     /* id of the first of them */
+    int *chosen, nchosen;  /* indices of what this call delivers */
+    struct request *few_req[FEW];
+    int few_chosen[FEW];
+};
+
+static void completion_close(struct completion *c)
+{
+    if (c->n > FEW) {
+        stub_free(c->req);
+        stub_free(c->chosen);
+    }
+}
+
+/* Resolves the handles. Returns an MPI error class; only after MPI_SUCCESS must it be closed. */
+static int completion_open(struct completion *c, enum call call, int n, MPI_Request *ids)
+{
+    c->call = call;
+    c->n = n;
+    c->ids = ids;
+    c->active = c->nchosen = 0;
+    if (n < 0)
+        return MPI_ERR_COUNT;
+    if (n > 0 && !ids)
+        return MPI_ERR_ARG;
+    c->req = n > FEW ? stub_alloc((size_t)n * sizeof *c->req) : c->few_req;
+    c->chosen = n > FEW ? stub_alloc((size_t)n * sizeof *c->chosen) : c->few_chosen;
+    for (int i = 0; i < n; i++) {
+        c->req[i] = NULL;
+        if (ids[i] == MPI_REQUEST_NULL)
+            continue;
+        struct request *r = request_of(ids[i]);
+        if (!r) {
+            completion_close(c);
+            return MPI_ERR_REQUEST;
+        }
+        if (r->state == REQUEST_INACTIVE)
+            continue;
+        c->req[i] = r;
+        if (!c->active++)
+            c->first = ids[i];
+    }
+    return MPI_SUCCESS;
+}
+
+static void choose(struct completion *c, uint32_t how)
+{
+    c->nchosen = 0;
+    for (int i = 0; i < c->n; i++) {
+        if (!c->req[i] || c->req[i]->state != REQUEST_COMPLETE)
+            continue;
+        c->chosen[c->nchosen++] = i;
+        if (!(how & (GATE_COMPLETE_SOME | GATE_COMPLETE_ALL)))
+            break;
+    }
+}
+
+/* MPI_ERR_IN_STATUS if one of the chosen has failed. */
+static int completion_error(const struct completion *c)
+{
+    for (int i = 0; i < c->nchosen; i++)
+        if (c->req[c->chosen[i]]->status.error)
+            return MPI_ERR_IN_STATUS;
+    return MPI_SUCCESS;
+}
+
+static void record_completion(const struct completion *c)
+{
+    uint64_t room = 0;
+    uint8_t param = (uint8_t)call_table[c->call].request;
+    for (int i = 0; i < c->nchosen; i++)
+        room += completion_room(c->req[c->chosen[i]]);
+    record_begin(c->call, room);
+    for (int i = 0; i < c->nchosen; i++)
+        completion_record(c->req[c->chosen[i]], c->chosen[i], param);
+    record_end(completion_error(c));
+}
+
+static void replay_completion(struct completion *c)
+{
+    const struct log_record *rec = replay_next(c->call);
+    const struct log_field *f = NULL;
+    int index = 0;
+    while ((f = log_field_next(rec, f))) {
+        if (f->role == LOG_ROLE_VALUE) {
+            index = (int)log_field_int(f);
+        } else if (f->role == LOG_ROLE_REQUEST) {
+            bool known = index >= 0 && index < c->n;
+            f = completion_apply(rec, f, known ? c->req[index] : NULL);
+            c->chosen[c->nchosen++] = index;
+        }
+    }
+}
+
+/* Settles what `how` asks for, live or from the log, and chooses. False: nothing to deliver. */
+static bool completion_run(struct completion *c, uint32_t how)
+{
+    bool wait = how & GATE_COMPLETE_WAIT;
+    enum settle s = SETTLE_REPLAY;
+    requests_sweep();
+    if (!replaying())
+        s = requests_settle(how, c->n, c->req);
+    if (s == SETTLE_REPLAY) {
+        requests_sweep();
+        if (!wait && replay_idle(c->call, c->first))
+            return false;
+        replay_completion(c);
+        return true;
+    }
+    if (s == SETTLE_NOT) {
+        if (recording())
+            record_idle(c->call, c->first);
+        return false;
+    }
+    choose(c, how);
+    if (__builtin_expect(recording(), 0))
+        record_completion(c);
+    return true;
+}
+
+/* ---------------------------------------------------------------------------------------- delivery */
+
+/* MPICH leaves the status of a send alone but for the cancelled bit. */
+void status_deliver(const struct request *r, MPI_Status *s)
+{
+    if (s == MPI_STATUS_IGNORE)
+        return;
+    if (r->kind == REQUEST_SEND)
+        s->count_hi_and_cancelled = (s->count_hi_and_cancelled & ~1) | (r->status.cancelled != 0);
+    else
+        status_put(s, &r->status);
+}
+
+/* Hands element i over to the application. Returns the operation's error code. */
+static int deliver(struct completion *c, int i, MPI_Status *s)
+{
+    struct request *r = c->req[i];
+    int error = r->status.error;
+    status_deliver(r, s);
+    if (!r->persistent)
+        c->ids[i] = MPI_REQUEST_NULL;
+    request_deliver(r);
+    return error;
+}
+
+static MPI_Status *status_at(MPI_Status *s, int i)
+{
+    return s == MPI_STATUSES_IGNORE ? s : s + i;
+}
+
+/* Errors of completion calls are raised on MPI_COMM_WORLD, as MPICH does (binding_c.py: calls without a
+ * communicator). */
+static int finish(enum call call, int rc)
+{
+    return rc ? error_return_comm(call, NULL, rc) : MPI_SUCCESS;
+}
+
+static int one(enum call call, MPI_Request *id, int *flag, MPI_Status *status, uint32_t how)
+{
+    struct completion c;
+    int rc = completion_open(&c, call, 1, id);
+    if (rc)
+        return finish(call, rc);
+    if (!c.active) {
+        status_put_empty(status);
+        *flag = 1;
+        return MPI_SUCCESS;
+    }
+    *flag = completion_run(&c, how);
+    return *flag ? finish(call, deliver(&c, 0, status)) : MPI_SUCCESS;
+}
+
+int hand_wait(enum call call, const uint64_t *v)
+{
+    int flag;
+    return one(call, (MPI_Request *)v[0], &flag, (MPI_Status *)v[1], GATE_COMPLETE_ANY | GATE_COMPLETE_WAIT);
+}
+
+int hand_test(enum call call, const uint64_t *v)
+{
+    return one(call, (MPI_Request *)v[0], (int *)v[1], (MPI_Status *)v[2], GATE_COMPLETE_ANY);
+}
+
+static int any(enum call call, int n, MPI_Request *ids, int *index, int *flag, MPI_Status *status,
+               uint32_t how)
+{
+    struct completion c;
+    int rc = completion_open(&c, call, n, ids);
+    if (rc)
+        return finish(call, rc);
+    *index = MPI_UNDEFINED;
+    *flag = 1;
+    if (!c.active) {
+        status_put_empty(status);
+    } else if (completion_run(&c, how)) {
+        *index = c.chosen[0];
+        rc = deliver(&c, c.chosen[0], status);
+    } else {
+        *flag = 0;
+    }
+    completion_close(&c);
+    return finish(call, rc);
+}
+
+int hand_waitany(enum call call, const uint64_t *v)
+{
+    int flag;
+    return any(call, (int)v[0], (MPI_Request *)v[1], (int *)v[2], &flag, (MPI_Status *)v[3],
+               GATE_COMPLETE_ANY | GATE_COMPLETE_WAIT);
+}
+
+int hand_testany(enum call call, const uint64_t *v)
+{
+    return any(call, (int)v[0], (MPI_Request *)v[1], (int *)v[2], (int *)v[3], (MPI_Status *)v[4],
+               GATE_COMPLETE_ANY);
+}
+
+/* Delivers all that was chosen; statuses are those of the chosen ones, in their order. */
+static int deliver_some(struct completion *c, MPI_Status *statuses)
+{
+    int rc = completion_error(c);
+    for (int k = 0; k < c->nchosen; k++) {
+        MPI_Status *s = status_at(statuses, k);
+        int error = deliver(c, c->chosen[k], s);
+        if (rc && s != MPI_STATUS_IGNORE)
+            s->MPI_ERROR = error;
+    }
+    return rc;
+}
+
+static int some(enum call call, const uint64_t *v, uint32_t how)
+{
+    struct completion c;
+    int *outcount = (int *)v[2], *indices = (int *)v[3];
+    int rc = completion_open(&c, call, (int)v[0], (MPI_Request *)v[1]);
+    if (rc)
+        return finish(call, rc);
+    if (!c.active) {
+        *outcount = MPI_UNDEFINED;
+    } else {
+        *outcount = 0;
+        if (completion_run(&c, how)) {
+            *outcount = c.nchosen;
+            memcpy(indices, c.chosen, (size_t)c.nchosen * sizeof *indices);
+            rc = deliver_some(&c, (MPI_Status *)v[4]);
+        }
+    }
+    completion_close(&c);
+    return finish(call, rc);
+}
+
+int hand_waitsome(enum call call, const uint64_t *v)
+{
+    return some(call, v, GATE_COMPLETE_SOME | GATE_COMPLETE_WAIT);
+}
+
+int hand_testsome(enum call call, const uint64_t *v)
+{
+    return some(call, v, GATE_COMPLETE_SOME);
+}
+
+/* Delivers the whole set: statuses by position, empty ones for what was not active. */
+static int deliver_all(struct completion *c, MPI_Status *statuses, bool set_error)
+{
+    int rc = completion_error(c);
+    for (int i = 0; i < c->n; i++) {
+        MPI_Status *s = status_at(statuses, i);
+        int error = MPI_SUCCESS;
+        if (c->req[i])
+            error = deliver(c, i, s);
+        else
+            status_put_empty(s);
+        if ((rc || set_error) && s != MPI_STATUS_IGNORE)
+            s->MPI_ERROR = error;
+    }
+    return rc;
+}
+
+int hand_waitall(enum call call, const uint64_t *v)
+{
+    struct completion c;
+    int rc = completion_open(&c, call, (int)v[0], (MPI_Request *)v[1]);
+    if (rc)
+        return finish(call, rc);
+    if (c.active)
+        completion_run(&c, GATE_COMPLETE_ALL | GATE_COMPLETE_WAIT);
+    rc = deliver_all(&c, (MPI_Status *)v[2], true);
+    completion_close(&c);
+    return finish(call, rc);
+}
+
+int hand_testall(enum call call, const uint64_t *v)
+{
+    struct completion c;
+    int *flag = (int *)v[2];
+    int rc = completion_open(&c, call, (int)v[0], (MPI_Request *)v[1]);
+    if (rc)
+        return finish(call, rc);
+    *flag = !c.active || completion_run(&c, GATE_COMPLETE_ALL);
+    if (*flag)
+        rc = deliver_all(&c, (MPI_Status *)v[3], false);
+    completion_close(&c);
+    return finish(call, rc);
+}
+
+/* ------------------------------------------------------------------------------- other uses of one */
+
+int hand_request_get_status(enum call call, const uint64_t *v)
+{
+    struct completion c;
+    MPI_Request id = (MPI_Request)v[0];
+    int *flag = (int *)v[1];
+    int rc = completion_open(&c, call, 1, &id);
+    if (rc)
+        return finish(call, rc);
+    *flag = 1;
+    if (!c.active)
+        status_put_empty((MPI_Status *)v[2]);
+    else if (!(*flag = completion_run(&c, GATE_COMPLETE_ANY)))
+        return MPI_SUCCESS;
+    else
+        status_deliver(c.req[0], (MPI_Status *)v[2]);
+    return finish(call, c.active ? c.req[0]->status.error : MPI_SUCCESS);
+}
+
+int hand_request_free(enum call call, const uint64_t *v)
+{
+    MPI_Request *id = (MPI_Request *)v[0];
+    struct request *r = id ? request_of(*id) : NULL;
+    int rc = MPI_SUCCESS;
+    requests_sweep();
+    if (!r)
+        return finish(call, MPI_ERR_REQUEST);
+    if (r->kind == REQUEST_OTHER) {
+        int real = (int)r->head.real;
+        if (real)
+            rc = mpi_cross(call, (uint64_t)&real);
+        request_delete(r);
+    } else if (r->state == REQUEST_PENDING) {
+        request_abandon(r);
+    } else {
+        r->persistent = false;
+        if (r->state == REQUEST_COMPLETE)
+            request_deliver(r);
+        else
+            request_delete(r);
+    }
+    *id = MPI_REQUEST_NULL;
+    return finish(call, rc);
+}
+
+int hand_cancel(enum call call, const uint64_t *v)
+{
+    MPI_Request *id = (MPI_Request *)v[0];
+    struct request *r = id ? request_of(*id) : NULL;
+    if (!r || r->state == REQUEST_INACTIVE)
+        return finish(call, MPI_ERR_REQUEST);
+    if (r->state == REQUEST_COMPLETE || replaying())
+        return MPI_SUCCESS;
+    int real = (int)r->head.real;
+    return finish(call, mpi_cross(call, (uint64_t)&real));
+}
