@@ -15,7 +15,7 @@ struct image_link {
     struct image_sum *sums;
     struct image_extents extents; /* sorted by memory address */
     struct image_state state;
-    struct arena arena;
+    struct codec_arena arena;
 };
 
 struct image_pieces {

@@ -6,18 +6,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct arena_block {
-    struct arena_block *next;
+struct codec_block {
+    struct codec_block *next;
     max_align_t data[];
 };
 
-void *arena_alloc(struct arena *arena, size_t count, size_t size)
+void *codec_alloc(struct codec_arena *arena, size_t count, size_t size)
 {
     size_t bytes;
     if (__builtin_mul_overflow(count, size, &bytes) ||
-        __builtin_add_overflow(bytes, sizeof(struct arena_block), &bytes))
+        __builtin_add_overflow(bytes, sizeof(struct codec_block), &bytes))
         return NULL;
-    struct arena_block *block = calloc(1, bytes);
+    struct codec_block *block = calloc(1, bytes);
     if (!block)
         return NULL;
     block->next = arena->blocks;
@@ -25,10 +25,10 @@ void *arena_alloc(struct arena *arena, size_t count, size_t size)
     return block->data;
 }
 
-void arena_release(struct arena *arena)
+void codec_release(struct codec_arena *arena)
 {
     while (arena->blocks) {
-        struct arena_block *next = arena->blocks->next;
+        struct codec_block *next = arena->blocks->next;
         free(arena->blocks);
         arena->blocks = next;
     }
@@ -170,7 +170,7 @@ void code_array(struct codec *c, void **array, size_t *n, size_t size,
     code_u64(c, &count);
     if (!c->out) {
         /* Each element takes a byte at least: a wild count cannot make us allocate wildly. */
-        *array = c->failed || count > c->left ? NULL : arena_alloc(c->arena, count, size);
+        *array = c->failed || count > c->left ? NULL : codec_alloc(c->arena, count, size);
         if (!*array) {
             c->failed = true;
             *n = 0;

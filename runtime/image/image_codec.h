@@ -17,12 +17,13 @@
 #include <stdint.h>
 
 /* Memory that lives until the arena is released. */
-struct arena_block;
-struct arena {
-    struct arena_block *blocks;
+struct codec_block;
+struct codec_arena {
+    struct codec_block *blocks;
 };
-void *arena_alloc(struct arena *arena, size_t count, size_t size); /* zeroed; NULL: out of memory */
-void arena_release(struct arena *arena);
+void *codec_alloc(struct codec_arena *arena, size_t count,
+                  size_t size); /* zeroed; NULL: out of memory */
+void codec_release(struct codec_arena *arena);
 
 /* A growing byte buffer. */
 struct bytes {
@@ -38,7 +39,7 @@ struct codec {
     struct bytes *out; /* writing, else NULL */
     const uint8_t *in; /* reading */
     size_t left;
-    struct arena *arena;
+    struct codec_arena *arena;
     bool failed;
 };
 

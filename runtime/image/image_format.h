@@ -99,8 +99,8 @@ void image_notes_encode(const struct image_state *state, struct bytes *out);
 
 /* Fills the state from notes, which must outlive it. 0, or -1 with EBADMSG; `path` is for the text.
  */
-int image_notes_decode(const uint8_t *notes, size_t size, const char *path, struct arena *arena,
-                       struct image_state *state, struct err *err);
+int image_notes_decode(const uint8_t *notes, size_t size, const char *path,
+                       struct codec_arena *arena, struct image_state *state, struct err *err);
 
 /* Says what is wrong with a list of regions, or NULL. */
 const char *image_regions_fault(const struct image_region *regions, size_t n);

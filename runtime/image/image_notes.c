@@ -365,7 +365,7 @@ static int note_next(const uint8_t **p, size_t *left, struct note *note)
 
 struct reader {
     const char *path;
-    struct arena *arena;
+    struct codec_arena *arena;
     struct image_state *state;
     struct image_thread *threads;
     size_t nthreads; /* met so far */
@@ -473,15 +473,15 @@ static int count_notes(struct reader *r, const uint8_t *notes, size_t size)
     }
     if (more < 0)
         return image_err_damaged(r->err, r->path, "the notes' sizes do not fit");
-    r->threads = arena_alloc(r->arena, nthreads, sizeof *r->threads);
-    r->blobs = arena_alloc(r->arena, nblobs, sizeof *r->blobs);
+    r->threads = codec_alloc(r->arena, nthreads, sizeof *r->threads);
+    r->blobs = codec_alloc(r->arena, nblobs, sizeof *r->blobs);
     if (!r->threads || !r->blobs)
         return image_err_code(r->err, ENOMEM, "%s: out of memory", r->path);
     return 0;
 }
 
-int image_notes_decode(const uint8_t *notes, size_t size, const char *path, struct arena *arena,
-                       struct image_state *state, struct err *err)
+int image_notes_decode(const uint8_t *notes, size_t size, const char *path,
+                       struct codec_arena *arena, struct image_state *state, struct err *err)
 {
     struct reader r = {.path = path, .arena = arena, .state = state, .err = err};
     if (count_notes(&r, notes, size) < 0)

@@ -174,7 +174,7 @@ static int read_metadata(struct image_link *l, struct err *err)
         return image_err_damaged(err, l->path, "checksum of the notes (bytes %llu..%llu) differs",
                                  (unsigned long long)h->notes_offset,
                                  (unsigned long long)h->notes_offset + size - 1);
-    l->sums = arena_alloc(&l->arena, h->nsums, sizeof *l->sums);
+    l->sums = codec_alloc(&l->arena, h->nsums, sizeof *l->sums);
     if (!l->sums)
         return image_err_code(err, ENOMEM, "%s: out of memory", l->path);
     memcpy(l->sums, l->notes + (h->sums_offset - h->notes_offset), h->nsums * sizeof *l->sums);
@@ -222,7 +222,7 @@ void image_link_close(struct image_link *l)
     int saved = errno;
     if (l->fd >= 0)
         close(l->fd);
-    arena_release(&l->arena);
+    codec_release(&l->arena);
     free(l->extents.list);
     free(l->notes);
     free(l->path);
