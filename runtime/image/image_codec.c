@@ -34,7 +34,7 @@ void codec_release(struct codec_arena *arena)
     }
 }
 
-static uint8_t *bytes_grow(struct bytes *b, size_t len)
+static uint8_t *codec_bytes_grow(struct codec_bytes *b, size_t len)
 {
     if (b->failed)
         return NULL;
@@ -53,25 +53,25 @@ static uint8_t *bytes_grow(struct bytes *b, size_t len)
     return at;
 }
 
-void bytes_add(struct bytes *b, const void *data, size_t len)
+void codec_bytes_add(struct codec_bytes *b, const void *data, size_t len)
 {
-    uint8_t *at = len ? bytes_grow(b, len) : NULL;
+    uint8_t *at = len ? codec_bytes_grow(b, len) : NULL;
     if (at)
         memcpy(at, data, len);
 }
 
-void bytes_pad(struct bytes *b, size_t align)
+void codec_bytes_pad(struct codec_bytes *b, size_t align)
 {
     size_t pad = (align - b->len % align) % align;
-    uint8_t *at = pad ? bytes_grow(b, pad) : NULL;
+    uint8_t *at = pad ? codec_bytes_grow(b, pad) : NULL;
     if (at)
         memset(at, 0, pad);
 }
 
-void bytes_release(struct bytes *b)
+void codec_bytes_release(struct codec_bytes *b)
 {
     free(b->data);
-    *b = (struct bytes){0};
+    *b = (struct codec_bytes){0};
 }
 
 /* Input of n bytes that stay where they are; NULL after an error. */
@@ -92,7 +92,7 @@ void code_raw(struct codec *c, void *p, size_t n)
     if (n == 0)
         return;
     if (c->out) {
-        bytes_add(c->out, p, n);
+        codec_bytes_add(c->out, p, n);
         return;
     }
     const uint8_t *in = take(c, n);
@@ -139,7 +139,7 @@ void code_string(struct codec *c, const char **s)
     uint32_t stored = c->out && *s ? (uint32_t)strlen(*s) + 1 : 0;
     code_u32(c, &stored);
     if (c->out) {
-        bytes_add(c->out, *s, stored);
+        codec_bytes_add(c->out, *s, stored);
         return;
     }
     const char *text = stored ? (const char *)take(c, stored) : NULL;
@@ -155,7 +155,7 @@ void code_blob(struct codec *c, const uint8_t **p, size_t *n)
     uint64_t size = c->out ? *n : 0;
     code_u64(c, &size);
     if (c->out) {
-        bytes_add(c->out, *p, size);
+        codec_bytes_add(c->out, *p, size);
         return;
     }
     const uint8_t *in = take(c, size);

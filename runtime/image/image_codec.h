@@ -26,18 +26,18 @@ void *codec_alloc(struct codec_arena *arena, size_t count,
 void codec_release(struct codec_arena *arena);
 
 /* A growing byte buffer. */
-struct bytes {
+struct codec_bytes {
     uint8_t *data;
     size_t len, cap;
     bool failed; /* out of memory */
 };
-void bytes_add(struct bytes *b, const void *data, size_t len);
-void bytes_pad(struct bytes *b, size_t align); /* zeroes up to a multiple of align */
-void bytes_release(struct bytes *b);
+void codec_bytes_add(struct codec_bytes *b, const void *data, size_t len);
+void codec_bytes_pad(struct codec_bytes *b, size_t align); /* zeroes up to a multiple of align */
+void codec_bytes_release(struct codec_bytes *b);
 
 struct codec {
-    struct bytes *out; /* writing, else NULL */
-    const uint8_t *in; /* reading */
+    struct codec_bytes *out; /* writing, else NULL */
+    const uint8_t *in;       /* reading */
     size_t left;
     struct codec_arena *arena;
     bool failed;

@@ -390,7 +390,7 @@ static int commit(struct fold *f)
 
     size_t nsums = (map_end(&f->now) + CHUNK_PAGES - 1) / CHUNK_PAGES;
     struct image_sum *sums = calloc(nsums + 1, sizeof *sums);
-    struct bytes meta = {0};
+    struct codec_bytes meta = {0};
     int rc = sums ? sum_chunks(f, sums, nsums) : no_memory(f);
     if (rc == 0 && image_metadata_build(&state, &f->merged, sums, nsums, 0, &h, &meta) < 0)
         rc = no_memory(f);
@@ -415,7 +415,7 @@ static int commit(struct fold *f)
              ftruncate(f->base->fd, (off_t)h.file_size) < 0)
         rc = err_sys(f->err, "cannot truncate %s", f->base->path);
 out:
-    bytes_release(&meta);
+    codec_bytes_release(&meta);
     free(sums);
     return rc;
 }

@@ -95,7 +95,7 @@ int image_extents_join(struct image_extents *extents, size_t first, struct image
 /* ---- notes (image_notes.c) ---- */
 
 /* Appends all notes of the state. bytes->failed when out of memory. */
-void image_notes_encode(const struct image_state *state, struct bytes *out);
+void image_notes_encode(const struct image_state *state, struct codec_bytes *out);
 
 /* Fills the state from notes, which must outlive it. 0, or -1 with EBADMSG; `path` is for the text.
  */
@@ -113,7 +113,7 @@ const char *image_regions_fault(const struct image_region *regions, size_t n);
  */
 int image_metadata_build(const struct image_state *state, const struct image_extents *extents,
                          const struct image_sum *sums, size_t nsums, uint64_t at,
-                         struct image_header *header, struct bytes *out);
+                         struct image_header *header, struct codec_bytes *out);
 
 /* The first sector of the file. Sets header->self_sum. */
 void image_sector_encode(struct image_header *header, uint8_t sector[IMAGE_SECTOR]);

@@ -73,7 +73,7 @@ static uint32_t segment_flags(uint32_t prot)
  * p_offset even where there is no content: `nowhere` is an offset where there is none.
  */
 static void add_segments(const struct image_state *state, const struct image_extents *extents,
-                         uint64_t nowhere, struct bytes *out)
+                         uint64_t nowhere, struct codec_bytes *out)
 {
     size_t r = 0;
     for (size_t i = 0; i < extents->count; i++) {
@@ -91,30 +91,30 @@ static void add_segments(const struct image_state *state, const struct image_ext
             .p_memsz = e->end - e->start,
             .p_align = IMAGE_PAGE,
         };
-        bytes_add(out, &phdr, sizeof phdr);
+        codec_bytes_add(out, &phdr, sizeof phdr);
     }
 }
 
 int image_metadata_build(const struct image_state *state, const struct image_extents *extents,
                          const struct image_sum *sums, size_t nsums, uint64_t at,
-                         struct image_header *header, struct bytes *out)
+                         struct image_header *header, struct codec_bytes *out)
 {
     size_t begin = out->len;
     image_notes_encode(state, out);
     header->notes_offset = at;
     header->notes_size = out->len - begin;
-    bytes_pad(out, 8);
+    codec_bytes_pad(out, 8);
 
     header->phdrs_offset = at + (out->len - begin);
     header->nphdrs = extents->count + 1;
     Elf64_Phdr note = {
         .p_type = PT_NOTE, .p_offset = at, .p_filesz = header->notes_size, .p_align = 4};
-    bytes_add(out, &note, sizeof note);
+    codec_bytes_add(out, &note, sizeof note);
     add_segments(state, extents, at, out);
 
     header->sums_offset = at + (out->len - begin);
     header->nsums = nsums;
-    bytes_add(out, sums, nsums * sizeof *sums);
+    codec_bytes_add(out, sums, nsums * sizeof *sums);
     if (out->failed)
         return -1;
     header->meta_sum = image_sum(out->data + begin, out->len - begin);

@@ -143,37 +143,37 @@ static void code_file(struct codec *c, void *e)
 
 /* ---- the notes of Linux core files, from the same facts ---- */
 
-static size_t note_begin(struct bytes *out, const char *owner, uint32_t type)
+static size_t note_begin(struct codec_bytes *out, const char *owner, uint32_t type)
 {
     size_t at = out->len;
     Elf64_Nhdr nhdr = {.n_namesz = (uint32_t)strlen(owner) + 1, .n_type = type};
-    bytes_add(out, &nhdr, sizeof nhdr);
-    bytes_add(out, owner, nhdr.n_namesz);
-    bytes_pad(out, 4);
+    codec_bytes_add(out, &nhdr, sizeof nhdr);
+    codec_bytes_add(out, owner, nhdr.n_namesz);
+    codec_bytes_pad(out, 4);
     return at;
 }
 
-static void note_end(struct bytes *out, size_t at, const char *owner)
+static void note_end(struct codec_bytes *out, size_t at, const char *owner)
 {
     size_t body = at + sizeof(Elf64_Nhdr) + ((strlen(owner) + 4) & ~(size_t)3);
     if (out->failed)
         return;
     uint32_t size = (uint32_t)(out->len - body);
     memcpy(out->data + at + offsetof(Elf64_Nhdr, n_descsz), &size, sizeof size);
-    bytes_pad(out, 4);
+    codec_bytes_pad(out, 4);
 }
 
-static void note_add(struct bytes *out, const char *owner, uint32_t type, const void *data,
+static void note_add(struct codec_bytes *out, const char *owner, uint32_t type, const void *data,
                      size_t size)
 {
     size_t at = note_begin(out, owner, type);
-    bytes_add(out, data, size);
+    codec_bytes_add(out, data, size);
     note_end(out, at, owner);
 }
 
 /* pr_cursig is the process's fatal signal in each thread's, as the kernel writes it: BFD believes
  * the last. */
-static void add_prstatus(struct bytes *out, const struct image_state *state,
+static void add_prstatus(struct codec_bytes *out, const struct image_state *state,
                          const struct image_thread *t)
 {
     const struct image_meta *m = &state->meta;
@@ -198,7 +198,7 @@ static const char *file_name(const char *path)
     return slash ? slash + 1 : path;
 }
 
-static void add_prpsinfo(struct bytes *out, const struct image_meta *m)
+static void add_prpsinfo(struct codec_bytes *out, const struct image_meta *m)
 {
     struct elf_prpsinfo ps = {
         .pr_sname = PRPSINFO_STATE,
@@ -224,24 +224,24 @@ static void add_prpsinfo(struct bytes *out, const struct image_meta *m)
 
 /* count, page size, {start, end, page of the file} x count, names (fs/binfmt_elf.c,
  * fill_files_note). */
-static void add_nt_file(struct bytes *out, const struct image_state *state)
+static void add_nt_file(struct codec_bytes *out, const struct image_state *state)
 {
     size_t at = note_begin(out, "CORE", NT_FILE);
     size_t count_at = out->len;
     uint64_t head[2] = {0, IMAGE_PAGE};
-    bytes_add(out, head, sizeof head);
+    codec_bytes_add(out, head, sizeof head);
     for (size_t i = 0; i < state->nregions; i++) {
         const struct image_region *r = &state->regions[i];
         if (!(r->flags & IMAGE_REGION_FILE) || !r->path)
             continue;
         uint64_t entry[3] = {r->start, r->end, r->offset / IMAGE_PAGE};
-        bytes_add(out, entry, sizeof entry);
+        codec_bytes_add(out, entry, sizeof entry);
         head[0]++;
     }
     for (size_t i = 0; i < state->nregions; i++) {
         const struct image_region *r = &state->regions[i];
         if ((r->flags & IMAGE_REGION_FILE) && r->path)
-            bytes_add(out, r->path, strlen(r->path) + 1);
+            codec_bytes_add(out, r->path, strlen(r->path) + 1);
     }
     if (!out->failed)
         memcpy(out->data + count_at, head, sizeof head);
@@ -262,7 +262,8 @@ static size_t xsave_used(const struct image_thread *t)
 }
 
 /* A signal frame keeps sizes and a magic number where ptrace and core files keep XCR0. */
-static void add_xsave(struct bytes *out, const struct image_meta *m, const struct image_thread *t)
+static void add_xsave(struct codec_bytes *out, const struct image_meta *m,
+                      const struct image_thread *t)
 {
     uint8_t legacy[XSAVE_LEGACY];
     memcpy(legacy, t->xsave, sizeof legacy);
@@ -270,20 +271,20 @@ static void add_xsave(struct bytes *out, const struct image_meta *m, const struc
     memcpy(legacy + XSAVE_SW, &m->xcr0, sizeof m->xcr0);
     note_add(out, "CORE", NT_FPREGSET, legacy, sizeof legacy);
     size_t at = note_begin(out, "LINUX", NT_X86_XSTATE);
-    bytes_add(out, legacy, sizeof legacy);
-    bytes_add(out, t->xsave + XSAVE_LEGACY, xsave_used(t) - XSAVE_LEGACY);
+    codec_bytes_add(out, legacy, sizeof legacy);
+    codec_bytes_add(out, t->xsave + XSAVE_LEGACY, xsave_used(t) - XSAVE_LEGACY);
     note_end(out, at, "LINUX");
 }
 
 /* ---- writing ---- */
 
-static struct codec own_note(struct bytes *out, enum image_note type, size_t *at)
+static struct codec own_note(struct codec_bytes *out, enum image_note type, size_t *at)
 {
     *at = note_begin(out, IMAGE_OWNER, type);
     return (struct codec){.out = out};
 }
 
-static void add_thread(struct bytes *out, const struct image_state *state,
+static void add_thread(struct codec_bytes *out, const struct image_state *state,
                        const struct image_thread *t, bool first)
 {
     add_prstatus(out, state, t);
@@ -303,7 +304,7 @@ static void add_thread(struct bytes *out, const struct image_state *state,
     note_end(out, at, IMAGE_OWNER);
 }
 
-void image_notes_encode(const struct image_state *state, struct bytes *out)
+void image_notes_encode(const struct image_state *state, struct codec_bytes *out)
 {
     struct image_state s = *state;
     size_t at;

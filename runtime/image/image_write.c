@@ -413,16 +413,16 @@ static int pour(struct writer *w)
 static int seal(struct writer *w, struct image_written *out)
 {
     uint8_t sector[IMAGE_SECTOR];
-    struct bytes meta = {0};
+    struct codec_bytes meta = {0};
     struct image_header h = {
         .kind = w->state->kind, .id = out->id, .parent_id = w->state->parent_id};
     if (image_metadata_build(w->state, &w->extents, w->sums, w->nsums, w->file_at, &h, &meta) < 0) {
-        bytes_release(&meta);
+        codec_bytes_release(&meta);
         return out_of_memory(w);
     }
     h.file_size = w->file_at + meta.len;
     int rc = image_pwrite_all(w->fd, meta.data, meta.len, w->file_at);
-    bytes_release(&meta);
+    codec_bytes_release(&meta);
     if (rc < 0)
         return write_failed(w);
     if (w->options->sync && fdatasync(w->fd) < 0)
