@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # tests/flow/lib.sh: what the flow tests share. Sourced by each *.flow; the current folder is empty
 # and the test's own, DBG3_ROOT is the source tree, BUILD the build folder (default $DBG3_ROOT/build).
 #
@@ -11,7 +12,6 @@ BUILD=${BUILD:-$DBG3_ROOT/build}
 case $BUILD in /*) ;; *) BUILD=$DBG3_ROOT/$BUILD ;; esac
 SCENARIOS=$BUILD/scenarios
 FLOW_PROGRAMS=$BUILD/tests/flow/programs
-DBG3=$BUILD/dbg3
 PATH=$BUILD:$PATH
 export NO_COLOR=1
 
