@@ -33,3 +33,41 @@ $(BUILD)/tests/fuzz/fuzz_layout: $(patsubst %,msgcounter/layout/layout_%.c,node 
 	@mkdir -p $(@D)
 	clang $(CPPFLAGS) -std=gnu11 -O1 -g -fno-strict-aliasing -fsanitize=fuzzer,address,undefined \
 	    -o $@ $^
+
+# ---- stub: call table, wrappers, and libmpich.so.12 of the upper half
+
+MPI_LIBRARY = $(shell $(CC) -print-file-name=libmpich.so.12)
+GEN_FILES  := $(addprefix $(BUILD)/gen/,call_id.h call_hand.h call_table.c wrappers.c lower_table.c symbols.txt)
+
+# gen.py leaves files that would not change alone; the stamp says that it has run.
+$(GEN_FILES): $(BUILD)/gen/stamp ;
+$(BUILD)/gen/stamp: msgcounter/api/gen.py msgcounter/api/mpi.api msgcounter/api/kinds.api
+	@mkdir -p $(@D)
+	$(PYTHON) $< --cc '$(CC) $(shell pkg-config --cflags mpich)' --lib $(MPI_LIBRARY) --out $(@D)
+	@touch $@
+
+# Hidden unless exported; initial-exec TLS, which the crossing reads; no canary, which would be the other half's.
+STUB_CFLAGS = $(filter-out -fstack-protector-strong,$(CFLAGS)) -fPIC -fvisibility=hidden \
+              -ftls-model=initial-exec -fno-stack-protector $(shell pkg-config --cflags mpich)
+STUB_SRCS  := $(wildcard msgcounter/stub/*.c msgcounter/stub/*.S) msgcounter/log/log.c \
+              $(wildcard msgcounter/layout/*.c)
+STUB_OBJS  := $(patsubst %,$(BUILD)/stub/%.o,$(basename $(STUB_SRCS))) \
+              $(BUILD)/stub/gen/call_table.o $(BUILD)/stub/gen/wrappers.o
+
+$(BUILD)/stub/%.o: %.c $(BUILD)/flags | $(GEN_FILES) $(BUILD)/gen/cross_offsets.h
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(STUB_CFLAGS) -MMD -MP -c -o $@ $<
+$(BUILD)/stub/%.o: %.S $(BUILD)/gen/cross_offsets.h
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) -c -o $@ $<
+$(BUILD)/stub/gen/%.o: $(BUILD)/gen/%.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(STUB_CFLAGS) -MMD -MP -c -o $@ $<
+
+# libmpi.so.12 is the same library under the other name that applications are linked with.
+PROGRAMS += $(BUILD)/lib/libmpich.so.12 $(BUILD)/lib/libmpi.so.12
+$(BUILD)/lib/libmpich.so.12: $(STUB_OBJS)
+	@mkdir -p $(@D)
+	$(CC) -shared -Wl,-soname,libmpich.so.12 -Wl,-z,defs -Wl,-z,now -o $@ $^
+$(BUILD)/lib/libmpi.so.12: $(BUILD)/lib/libmpich.so.12
+	ln -sf libmpich.so.12 $@

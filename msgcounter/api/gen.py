@@ -27,7 +27,8 @@ VECTOR_SPANS = {'v', 'w', 'sum', 'mine'}
 CLASSES = {'inquire', 'local', 'p2p', 'complete', 'coll', 'icoll', 'create', 'free', 'init', 'rma',
            'io', 'spawn', 'tool'}
 FLAGS = {'pure': 'PURE', 'anytime': 'ANY_TIME', 'coll': 'COLLECTIVE', 'unable': 'UNABLE',
-         'existing': 'EXISTING', 'value': 'VALUE', 'free': 'FREE', 'direct': 'DIRECT'}
+         'existing': 'EXISTING', 'value': 'VALUE', 'free': 'FREE', 'direct': 'DIRECT',
+         'neighbors': 'NEIGHBORS'}
 
 
 class Fault(Exception):
@@ -275,6 +276,8 @@ class Entry:
 
     def make_in(self, word):
         self.set_kind('IN', 'IN')
+        if self.param.ctype in ('const int[]', 'const MPI_Count[]', 'const MPI_Aint[]'):
+            self.set(size=self.element_size())
 
     def make_text(self, word):
         self.set_kind('TEXT', 'OUT')
@@ -355,7 +358,7 @@ class Call:
         self.index = {p.name: i for i, p in enumerate(proto.params)}
         self.check_names()
         self.entries = [Entry(self, p, self.spec(p, i)) for i, p in enumerate(proto.params)]
-        if 'free' in row.flags and not row.hand:
+        if 'free' in row.flags:
             self.entries[0].set(dir='DIR_INOUT')
         self.check_lengths()
 

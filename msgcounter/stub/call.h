@@ -22,6 +22,8 @@
 #include "msgcounter/stub/handle.h"
 #include "msgcounter/stub/thread.h"
 
+struct comm;
+
 #define CALL_PARAMS_MAX 16
 
 /* What a parameter is. */
@@ -113,6 +115,7 @@ enum call_flag {
     CALL_VALUE = 128,    /* returns a value instead of an error code */
     CALL_FREE = 256,     /* frees the object whose handle the first parameter points to */
     CALL_EXISTING = 512, /* may return a handle that the application has already */
+    CALL_NEIGHBORS = 2048, /* vectors of counts are by neighbour, not by member */
     CALL_DIRECT = 1024,  /* the exported function is written by hand; the table only names it */
 };
 
@@ -163,8 +166,15 @@ static inline int call_cross(enum call call, const uint64_t *v)
     return (int)gate_cross(call_real(call), v, call_table[call].nparams);
 }
 
+/* For calls in a process that dbg3 did not start: says so and ends it. */
+void stub_inert(const char *name) __attribute__((noreturn));
+
 /* Shorthand for internal uses, real handles in: mpi_cross(CALL_MPI_Comm_free, (uint64_t)&real). */
-#define mpi_cross(call, ...) ((int)cross(call_real(call), __VA_ARGS__))
+static inline int mpi_code(uint64_t rax)
+{
+    return (int)rax;
+}
+#define mpi_cross(call, ...) mpi_code(cross(call_real(call), __VA_ARGS__))
 
 /* Ends the rank with one line if the call cannot be recorded and GATE->mode is not live. */
 void call_refuse_unrecorded(enum call call);
@@ -177,7 +187,6 @@ void call_refuse_unrecorded(enum call call);
 int error_return(enum call call, const uint64_t *v, int rc);
 
 /* The same when the communicator is known otherwise (a request's). comm may be NULL. */
-struct comm;
 int error_return_comm(enum call call, struct comm *comm, int rc);
 
 /*

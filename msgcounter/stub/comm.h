@@ -64,6 +64,10 @@ static inline int comm_world_rank(const struct comm *c, int rank)
     return c->members ? c->members[rank] : rank;
 }
 
+struct made;
+struct object *comm_make(struct made *m);
+void comm_destroy(struct object *o);
+
 /* All live communicators in creation order, MPI_COMM_WORLD first; NULL before MPI_Init. */
 struct comm *comm_first(void);
 

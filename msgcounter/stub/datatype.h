@@ -24,14 +24,21 @@ struct datatype {
     /* How it was made: the constructor call (head.made) and its arguments as MPI_Type_get_contents
      * tells them; `types` are referenced. */
     int combiner;
-    int nints, nadds, ntypes;
+    int nints, nadds, ncounts, ntypes;
     int *ints;
-    int64_t *adds;
+    int64_t *adds, *counts; /* counts: of a large-count constructor */
     struct datatype **types;
     char *name;
     struct attr *attrs;
-    uint64_t order; /* creation order, for rebuild */
+    struct datatype *next, *prev; /* all made types that still exist, in creation order */
+    bool remade; /* the application has freed it; a restart made it again for pending operations */
 };
+
+/* Whether a handle is one of the pair types of MPI_MAXLOC that are structs (MPI_FLOAT_INT, ...). */
+static inline bool datatype_is_pair(MPI_Datatype d)
+{
+    return ((unsigned)d & ~7u) == 0x8c000000u && ((unsigned)d & 7u) <= ((unsigned)MPI_LONG_DOUBLE_INT & 7u);
+}
 
 /* The datatype of a handle, predefined ones included; NULL if it is none or MPI_DATATYPE_NULL. Borrowed: a
  * request that keeps it takes a reference with object_get(&t->head). */
@@ -55,6 +62,13 @@ static inline int64_t datatype_size(MPI_Datatype d)
     struct datatype *t = datatype_of(d);
     return t ? t->size : -1;
 }
+
+struct made;
+struct object *datatype_make(struct made *m);
+void datatype_destroy(struct object *o);
+
+/* Gives all datatypes to the present MPI. Returns 0 or an MPI error code. [crosses] */
+int datatype_rebuild(void);
 
 /* MPI_BOTTOM-based and other buffers: packs into out / unpacks / digests `count` elements at buf. Sizes in
  * bytes; see layout.h. */

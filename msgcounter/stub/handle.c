@@ -8,7 +8,6 @@
 #include "msgcounter/stub/thread.h"
 
 struct handle_table handle_tables[HANDLE_NKINDS];
-void (*object_destroy[HANDLE_NKINDS])(struct object *o);
 
 static struct stub_lock lock;
 

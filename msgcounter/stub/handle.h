@@ -143,7 +143,7 @@ static inline void object_get(struct object *o)
 /* Destroys the object with its last reference (what that means: object_destroy[kind]). NULL is fine. */
 void object_put(struct object *o);
 
-/* How a kind frees what its objects own; set by the kind's file. The struct itself is freed after. */
+/* How a kind frees what its objects own (call.c). The struct itself is freed after. */
 extern void (*object_destroy[HANDLE_NKINDS])(struct object *o);
 
 /* Calls fn for each live handle of a kind in order of ids. */

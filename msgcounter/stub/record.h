@@ -26,6 +26,15 @@
 #include "msgcounter/log/log.h"
 #include "msgcounter/stub/call.h"
 
+/* Flags of a record. */
+enum record_flag {
+    RECORD_IDLE = 1,     /* `VALUE` times in a row the call said that nothing has happened */
+    RECORD_CALLBACK = 2, /* of a function of the application that MPI called */
+};
+
+/* The field of an event that holds the note of the object that the call made (call.h). */
+#define RECORD_PARAM_NOTE 0xfe
+
 extern struct log_writer record_writer;
 
 static inline bool recording(void)
@@ -41,6 +50,9 @@ static inline bool replaying(void)
 /* Opens the event of `call` with room for max_bytes of fields besides the return code. Takes the log's
  * lock until record_end. Stops the rank if the disk is full. */
 void record_begin(enum call call, uint64_t max_bytes);
+
+/* The same for a callback that the lower half made during a call: replay_next runs it again. */
+void record_callback_begin(enum call call, uint64_t max_bytes);
 
 /* Adds the return code and closes the event. Returns its number. */
 uint64_t record_end(int rc);
@@ -78,7 +90,8 @@ void replay_check_digest(const struct log_record *rec, uint8_t param, uint64_t d
 /* Number of the event that is next on this thread (or was last begun): for reports. */
 uint64_t record_event(void);
 
-/* In a new process or mode: attaches the writer, or seeks the cursor, at GATE->log_start_*. */
+/* In a new process: attaches the writer to a new log, or puts the cursor where this image was recording when
+ * it was saved (else at the log's start). */
 void record_attach(void);
 
 #endif

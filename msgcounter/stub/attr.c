@@ -1,0 +1,294 @@
+/*
+ * attr.c - attributes of communicators, datatypes and windows
+ */
+#include "msgcounter/stub/attr.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+#include "msgcounter/stub/call.h"
+#include "msgcounter/stub/comm.h"
+#include "msgcounter/stub/datatype.h"
+#include "msgcounter/stub/fortran.h"
+#include "msgcounter/stub/win.h"
+
+struct keyval {
+    struct object head;
+    void (*copy)(void), (*delete)(void);
+    void *extra;
+    attr_copy_proxy *copy_proxy; /* other languages' way to call them; NULL: C */
+    attr_delete_proxy *delete_proxy;
+};
+
+struct attr {
+    struct attr *next; /* the list's head is the newest: deletion is in reverse order of setting */
+    struct keyval *keyval;
+    intptr_t value;
+    int type; /* enum attr_type */
+};
+
+struct attr_predefined attr_predefined;
+
+static struct keyval *keyval_of(int id)
+{
+    return (struct keyval *)handle_object(HANDLE_KEYVAL, id);
+}
+
+/* ----------------------------------------------------------------------------- callbacks */
+
+typedef int copy_fn(int, int, void *, void *, void *, int *);
+typedef int delete_fn(int, int, void *, void *);
+
+static int call_copy(int handle, const struct attr *a, void **value, int *flag)
+{
+    struct keyval *k = a->keyval;
+    void *in = (void *)a->value;
+    *flag = 0;
+    if (!k->copy)
+        return MPI_SUCCESS;
+    if (k->copy_proxy)
+        return k->copy_proxy(k->copy, handle, k->head.id, k->extra, a->type, in, value, flag);
+    /* An attribute that Fortran set is an integer: C gets its address. */
+    return ((copy_fn *)k->copy)(handle, k->head.id, k->extra, a->type ? (void *)&a->value : in, value,
+                                flag);
+}
+
+static int call_delete(int handle, struct attr *a)
+{
+    struct keyval *k = a->keyval;
+    if (!k->delete)
+        return MPI_SUCCESS;
+    if (k->delete_proxy)
+        return k->delete_proxy(k->delete, handle, k->head.id, a->type, (void *)a->value, k->extra);
+    return ((delete_fn *)k->delete)(handle, k->head.id,
+                                    a->type ? (void *)&a->value : (void *)a->value, k->extra);
+}
+
+/* The copies between attr_copy_all and attr_take_copies; the stub is on one thread in between. */
+static __thread struct attr *copies __attribute__((tls_model("initial-exec")));
+
+static struct attr *attr_new(struct keyval *k, intptr_t value, int type)
+{
+    struct attr *a = stub_alloc(sizeof *a);
+    *a = (struct attr){.keyval = k, .value = value, .type = type};
+    object_get(&k->head);
+    return a;
+}
+
+static void attr_drop(struct attr *a)
+{
+    object_put(&a->keyval->head);
+    stub_free(a);
+}
+
+int attr_copy_all(int handle, const struct attr *from)
+{
+    struct attr **end = &copies;
+    copies = NULL;
+    for (; from; from = from->next) {
+        void *value = NULL;
+        int flag;
+        int rc = call_copy(handle, from, &value, &flag);
+        if (rc)
+            return rc;
+        if (flag) {
+            *end = attr_new(from->keyval, (intptr_t)value, from->type);
+            end = &(*end)->next;
+        }
+    }
+    return MPI_SUCCESS;
+}
+
+void attr_take_copies(struct attr **list)
+{
+    *list = copies;
+    copies = NULL;
+}
+
+int attr_delete_all(int handle, struct attr **list)
+{
+    int rc = MPI_SUCCESS;
+    while (*list) {
+        struct attr *a = *list;
+        int r = call_delete(handle, a);
+        rc = r ? r : rc;
+        *list = a->next;
+        attr_drop(a);
+    }
+    return rc;
+}
+
+/* ----------------------------------------------------------------------------- keyvals */
+
+int hand_keyval_create(enum call call, const uint64_t *v)
+{
+    struct keyval *k = stub_alloc(sizeof *k);
+    k->head.kind = HANDLE_KEYVAL;
+    k->head.made = call;
+    k->copy = (void (*)(void))v[0];
+    k->delete = (void (*)(void))v[1];
+    k->extra = (void *)v[3];
+    *(int *)v[2] = handle_new(&k->head, 0);
+    return MPI_SUCCESS;
+}
+
+int hand_keyval_free(enum call call, const uint64_t *v)
+{
+    struct keyval *k = v[0] ? keyval_of(*(int *)v[0]) : NULL;
+    if (!k)
+        return error_return(call, v, MPI_ERR_KEYVAL);
+    handle_free(&k->head);
+    *(int *)v[0] = MPI_KEYVAL_INVALID;
+    return MPI_SUCCESS;
+}
+
+void attr_set_proxy(int keyval, attr_copy_proxy *copy, attr_delete_proxy *delete)
+{
+    struct keyval *k = keyval_of(keyval);
+    if (k) {
+        k->copy_proxy = copy;
+        k->delete_proxy = delete;
+    }
+}
+
+/* ----------------------------------------------------------------------------- get, set, delete */
+
+/* The attribute list of the object in the first parameter, whose type the row knows. */
+static struct attr **list_of(enum call call, const uint64_t *v)
+{
+    const struct call_info *info = &call_table[call];
+    struct comm *c;
+    struct datatype *t;
+    struct win *w;
+    switch (info->params[0].handle) {
+    case HANDLE_COMM:
+        return (c = comm_of((MPI_Comm)v[0])) ? &c->attrs : NULL;
+    case HANDLE_DATATYPE:
+        return (t = datatype_of((MPI_Datatype)v[0])) ? &t->attrs : NULL;
+    case HANDLE_WIN:
+        return (w = win_of((MPI_Win)v[0])) ? &w->attrs : NULL;
+    default:
+        return NULL;
+    }
+}
+
+static int bad_object(enum call call, const uint64_t *v)
+{
+    static const uint8_t code[HANDLE_NKINDS] = {
+        [HANDLE_COMM] = MPI_ERR_COMM, [HANDLE_DATATYPE] = MPI_ERR_TYPE, [HANDLE_WIN] = MPI_ERR_WIN};
+    return error_return(call, v, code[call_table[call].params[0].handle]);
+}
+
+static struct attr **find(struct attr **list, int keyval)
+{
+    while (*list && (*list)->keyval->head.id != keyval)
+        list = &(*list)->next;
+    return list;
+}
+
+static bool keyval_is_builtin(int keyval)
+{
+    return (unsigned)keyval >> 30 == 1;
+}
+
+/* Predefined attributes: C gets the address of a copy, Fortran (and its keyvals) the value. */
+static int get_predefined(int keyval, void *out, int *flag, int type)
+{
+    static int copy[8];
+    int i = ((keyval & 0xf) - 1) >> 1;
+    *flag = attr_predefined.set[i];
+    copy[i] = attr_predefined.value[i];
+    if (*flag && type == ATTR_PTR)
+        *(int **)out = &copy[i];
+    else if (*flag)
+        *(intptr_t *)out = copy[i];
+    return MPI_SUCCESS;
+}
+
+int attr_get(enum call call, const uint64_t *v, int type)
+{
+    struct attr **list = list_of(call, v), *a;
+    int keyval = (int)v[1], *flag = (int *)v[3];
+    if (!list)
+        return bad_object(call, v);
+    if (keyval_is_builtin(keyval) && call_table[call].params[0].handle == HANDLE_COMM)
+        return get_predefined(keyval, (void *)v[2], flag, type);
+    if (keyval_is_builtin(keyval) && call_table[call].params[0].handle == HANDLE_WIN)
+        return win_get_predefined((MPI_Win)v[0], keyval, (void *)v[2], flag, type);
+    if (!keyval_of(keyval))
+        return error_return(call, v, MPI_ERR_KEYVAL);
+    a = *find(list, keyval);
+    *flag = a != NULL;
+    if (a)
+        *(intptr_t *)v[2] = type == ATTR_PTR && a->type ? (intptr_t)&a->value : a->value;
+    return MPI_SUCCESS;
+}
+
+int attr_set(enum call call, const uint64_t *v, int type)
+{
+    struct attr **list = list_of(call, v), **at;
+    struct keyval *k = keyval_of((int)v[1]);
+    if (!list)
+        return bad_object(call, v);
+    if (!k)
+        return error_return(call, v, MPI_ERR_KEYVAL);
+    at = find(list, (int)v[1]);
+    if (*at) {
+        int rc = call_delete((int)v[0], *at);
+        if (rc)
+            return error_return(call, v, rc);
+        /* The callback may have changed the list. */
+        at = find(list, (int)v[1]);
+    }
+    if (*at) {
+        (*at)->value = (intptr_t)v[2];
+        (*at)->type = type;
+    } else {
+        struct attr *a = attr_new(k, (intptr_t)v[2], type);
+        a->next = *list;
+        *list = a;
+    }
+    return MPI_SUCCESS;
+}
+
+int hand_attr_get(enum call call, const uint64_t *v)
+{
+    return attr_get(call, v, ATTR_PTR);
+}
+
+int hand_attr_set(enum call call, const uint64_t *v)
+{
+    return attr_set(call, v, ATTR_PTR);
+}
+
+int hand_attr_delete(enum call call, const uint64_t *v)
+{
+    struct attr **list = list_of(call, v), *a;
+    if (!list)
+        return bad_object(call, v);
+    if (!keyval_of((int)v[1]))
+        return error_return(call, v, MPI_ERR_KEYVAL);
+    a = *find(list, (int)v[1]);
+    if (!a)
+        return MPI_SUCCESS;
+    int rc = call_delete((int)v[0], a);
+    if (rc)
+        return error_return(call, v, rc);
+    struct attr **at = find(list, (int)v[1]);
+    if (*at == a) {
+        *at = a->next;
+        attr_drop(a);
+    }
+    return MPI_SUCCESS;
+}
+
+void attr_ask_predefined(void)
+{
+    for (int i = 0; i < 7; i++) {
+        int *value = NULL, flag = 0;
+        mpi_cross(CALL_MPI_Comm_get_attr, MPI_COMM_WORLD, MPI_TAG_UB + 2 * i, (uint64_t)&value,
+                  (uint64_t)&flag);
+        attr_predefined.set[i] = flag;
+        attr_predefined.value[i] = flag ? *value : 0;
+    }
+}

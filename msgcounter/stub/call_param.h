@@ -1,0 +1,45 @@
+/*
+ * call_param.h - parameters of a call as its row describes them: for the interpreter's own files
+ */
+#ifndef DBG3_STUB_CALL_PARAM_H
+#define DBG3_STUB_CALL_PARAM_H
+
+#include "msgcounter/stub/call.h"
+
+/* Elements of an array parameter; 1 for scalars. Lengths that the call writes are known afterwards. */
+int64_t param_length(const struct call_info *info, unsigned i, const uint64_t *v);
+
+/* Whether a success has written output i (its pointer is not NULL and its condition holds). */
+bool param_written(const struct call_info *info, unsigned i, const uint64_t *v);
+
+/* Whether this rank is the root of a rooted collective; true for all others. */
+bool call_is_root(const struct call_info *info, const uint64_t *v);
+
+/* Bytes of a handle in C: MPI_File is a pointer. */
+static inline unsigned handle_bytes(const struct param_info *p)
+{
+    return p->handle == HANDLE_FILE ? 8 : 4;
+}
+
+int64_t handle_load(const struct param_info *p, const void *at);
+
+/* --- call_record.c --- */
+
+/* What recording must know of a call from before it is made. */
+struct record_before {
+    int64_t position;                  /* of MPI_Pack and MPI_Unpack */
+    uint64_t digest[CALL_PARAMS_MAX];  /* of input buffers */
+    uint64_t bytes[CALL_PARAMS_MAX];
+};
+
+/* Digests what a call is about to send. Does nothing in live mode. */
+void record_inputs(struct record_before *b, const struct call_info *info, const uint64_t *v);
+
+/* Writes the event of a call that was made. */
+void record_outputs(enum call call, const struct call_info *info, const uint64_t *v,
+                    const struct record_before *b, const struct made *made, int rc);
+
+/* Answers a call from its event. Returns the recorded code. */
+int replay_outputs(enum call call, const struct call_info *info, const uint64_t *v);
+
+#endif

@@ -1,0 +1,350 @@
+/*
+ * comm.c - communicators: how they were made, and making them again
+ *
+ * A communicator's note (what replay, which has no MPI to ask, must know of it):
+ *
+ *     struct comm_note | world ranks of the members | of the remote group | dims | periods
+ *
+ * gid: hash of the parent's gid, the members' world ranks and how many communicators of just these
+ * members the parent has had before. All members of a new communicator have taken part in all of those,
+ * so they agree without talking.
+ */
+#include "msgcounter/stub/comm.h"
+
+#include <string.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "msgcounter/stub/attr.h"
+#include "msgcounter/stub/call.h"
+#include "msgcounter/stub/coll.h"
+#include "msgcounter/stub/errhandler.h"
+#include "msgcounter/stub/group.h"
+#include "msgcounter/stub/init.h"
+#include "msgcounter/stub/rebuild.h"
+#include "msgcounter/stub/record.h"
+
+struct comm comm_world = {.head = {.kind = HANDLE_COMM, .predefined = true, .id = MPI_COMM_WORLD,
+                                   .real = MPI_COMM_WORLD, .refs = 1},
+                          .topology = MPI_UNDEFINED,
+                          .errors = MPI_ERRORS_ARE_FATAL,
+                          .gid = 1};
+struct comm comm_self = {.head = {.kind = HANDLE_COMM, .predefined = true, .id = MPI_COMM_SELF,
+                                  .real = MPI_COMM_SELF, .refs = 1},
+                         .topology = MPI_UNDEFINED,
+                         .errors = MPI_ERRHANDLER_NULL,
+                         .gid = 2};
+
+struct comm_note {
+    int rank, size, remote_size, topology, ndims, indegree, outdegree, foreign;
+};
+
+static struct stub_lock lock;
+static struct comm *last;
+static uint64_t order;
+
+/* How many communicators were made from a parent with a list of members: see gid above. */
+static struct family {
+    uint64_t key, count;
+} *families;
+static unsigned nfamilies, families_size;
+
+static uint64_t family_next(uint64_t key)
+{
+    for (unsigned i = 0; i < nfamilies; i++)
+        if (families[i].key == key)
+            return families[i].count++;
+    if (nfamilies == families_size) {
+        families_size = families_size ? 2 * families_size : 64;
+        families = stub_realloc(families, families_size * sizeof *families);
+    }
+    families[nfamilies++] = (struct family){key, 1};
+    return 0;
+}
+
+static uint64_t comm_gid(const struct comm *parent, const struct comm *c)
+{
+    uint64_t h = XXH3_64bits_withSeed(c->members, (size_t)c->size * sizeof(int), parent ? parent->gid : 3);
+    if (c->remote_size) {
+        /* Both sides must find the same number: the order of the groups does not count. */
+        uint64_t r = XXH3_64bits_withSeed(c->remote, (size_t)c->remote_size * sizeof(int), 3);
+        h = XXH3_64bits_withSeed(c->members, (size_t)c->size * sizeof(int), 3) ^ r;
+    }
+    h ^= family_next(h) * 0x9e3779b97f4a7c15u;
+    return h > 2 ? h : h + 3;
+}
+
+struct comm *comm_first(void)
+{
+    return comm_world.size ? &comm_world : NULL;
+}
+
+static void append(struct comm *c)
+{
+    c->order = ++order;
+    last->next = c;
+    last = c;
+}
+
+void comm_start(int rank, int size)
+{
+    comm_world.rank = rank;
+    comm_world.size = size;
+    comm_self.rank = 0;
+    comm_self.size = 1;
+    comm_self.members = stub_memdup(&rank, sizeof rank);
+    comm_self.gid = XXH3_64bits_withSeed(&rank, sizeof rank, 2);
+    comm_world.next = &comm_self;
+    last = &comm_self;
+}
+
+/* ----------------------------------------------------------------------------- asking MPI */
+
+/* World ranks of a group of the lower half, which is freed. */
+static int *world_ranks(int group, int n, int *foreign)
+{
+    int *world = stub_alloc((size_t)n * sizeof *world);
+    if (group_world_ranks(group, n, world))
+        *foreign = 1;
+    mpi_cross(CALL_MPI_Group_free, (uint64_t)&group);
+    return world;
+}
+
+static void ask_topology(int real, struct comm_note *n)
+{
+    int weighted;
+    n->topology = MPI_UNDEFINED;
+    if (!n->remote_size)
+        mpi_cross(CALL_MPI_Topo_test, real, (uint64_t)&n->topology);
+    switch (n->topology) {
+    case MPI_CART:
+        mpi_cross(CALL_MPI_Cartdim_get, real, (uint64_t)&n->ndims);
+        n->indegree = n->outdegree = 2 * n->ndims;
+        break;
+    case MPI_GRAPH:
+        mpi_cross(CALL_MPI_Graph_neighbors_count, real, n->rank, (uint64_t)&n->indegree);
+        n->outdegree = n->indegree;
+        break;
+    case MPI_DIST_GRAPH:
+        mpi_cross(CALL_MPI_Dist_graph_neighbors_count, real, (uint64_t)&n->indegree,
+                  (uint64_t)&n->outdegree, (uint64_t)&weighted);
+        break;
+    }
+}
+
+static struct comm_note *ask(int real, uint64_t *bytes)
+{
+    struct comm_note n = {0};
+    int group, inter, *local, *remote = NULL;
+    mpi_cross(CALL_MPI_Comm_rank, real, (uint64_t)&n.rank);
+    mpi_cross(CALL_MPI_Comm_size, real, (uint64_t)&n.size);
+    mpi_cross(CALL_MPI_Comm_test_inter, real, (uint64_t)&inter);
+    mpi_cross(CALL_MPI_Comm_group, real, (uint64_t)&group);
+    local = world_ranks(group, n.size, &n.foreign);
+    if (inter) {
+        mpi_cross(CALL_MPI_Comm_remote_size, real, (uint64_t)&n.remote_size);
+        mpi_cross(CALL_MPI_Comm_remote_group, real, (uint64_t)&group);
+        remote = world_ranks(group, n.remote_size, &n.foreign);
+    }
+    ask_topology(real, &n);
+
+    size_t ints = (size_t)(n.size + n.remote_size + 2 * n.ndims);
+    *bytes = sizeof n + ints * sizeof(int);
+    struct comm_note *note = stub_alloc(*bytes);
+    *note = n;
+    int *p = memcpy(note + 1, local, (size_t)n.size * sizeof(int));
+    if (remote)
+        memcpy(p + n.size, remote, (size_t)n.remote_size * sizeof(int));
+    p += n.size + n.remote_size;
+    if (n.ndims) {
+        int *coords = stub_alloc((size_t)n.ndims * sizeof(int));
+        mpi_cross(CALL_MPI_Cart_get, real, n.ndims, (uint64_t)p, (uint64_t)(p + n.ndims),
+                  (uint64_t)coords);
+        stub_free(coords);
+    }
+    stub_free(local);
+    stub_free(remote);
+    return note;
+}
+
+/* ----------------------------------------------------------------------------- objects */
+
+static int *copy_ints(const int *from, int n)
+{
+    return n ? stub_memdup(from, (size_t)n * sizeof(int)) : NULL;
+}
+
+static void comm_from_note(struct comm *c, const struct comm_note *n)
+{
+    const int *p = (const int *)(n + 1);
+    c->rank = n->rank;
+    c->size = n->size;
+    c->remote_size = n->remote_size;
+    c->foreign = n->foreign;
+    c->topology = n->topology;
+    c->ndims = n->ndims;
+    c->indegree = n->indegree;
+    c->outdegree = n->outdegree;
+    c->members = copy_ints(p, n->size);
+    c->remote = copy_ints(p + n->size, n->remote_size);
+    c->dims = copy_ints(p + n->size + n->remote_size, n->ndims);
+    c->periods = copy_ints(p + n->size + n->remote_size + n->ndims, n->ndims);
+}
+
+static void comm_from_parent(struct comm *c, const struct comm *parent)
+{
+    int *identity = NULL;
+    if (!parent->members) {
+        identity = stub_alloc((size_t)parent->size * sizeof(int));
+        for (int i = 0; i < parent->size; i++)
+            identity[i] = i;
+    }
+    c->rank = parent->rank;
+    c->size = parent->size;
+    c->remote_size = parent->remote_size;
+    c->foreign = parent->foreign;
+    c->topology = parent->topology;
+    c->ndims = parent->ndims;
+    c->indegree = parent->indegree;
+    c->outdegree = parent->outdegree;
+    c->members = identity ? identity : copy_ints(parent->members, parent->size);
+    c->remote = copy_ints(parent->remote, parent->remote_size);
+    c->dims = copy_ints(parent->dims, parent->ndims);
+    c->periods = copy_ints(parent->periods, parent->ndims);
+}
+
+struct object *comm_make(struct made *m)
+{
+    const struct call_info *info = &call_table[m->call];
+    struct comm *parent = info->comm < 0 ? NULL : comm_of((MPI_Comm)m->v[info->comm]);
+    struct comm *c = stub_alloc(sizeof *c);
+    if (info->before == before_comm_dup) {
+        comm_from_parent(c, parent);
+        attr_take_copies(&c->attrs);
+    } else {
+        if (!m->replay)
+            m->note = ask((int)m->real, &m->note_bytes);
+        comm_from_note(c, m->note);
+    }
+    if (!m->replay)
+        mpi_cross(CALL_MPI_Comm_set_errhandler, (uint64_t)(int)m->real, (uint64_t)MPI_ERRORS_RETURN);
+    c->errors = parent ? parent->errors : MPI_ERRHANDLER_NULL;
+    c->errhandler = parent ? parent->errhandler : NULL;
+    object_get(c->errhandler);
+    stub_lock(&lock);
+    c->gid = comm_gid(parent, c);
+    append(c);
+    stub_unlock(&lock);
+    return &c->head;
+}
+
+static void unlink_comm(struct comm *c)
+{
+    stub_lock(&lock);
+    struct comm *p = &comm_world;
+    while (p->next && p->next != c)
+        p = p->next;
+    if (p->next) {
+        p->next = c->next;
+        if (last == c)
+            last = p;
+    }
+    stub_unlock(&lock);
+}
+
+void comm_destroy(struct object *o)
+{
+    struct comm *c = (struct comm *)o;
+    unlink_comm(c);
+    coll_comm_freed(c->gid);
+    object_put(c->errhandler);
+    stub_free(c->members);
+    stub_free(c->remote);
+    stub_free(c->dims);
+    stub_free(c->periods);
+    stub_free(c->name);
+}
+
+/* ----------------------------------------------------------------------------- by hand */
+
+int hand_comm_rank(enum call call, const uint64_t *v)
+{
+    const struct comm *c = comm_of((MPI_Comm)v[0]);
+    if (__builtin_expect(!c || !c->size || !v[1], 0))
+        return call_generic(call, v);
+    *(int *)v[1] = c->rank;
+    return 0;
+}
+
+int hand_comm_size(enum call call, const uint64_t *v)
+{
+    const struct comm *c = comm_of((MPI_Comm)v[0]);
+    if (__builtin_expect(!c || !c->size || !v[1], 0))
+        return call_generic(call, v);
+    *(int *)v[1] = c->size;
+    return 0;
+}
+
+void after_comm_set_name(enum call call, const uint64_t *v)
+{
+    struct comm *c = comm_of((MPI_Comm)v[0]);
+    if (!c)
+        return;
+    stub_free(c->name);
+    c->name = stub_memdup((const char *)v[1], strlen((const char *)v[1]) + 1);
+}
+
+int before_comm_dup(enum call call, const uint64_t *v)
+{
+    struct comm *c = comm_of((MPI_Comm)v[0]);
+    return c ? attr_copy_all((int)v[0], c->attrs) : 0;
+}
+
+int before_comm_free(enum call call, const uint64_t *v)
+{
+    MPI_Comm *id = (MPI_Comm *)v[0];
+    struct comm *c = id ? comm_of(*id) : NULL;
+    return c && !c->head.predefined ? attr_delete_all(*id, &c->attrs) : 0;
+}
+
+/* ----------------------------------------------------------------------------- restart */
+
+/* A plain communicator of the members, in their order; topologies are laid over it without reordering. */
+static int make_again(struct comm *c)
+{
+    int group = group_real_of(c->members, c->size), plain = MPI_COMM_NULL, real;
+    int rc = mpi_cross(CALL_MPI_Comm_create_group, MPI_COMM_WORLD, (uint64_t)group,
+                       (uint64_t)(c->gid & 0x7fff), (uint64_t)&plain);
+    mpi_cross(CALL_MPI_Group_free, (uint64_t)&group);
+    real = plain;
+    if (!rc && c->topology == MPI_CART) {
+        rc = mpi_cross(CALL_MPI_Cart_create, (uint64_t)plain, (uint64_t)c->ndims, (uint64_t)c->dims,
+                       (uint64_t)c->periods, 0, (uint64_t)&real);
+        mpi_cross(CALL_MPI_Comm_free, (uint64_t)&plain);
+    }
+    if (rc)
+        return rc;
+    handle_set_real(&c->head, (uint64_t)(uint32_t)real);
+    if (c->name)
+        mpi_cross(CALL_MPI_Comm_set_name, (uint64_t)real, (uint64_t)c->name);
+    return mpi_cross(CALL_MPI_Comm_set_errhandler, (uint64_t)real, (uint64_t)MPI_ERRORS_RETURN);
+}
+
+/*
+ * Each communicator is made by its members alone, in creation order: members of two communicators have made
+ * both in the same order before, so no two ranks wait for each other crosswise.
+ */
+int comm_rebuild(void)
+{
+    int rc = 0;
+    for (struct comm *c = comm_world.next; c && !rc; c = c->next) {
+        if (!c->head.predefined)
+            rc = make_again(c);
+        else if (c->name)
+            rc = mpi_cross(CALL_MPI_Comm_set_name, c->head.real, (uint64_t)c->name);
+    }
+    if (!rc && comm_world.name)
+        rc = mpi_cross(CALL_MPI_Comm_set_name, MPI_COMM_WORLD, (uint64_t)comm_world.name);
+    return rc;
+}

@@ -1,0 +1,234 @@
+/*
+ * errhandler.c - error handlers
+ */
+#include "msgcounter/stub/errhandler.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "msgcounter/stub/comm.h"
+#include "msgcounter/stub/record.h"
+
+struct errhandler {
+    struct object head;
+    void (*fn)(void *object, int *code, ...);
+    void (*cxx)(int kind, int *handle, int *code, void (*fn)(void)); /* libmpichcxx's way to call fn */
+};
+
+struct win file_default = {.errors = MPI_ERRORS_RETURN};
+
+/* Where an object keeps its handler. */
+struct place {
+    struct object **handler;
+    MPI_Errhandler *errors;
+    uint64_t handle; /* as the application knows the object */
+    int kind;        /* enum handle_kind */
+};
+
+static struct place place_of_comm(struct comm *c)
+{
+    return (struct place){&c->errhandler, &c->errors, (uint64_t)c->head.id, HANDLE_COMM};
+}
+
+static bool place_of_object(struct place *p, enum handle_kind kind, uint64_t handle)
+{
+    struct comm *c;
+    struct win *w;
+    if (kind == HANDLE_COMM) {
+        if (!(c = comm_of((MPI_Comm)handle)))
+            return false;
+        *p = place_of_comm(c);
+        return true;
+    }
+    w = (struct win *)handle_object(kind, (int64_t)handle);
+    if (kind == HANDLE_FILE && !handle)
+        w = &file_default;
+    if (!w)
+        return false;
+    *p = (struct place){&w->errhandler, &w->errors, handle, kind};
+    return true;
+}
+
+static struct errhandler *errhandler_of(MPI_Errhandler id)
+{
+    return (struct errhandler *)handle_object(HANDLE_ERRHANDLER, id);
+}
+
+/* ----------------------------------------------------------------------------- calling one */
+
+static void error_text(int code, char *text)
+{
+    int length;
+    strcpy(text, "unknown error");
+    if (!replaying())
+        mpi_cross(CALL_MPI_Error_string, (uint64_t)code, (uint64_t)text, (uint64_t)&length);
+}
+
+/* What MPICH does for MPI_ERRORS_ARE_FATAL: words the error and aborts. */
+static void __attribute__((noreturn)) fatal(enum call call, const struct place *p, int code)
+{
+    char text[MPI_MAX_ERROR_STRING];
+    error_text(code, text);
+    if (GATE->job_abort)
+        cross(GATE->job_abort, (uint64_t)code, call_where.site);
+    fprintf(stderr, "Fatal error in P%s: %s\n", call_table[call].name, text);
+    if (!replaying())
+        mpi_cross(CALL_MPI_Abort, MPI_COMM_WORLD, (uint64_t)code);
+    stub_stop(1, "fatal error in %s: %s", call_table[call].name, text);
+}
+
+static int invoke(enum call call, const struct place *p, int code)
+{
+    struct errhandler *h = (struct errhandler *)*p->handler;
+    int handle = (int)p->handle;
+    void *file = (void *)p->handle;
+    if (h && h->cxx) {
+        h->cxx(p->kind == HANDLE_COMM ? 0 : p->kind == HANDLE_FILE ? 1 : 2, &handle, &code,
+               (void (*)(void))h->fn);
+        return MPI_SUCCESS; /* C++ handlers throw what they return */
+    }
+    if (h) {
+        object_get(&h->head); /* it may free itself */
+        h->fn(p->kind == HANDLE_FILE ? (void *)&file : (void *)&handle, &code, 0);
+        object_put(&h->head);
+        return code;
+    }
+    if (*p->errors == MPI_ERRHANDLER_NULL && p->kind == HANDLE_COMM && handle != MPI_COMM_WORLD) {
+        struct place world = place_of_comm(&comm_world);
+        return invoke(call, &world, code);
+    }
+    if (*p->errors == MPI_ERRORS_RETURN || *p->errors == MPIR_ERRORS_THROW_EXCEPTIONS)
+        return code;
+    fatal(call, p, code);
+}
+
+int error_return_comm(enum call call, struct comm *comm, int rc)
+{
+    struct place p = place_of_comm(comm && comm->size ? comm : &comm_world);
+    return rc ? invoke(call, &p, rc) : rc;
+}
+
+int error_return(enum call call, const uint64_t *v, int rc)
+{
+    const struct call_info *info = &call_table[call];
+    static const uint8_t kinds[] = {HANDLE_WIN, HANDLE_FILE, HANDLE_SESSION, HANDLE_COMM};
+    const int8_t at[] = {info->win, info->file, info->session, info->comm};
+    struct place p;
+    if (!rc)
+        return 0;
+    for (unsigned i = 0; i < 4; i++) {
+        if (at[i] < 0)
+            continue;
+        uint64_t handle = v[at[i]];
+        const struct param_info *param = &info->params[at[i]];
+        if (!param->by_value)
+            handle = handle ? (kinds[i] == HANDLE_FILE ? *(uint64_t *)handle : *(uint32_t *)handle) : 0;
+        if (place_of_object(&p, kinds[i], handle))
+            return invoke(call, &p, rc);
+        if (kinds[i] == HANDLE_FILE && place_of_object(&p, HANDLE_FILE, 0))
+            return invoke(call, &p, rc);
+    }
+    return error_return_comm(call, NULL, rc);
+}
+
+/* ----------------------------------------------------------------------------- by hand */
+
+int hand_errhandler_create(enum call call, const uint64_t *v)
+{
+    struct errhandler *h = stub_alloc(sizeof *h);
+    h->head.kind = HANDLE_ERRHANDLER;
+    h->head.made = call;
+    h->fn = (void (*)(void *, int *, ...))v[0];
+    *(MPI_Errhandler *)v[1] = handle_new(&h->head, 0);
+    return MPI_SUCCESS;
+}
+
+void errhandler_set_cxx(MPI_Errhandler id, void (*call)(void))
+{
+    struct errhandler *h = errhandler_of(id);
+    if (h)
+        h->cxx = (void (*)(int, int *, int *, void (*)(void)))call;
+}
+
+int hand_errhandler_free(enum call call, const uint64_t *v)
+{
+    MPI_Errhandler *id = (MPI_Errhandler *)v[0];
+    struct errhandler *h = id ? errhandler_of(*id) : NULL;
+    if (!h && !(id && (unsigned)*id >> 30 == 1))
+        return error_return(call, v, MPI_ERR_ARG);
+    if (h)
+        handle_free(&h->head);
+    *id = MPI_ERRHANDLER_NULL;
+    return MPI_SUCCESS;
+}
+
+int hand_errhandler_set(enum call call, const uint64_t *v)
+{
+    struct place p;
+    MPI_Errhandler id = (MPI_Errhandler)v[1];
+    struct errhandler *h = errhandler_of(id);
+    if (!place_of_object(&p, call_table[call].params[0].handle, v[0]))
+        return error_return(call, v, MPI_ERR_COMM);
+    if (!h && (unsigned)id >> 30 != 1)
+        return error_return(call, v, MPI_ERR_ARG);
+    object_get(h ? &h->head : NULL);
+    object_put(*p.handler);
+    *p.handler = h ? &h->head : NULL;
+    *p.errors = h ? MPI_ERRHANDLER_NULL : id;
+    return MPI_SUCCESS;
+}
+
+int hand_errhandler_get(enum call call, const uint64_t *v)
+{
+    struct place p;
+    if (!place_of_object(&p, call_table[call].params[0].handle, v[0]))
+        return error_return(call, v, MPI_ERR_COMM);
+    MPI_Errhandler *out = (MPI_Errhandler *)v[1];
+    if (*p.handler)
+        *out = handle_again(*p.handler, 0);
+    else
+        *out = *p.errors == MPI_ERRHANDLER_NULL ? MPI_ERRORS_ARE_FATAL : *p.errors;
+    return MPI_SUCCESS;
+}
+
+int hand_errhandler_call(enum call call, const uint64_t *v)
+{
+    struct place p;
+    if (!place_of_object(&p, call_table[call].params[0].handle, v[0]))
+        return error_return(call, v, MPI_ERR_COMM);
+    invoke(call, &p, (int)v[1]);
+    return MPI_SUCCESS;
+}
+
+/* ----------------------------------------------------------------------------- user error codes */
+
+/* What was added, in order. */
+static struct added {
+    enum call call;
+    int code;   /* class of a code, code of a string */
+    char *text; /* of a string */
+} *added;
+static unsigned nadded;
+
+void after_add_error(enum call call, const uint64_t *v)
+{
+    struct added a = {.call = call, .code = (int)v[0]};
+    if (call_table[call].params[1].kind == PARAM_IN)
+        a.text = stub_memdup((const char *)v[1], strlen((const char *)v[1]) + 1);
+    added = stub_realloc(added, (nadded + 1) * sizeof *added);
+    added[nadded++] = a;
+}
+
+int errhandler_rebuild(void)
+{
+    int code, rc = 0;
+    for (unsigned i = 0; i < nadded && !rc; i++) {
+        const struct added *a = &added[i];
+        const struct call_info *info = &call_table[a->call];
+        if (info->nparams == 1)
+            rc = mpi_cross(a->call, (uint64_t)&code);
+        else
+            rc = mpi_cross(a->call, (uint64_t)a->code, a->text ? (uint64_t)a->text : (uint64_t)&code);
+    }
+    return rc;
+}

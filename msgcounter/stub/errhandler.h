@@ -1,0 +1,22 @@
+/*
+ * errhandler.h - error handlers
+ *
+ * The lower half's handlers are all MPI_ERRORS_RETURN: the stub calls the application's handler when a
+ * call comes back with an error. So it runs in the application's world, on its FS, with our handles, and runs
+ * again in replay. User-defined error classes and codes are known to the lower half, which words them: they
+ * are noted, and added again after a restart in the same order, which gives the same numbers.
+ */
+#ifndef DBG3_STUB_ERRHANDLER_H
+#define DBG3_STUB_ERRHANDLER_H
+
+#include "msgcounter/stub/win.h"
+
+/* The handler on MPI_FILE_NULL: new files inherit it. */
+extern struct win file_default;
+
+void errhandler_set_cxx(MPI_Errhandler id, void (*call)(void));
+
+/* After a restart. Returns 0 or an MPI error code. [crosses] */
+int errhandler_rebuild(void);
+
+#endif

@@ -1,0 +1,243 @@
+/*
+ * init.c - start and end of MPI in this rank
+ *
+ * The lower half's MPI is initialised when the application asks, at the level that it asks for. The
+ * event of MPI_Init holds what follows from it: rank, size, level and the predefined attributes.
+ */
+#include "msgcounter/stub/init.h"
+
+#include <string.h>
+#include <time.h>
+
+#include "msgcounter/stub/attr.h"
+#include "msgcounter/stub/call.h"
+#include "msgcounter/stub/comm.h"
+#include "msgcounter/stub/count.h"
+#include "msgcounter/stub/record.h"
+#include "msgcounter/stub/stub.h"
+
+#define LEVEL_NONE ((uint64_t)-1)
+
+/* What MPI_Init gave, as its event keeps it. */
+static struct started {
+    int rank, size, level;
+    struct attr_predefined attrs;
+} started;
+
+static bool initialized, finalized;
+static uint32_t main_thread; /* ordinal of the thread that called MPI_Init */
+
+static void begin(void)
+{
+    initialized = true;
+    main_thread = stub_thread.ordinal;
+    attr_predefined = started.attrs;
+    stub_threads_multiple = started.level == MPI_THREAD_MULTIPLE;
+    stub_gate.mpi_level = (uint64_t)started.level;
+    comm_start(started.rank, started.size);
+    count_start(started.rank, started.size);
+}
+
+/* All errors come back to the stub, which knows the application's handlers. */
+static void return_errors(void)
+{
+    mpi_cross(CALL_MPI_Comm_set_errhandler, MPI_COMM_WORLD, (uint64_t)MPI_ERRORS_RETURN);
+    mpi_cross(CALL_MPI_Comm_set_errhandler, MPI_COMM_SELF, (uint64_t)MPI_ERRORS_RETURN);
+}
+
+static int start_live(enum call call, int required)
+{
+    /* argc and argv stay up here: the lower half has its own. */
+    int rc, level = MPI_THREAD_SINGLE;
+    if (call_table[call].nparams > 2) {
+        rc = mpi_cross(call, 0, 0, (uint64_t)required, (uint64_t)&level);
+    } else {
+        rc = mpi_cross(call, 0, 0);
+        if (!rc)
+            mpi_cross(CALL_MPI_Query_thread, (uint64_t)&level);
+    }
+    if (rc)
+        return rc;
+    return_errors();
+    started.level = level;
+    mpi_cross(CALL_MPI_Comm_rank, MPI_COMM_WORLD, (uint64_t)&started.rank);
+    mpi_cross(CALL_MPI_Comm_size, MPI_COMM_WORLD, (uint64_t)&started.size);
+    attr_ask_predefined();
+    started.attrs = attr_predefined;
+    if ((int)cross(GATE->job_started, (uint64_t)started.rank, (uint64_t)started.size,
+                   (uint64_t)level) < 0)
+        stub_stop(125, "dbg3: rank %d cannot join its job", started.rank);
+    return 0;
+}
+
+int hand_init(enum call call, const uint64_t *v)
+{
+    bool threads = call_table[call].nparams > 2;
+    if (initialized)
+        return error_return(call, v, MPI_ERR_OTHER);
+    int rc = 0;
+    if (replaying()) {
+        record_attach();
+        const struct log_record *rec = replay_next(call);
+        memcpy(&started, log_field_value(replay_field(rec, LOG_PARAM_NONE, LOG_ROLE_VALUE)),
+               sizeof started);
+        rc = replay_rc(rec);
+    } else {
+        rc = start_live(call, threads ? (int)v[2] : 0);
+    }
+    if (rc)
+        return rc;
+    begin();
+    if (threads && v[3])
+        *(int *)v[3] = started.level;
+    if (recording()) {
+        record_attach();
+        record_begin(call, LOG_FIELD_ROOM(sizeof started));
+        log_put(&record_writer, LOG_PARAM_NONE, LOG_ROLE_VALUE, &started, sizeof started);
+        record_end(0);
+    }
+    return 0;
+}
+
+int hand_finalize(enum call call, const uint64_t *v)
+{
+    if (!initialized || finalized)
+        return call_generic(call, v);
+    /* MPI 4.0 §11.4.2: attributes of MPI_COMM_SELF go first, while MPI still works. */
+    attr_delete_all(MPI_COMM_SELF, &comm_self.attrs);
+    attr_delete_all(MPI_COMM_WORLD, &comm_world.attrs);
+    int rc = 0;
+    if (replaying()) {
+        rc = replay_rc(replay_next(call));
+    } else {
+        while (GATE->job_ending && (int)cross(GATE->job_ending, 0) == GATE_EAGAIN)
+            stub_safe_point();
+        rc = call_cross(call, v);
+        if (recording()) {
+            record_begin(call, 0);
+            record_end(rc);
+        }
+    }
+    finalized = true;
+    stub_gate.finalized = 1;
+    stub_gate.mpi_level = LEVEL_NONE;
+    if (!replaying() && GATE->job_ended)
+        cross(GATE->job_ended, 0);
+    return rc;
+}
+
+int hand_abort(enum call call, const uint64_t *v)
+{
+    if (replaying()) {
+        replay_next(call);
+        stub_stop((int)v[1], "the rank called MPI_Abort with code %d, as recorded", (int)v[1]);
+    }
+    if (recording()) {
+        record_begin(call, LOG_FIELD_ROOM(4));
+        log_put_i32(&record_writer, 1, LOG_ROLE_VALUE, (int)v[1]);
+        record_end(0);
+    }
+    if (GATE->job_abort)
+        cross(GATE->job_abort, v[1], call_where.site);
+    return mpi_cross(call, handle_real(HANDLE_COMM, (int)v[0]), v[1]);
+}
+
+int hand_initialized(enum call call, const uint64_t *v)
+{
+    *(int *)v[0] = initialized;
+    return MPI_SUCCESS;
+}
+
+int hand_finalized(enum call call, const uint64_t *v)
+{
+    *(int *)v[0] = finalized;
+    return MPI_SUCCESS;
+}
+
+int hand_query_thread(enum call call, const uint64_t *v)
+{
+    if (!initialized)
+        return call_generic(call, v);
+    *(int *)v[0] = started.level;
+    return MPI_SUCCESS;
+}
+
+int hand_is_thread_main(enum call call, const uint64_t *v)
+{
+    if (!initialized)
+        return call_generic(call, v);
+    *(int *)v[0] = stub_thread.ordinal == main_thread;
+    return MPI_SUCCESS;
+}
+
+int hand_nothing(enum call call, const uint64_t *v)
+{
+    return MPI_SUCCESS;
+}
+
+int hand_get_version(enum call call, const uint64_t *v)
+{
+    *(int *)v[0] = MPI_VERSION;
+    *(int *)v[1] = MPI_SUBVERSION;
+    return MPI_SUCCESS;
+}
+
+int hand_get_address(enum call call, const uint64_t *v)
+{
+    *(MPI_Aint *)v[1] = (MPI_Aint)v[0];
+    return MPI_SUCCESS;
+}
+
+int hand_alloc_mem(enum call call, const uint64_t *v)
+{
+    if (call_table[call].nparams == 1)
+        stub_free((void *)v[0]);
+    else if ((MPI_Aint)v[0] < 0)
+        return error_return(call, v, MPI_ERR_ARG);
+    else
+        *(void **)v[2] = stub_alloc(v[0]);
+    return MPI_SUCCESS;
+}
+
+/* MPICH reads CLOCK_MONOTONIC here too; ours goes through the clock that is recorded and replayed. */
+double PMPI_Wtime(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+double PMPI_Wtick(void)
+{
+    return 1e-9;
+}
+
+MPI_Aint PMPI_Aint_add(MPI_Aint base, MPI_Aint disp)
+{
+    return (MPI_Aint)((uint64_t)base + (uint64_t)disp);
+}
+
+MPI_Aint PMPI_Aint_diff(MPI_Aint a, MPI_Aint b)
+{
+    return (MPI_Aint)((uint64_t)a - (uint64_t)b);
+}
+
+/* Ids of files are ints, so both languages know them by the same number. */
+MPI_File PMPI_File_f2c(MPI_Fint file)
+{
+    return (MPI_File)(intptr_t)file;
+}
+
+MPI_Fint PMPI_File_c2f(MPI_File file)
+{
+    return (MPI_Fint)(intptr_t)file;
+}
+
+#define ALIAS(name)                                                                                \
+    extern __typeof__(P##name) name __attribute__((weak, alias("P" #name), visibility("default")))
+ALIAS(MPI_Wtime);
+ALIAS(MPI_Wtick);
+ALIAS(MPI_Aint_add);
+ALIAS(MPI_Aint_diff);
+ALIAS(MPI_File_f2c);
+ALIAS(MPI_File_c2f);

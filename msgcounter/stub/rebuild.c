@@ -1,0 +1,100 @@
+/*
+ * rebuild.c - giving the rank's objects to a new MPI library after a restart
+ */
+#include "msgcounter/stub/rebuild.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "msgcounter/stub/attr.h"
+#include "msgcounter/stub/call.h"
+#include "msgcounter/stub/comm.h"
+#include "msgcounter/stub/datatype.h"
+#include "msgcounter/stub/errhandler.h"
+#include "msgcounter/stub/group.h"
+#include "msgcounter/stub/info.h"
+#include "msgcounter/stub/op.h"
+#include "msgcounter/stub/request.h"
+
+/* ----------------------------------------------------------------------------- what cannot be */
+
+static void find_unable(struct object *o, void *arg)
+{
+    const struct object **found = arg;
+    bool foreign = (o->kind == HANDLE_COMM && ((struct comm *)o)->foreign) ||
+                   (o->kind == HANDLE_GROUP && ((struct group *)o)->foreign);
+    if (!*found && (foreign || call_table[o->made].flags & CALL_UNABLE))
+        *found = o;
+}
+
+static const char *kind_name(enum handle_kind kind)
+{
+    static const char *const names[HANDLE_NKINDS] = {
+        [HANDLE_COMM] = "communicator", [HANDLE_GROUP] = "group",     [HANDLE_DATATYPE] = "datatype",
+        [HANDLE_FILE] = "file",         [HANDLE_OP] = "operation",    [HANDLE_INFO] = "info object",
+        [HANDLE_WIN] = "window",        [HANDLE_REQUEST] = "request", [HANDLE_SESSION] = "session",
+    };
+    return names[kind] ? names[kind] : "object";
+}
+
+const char *rebuild_unable(void)
+{
+    static char text[160];
+    const struct object *found = NULL;
+    const char *request = request_unable();
+    if (request)
+        return request;
+    for (int kind = 1; kind < HANDLE_NKINDS && !found; kind++)
+        if (kind != HANDLE_REQUEST && kind != HANDLE_MESSAGE)
+            handle_each(kind, find_unable, &found);
+    if (!found)
+        return NULL;
+    snprintf(text, sizeof text, "a %s that %s made", kind_name(found->kind),
+             call_table[found->made].name);
+    return text;
+}
+
+/* ----------------------------------------------------------------------------- again */
+
+static void rebuild_info(struct object *o, void *arg)
+{
+    int *rc = arg;
+    if (!*rc)
+        *rc = info_rebuild(o);
+}
+
+static int rebuild_infos(void)
+{
+    int rc = 0;
+    handle_each(HANDLE_INFO, rebuild_info, &rc);
+    return rc;
+}
+
+/* Predefined attributes may differ over another library; the application keeps the ones it knows. */
+static int return_errors(void)
+{
+    int rc = mpi_cross(CALL_MPI_Comm_set_errhandler, MPI_COMM_WORLD, (uint64_t)MPI_ERRORS_RETURN);
+    return rc ? rc : mpi_cross(CALL_MPI_Comm_set_errhandler, MPI_COMM_SELF, (uint64_t)MPI_ERRORS_RETURN);
+}
+
+int rebuild_all(void)
+{
+    static const struct {
+        const char *what;
+        int (*make)(void);
+    } steps[] = {
+        {"error handlers", return_errors}, {"error codes", errhandler_rebuild},
+        {"info objects", rebuild_infos},   {"communicators", comm_rebuild},
+        {"groups", group_rebuild},         {"datatypes", datatype_rebuild},
+        {"operations", op_rebuild},        {"requests", request_rebuild},
+    };
+    for (unsigned i = 0; i < sizeof steps / sizeof *steps; i++) {
+        int rc = steps[i].make();
+        if (rc) {
+            fprintf(stderr, "dbg3: the new MPI library refuses the rank's %s (error code %d)\n",
+                    steps[i].what, rc);
+            return -EPROTO;
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,291 @@
+/*
+ * record.c - recording and replaying of calls: the stub's end of the payload log
+ *
+ * The writer's place in the log is in upper-half memory: an image that was saved while recording knows
+ * where replay has to begin. Each thread reads the log with a place of its own (stub_thread.cursor)
+ * and skips the events of others.
+ */
+#include "msgcounter/stub/record.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "msgcounter/stub/comm.h"
+#include "msgcounter/stub/op.h"
+
+struct log_writer record_writer;
+
+static struct stub_lock lock;
+static bool attached; /* record_writer has a log */
+
+/* What record_idle holds back. */
+static struct {
+    uint64_t count;
+    uint32_t thread;
+    int object;
+    enum call call;
+} idle;
+
+/* ----------------------------------------------------------------------------- writing */
+
+static int rotate(struct log_writer *w, uint32_t segment, uint64_t min_size, struct log_map *map)
+{
+    void *base = NULL;
+    uint64_t bytes = 0, number = segment;
+    int rc = (int)cross(GATE->log_segment, min_size, w->at.event, (uint64_t)&base, (uint64_t)&bytes,
+                        (uint64_t)&number);
+    if (rc == 0)
+        *map = (struct log_map){base, bytes};
+    return rc;
+}
+
+static void begin(enum call call, uint16_t flags, uint32_t thread, uint64_t max_bytes)
+{
+    int rc = log_begin(&record_writer, (uint16_t)call, thread, max_bytes + LOG_FIELD_ROOM(4));
+    if (rc < 0)
+        stub_stop(125, "%s: event %lu cannot be recorded: %s", call_table[call].name,
+                  (unsigned long)record_writer.at.event, strerror(-rc));
+    log_set_flags(&record_writer, flags);
+}
+
+static void flush(void)
+{
+    if (!idle.count)
+        return;
+    uint64_t count = idle.count;
+    idle.count = 0;
+    begin(idle.call, RECORD_IDLE, idle.thread, LOG_FIELD_ROOM(8) + LOG_FIELD_ROOM(4));
+    log_put_u64(&record_writer, LOG_PARAM_NONE, LOG_ROLE_VALUE, count);
+    log_put_i32(&record_writer, LOG_PARAM_NONE, LOG_ROLE_HANDLE, idle.object);
+    log_commit(&record_writer);
+}
+
+void record_flush(void)
+{
+    if (!recording() || !attached)
+        return;
+    stub_lock(&lock);
+    flush();
+    stub_unlock(&lock);
+}
+
+void record_begin(enum call call, uint64_t max_bytes)
+{
+    stub_lock(&lock);
+    flush();
+    begin(call, 0, stub_thread.ordinal, max_bytes);
+}
+
+void record_callback_begin(enum call call, uint64_t max_bytes)
+{
+    stub_lock(&lock);
+    flush();
+    begin(call, RECORD_CALLBACK, stub_thread.ordinal, max_bytes);
+}
+
+uint64_t record_end(int rc)
+{
+    log_put_i32(&record_writer, LOG_PARAM_NONE, LOG_ROLE_RETCODE, rc);
+    uint64_t event = log_commit(&record_writer);
+    stub_unlock(&lock);
+    return event;
+}
+
+void record_idle(enum call call, int object)
+{
+    stub_lock(&lock);
+    if (idle.count && (idle.call != call || idle.object != object ||
+                       idle.thread != stub_thread.ordinal))
+        flush();
+    idle.call = call;
+    idle.object = object;
+    idle.thread = stub_thread.ordinal;
+    idle.count++;
+    stub_unlock(&lock);
+}
+
+/* ----------------------------------------------------------------------------- reading */
+
+/* The log as it is mapped; `at` is set from the thread's place before each use. */
+static struct log_cursor cursor;
+static struct log_position start;
+
+/* stub_thread.cursor: a place, and how much of an idle event there was taken. */
+struct place {
+    struct log_position at;
+    uint64_t taken;
+};
+_Static_assert(sizeof(struct place) == sizeof stub_thread.cursor, "kept in stub_thread");
+
+static struct place *thread_place(void)
+{
+    struct place *p = (struct place *)stub_thread.cursor;
+    if (!stub_thread.cursor_valid) {
+        *p = (struct place){.at = start};
+        stub_thread.cursor_valid = 1;
+    }
+    return p;
+}
+
+/* The next event of this thread; *after is the place behind it. */
+static const struct log_record *look(struct log_position *after)
+{
+    struct log_cursor c = cursor;
+    c.at = thread_place()->at;
+    const struct log_record *rec;
+    do
+        rec = log_cursor_next(&c);
+    while (rec && rec->thread != stub_thread.ordinal);
+    *after = c.at;
+    cursor.why = c.why;
+    return rec;
+}
+
+const struct log_record *replay_peek(void)
+{
+    struct log_position after;
+    return look(&after);
+}
+
+static const char *name_of(const struct log_record *rec)
+{
+    return rec->call < CALL_COUNT ? call_table[rec->call].name : "a clock reading";
+}
+
+static void __attribute__((noreturn)) no_event(enum call call)
+{
+    unsigned long event = thread_place()->at.event;
+    static const char *const why[] = {
+        [LOG_STOP_SEGMENT] = "its next segment is not of this recording",
+        [LOG_STOP_GAP] = "events are missing",
+        [LOG_STOP_CHECK] = "the event is damaged",
+    };
+    if (cursor.why == LOG_STOP_END)
+        stub_stop(0, "end of recording: event %lu (the rank is in %s)", event, call_table[call].name);
+    stub_stop(125, "the recording cannot be read at event %lu: %s", event, why[cursor.why]);
+}
+
+static void __attribute__((noreturn)) diverged(enum call call, const struct log_record *rec)
+{
+    stub_stop(3, "diverged at event %lu: %s is called where %s%s was recorded",
+              (unsigned long)rec->event, call_table[call].name, name_of(rec),
+              rec->flags & RECORD_IDLE ? " without success" : "");
+}
+
+const struct log_record *replay_next(enum call call)
+{
+    for (;;) {
+        struct log_position after;
+        const struct log_record *rec = look(&after);
+        if (!rec)
+            no_event(call);
+        if (!(rec->flags & RECORD_CALLBACK)) {
+            if (rec->call != call || rec->flags & RECORD_IDLE)
+                diverged(call, rec);
+            *thread_place() = (struct place){.at = after};
+            return rec;
+        }
+        *thread_place() = (struct place){.at = after};
+        op_replay(rec);
+    }
+}
+
+bool replay_idle(enum call call, int object)
+{
+    struct log_position after;
+    const struct log_record *rec = look(&after);
+    if (!rec || !(rec->flags & RECORD_IDLE) || rec->call != call ||
+        log_field_int(replay_field(rec, LOG_PARAM_NONE, LOG_ROLE_HANDLE)) != object)
+        return false;
+    struct place *p = thread_place();
+    p->taken++;
+    if (p->taken == (uint64_t)log_field_int(replay_field(rec, LOG_PARAM_NONE, LOG_ROLE_VALUE)))
+        *p = (struct place){.at = after};
+    return true;
+}
+
+int replay_rc(const struct log_record *rec)
+{
+    return (int)log_field_int(replay_field(rec, LOG_PARAM_NONE, LOG_ROLE_RETCODE));
+}
+
+const struct log_field *replay_field(const struct log_record *rec, uint8_t param,
+                                     enum log_role role)
+{
+    const struct log_field *f = log_field_find(rec, NULL, param, role);
+    if (!f)
+        stub_stop(125, "event %lu of the recording lacks a value of %s: it is of another build of dbg3",
+                  (unsigned long)rec->event, name_of(rec));
+    return f;
+}
+
+/* " to 12 tag 7", if the event tells. */
+static const char *envelope_text(const struct log_record *rec, char *text, size_t size)
+{
+    const struct log_field *f = log_field_find(rec, NULL, LOG_PARAM_NONE, LOG_ROLE_ENVELOPE);
+    const struct log_envelope *e = f ? log_field_value(f) : NULL;
+    text[0] = 0;
+    if (e)
+        snprintf(text, size, " to %d tag %d", e->peer, e->tag);
+    return text;
+}
+
+void replay_check_envelope(const struct log_record *rec, int peer, int tag, uint32_t comm)
+{
+    const struct log_envelope *e =
+        log_field_value(replay_field(rec, LOG_PARAM_NONE, LOG_ROLE_ENVELOPE));
+    unsigned long event = rec->event;
+    if (e->peer != peer)
+        stub_stop(3, "diverged at event %lu: %s names peer %d, recorded %d", event, name_of(rec), peer,
+                  e->peer);
+    if (e->tag != tag)
+        stub_stop(3, "diverged at event %lu: %s of peer %d has tag %d, recorded %d", event, name_of(rec),
+                  peer, tag, e->tag);
+    if (e->comm != comm)
+        stub_stop(3, "diverged at event %lu: %s of peer %d tag %d is on another communicator than recorded",
+                  event, name_of(rec), peer, tag);
+}
+
+void replay_check_digest(const struct log_record *rec, uint8_t param, uint64_t digest,
+                         uint64_t bytes)
+{
+    const struct log_digest *d = log_field_value(replay_field(rec, param, LOG_ROLE_DIGEST));
+    char to[64];
+    if (d->bytes != bytes)
+        stub_stop(3, "diverged at event %lu: %s%s has %lu bytes, recorded %lu",
+                  (unsigned long)rec->event, name_of(rec), envelope_text(rec, to, sizeof to),
+                  (unsigned long)bytes, (unsigned long)d->bytes);
+    if (d->digest != digest)
+        stub_stop(3, "diverged at event %lu: %s%s has other data than recorded",
+                  (unsigned long)rec->event, name_of(rec), envelope_text(rec, to, sizeof to));
+}
+
+/* ----------------------------------------------------------------------------- place */
+
+uint64_t record_event(void)
+{
+    return replaying() ? thread_place()->at.event : record_writer.at.event;
+}
+
+static void attach_cursor(void)
+{
+    if (log_cursor_init(&cursor, GATE->replay_segments, (uint32_t)GATE->replay_nsegments) < 0)
+        stub_stop(125, "the recording cannot be read: its first segment is damaged");
+    start = attached ? record_writer.at : cursor.at;
+    if (log_cursor_seek(&cursor, start) < 0)
+        stub_stop(125, "the recording does not reach back to event %lu, where this image was saved",
+                  (unsigned long)start.event);
+    stub_thread.cursor_valid = 0;
+}
+
+void record_attach(void)
+{
+    if (replaying()) {
+        attach_cursor();
+    } else if (recording()) {
+        struct log_owner owner = {.rank = (uint32_t)comm_world.rank,
+                                  .world_size = (uint32_t)comm_world.size};
+        log_writer_init(&record_writer, &owner, rotate, NULL);
+        attached = true;
+    }
+}

@@ -1,0 +1,61 @@
+/*
+ * service.c - what the lower half may ask of the stub
+ */
+#include "msgcounter/stub/call.h"
+#include "msgcounter/stub/clock.h"
+#include "msgcounter/stub/coll.h"
+#include "msgcounter/stub/count.h"
+#include "msgcounter/stub/drain.h"
+#include "msgcounter/stub/rebuild.h"
+#include "msgcounter/stub/record.h"
+#include "msgcounter/stub/stub.h"
+
+static void where(int32_t *call, uint64_t *site, uint64_t *event)
+{
+    *call = call_where.call;
+    *site = call_where.site;
+    *event = record_event();
+}
+
+static void position(uint64_t *segment, uint64_t *offset, uint64_t *event)
+{
+    struct log_position at = log_writer_position(&record_writer);
+    *segment = at.segment;
+    *offset = at.offset;
+    *event = at.event;
+}
+
+static void before_save(void)
+{
+    record_flush();
+    count_before_save();
+}
+
+static void after_save(int restored)
+{
+    count_after_save(restored);
+    if (restored && stub_gate.mpi_level != (uint64_t)-1)
+        record_attach();
+}
+
+struct gate_stub stub_gate = {
+    .version = GATE_VERSION,
+    .ncalls = CALL_COUNT,
+    .mpi_level = (uint64_t)-1,
+    .collectives = coll_list,
+    .unable = rebuild_unable,
+    .sent = count_sent,
+    .drain_step = drain_step,
+    .rebuild = rebuild_all,
+    .before_save = before_save,
+    .after_save = after_save,
+    .position = position,
+    .where = where,
+};
+
+/* Before stub_start, which shows stub_gate to the lower half. */
+__attribute__((constructor(101))) static void fill_vdso(void)
+{
+    for (int i = 0; i < GATE_VDSO_COUNT; i++)
+        stub_gate.vdso[i] = clock_hooks[i];
+}
