@@ -103,9 +103,12 @@ COORD_OBJS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard runtime/coord/*.c))
 CMD_OBJS   := $(patsubst %.c,$(BUILD)/%.o,$(filter-out runtime/cmd/main.c,$(wildcard runtime/cmd/*.c)))
 CMD_LIBS    = $(shell pkg-config --libs libuv sqlite3 jansson libdw libelf libxxhash) -lm
 
+# The command links engines of the folders above it; their rules.mk are read later. A folder adds what
+# is not named here with DBG3_OBJS += ...
+.SECONDEXPANSION:
 PROGRAMS += $(BUILD)/dbg3
 $(BUILD)/dbg3: $(BUILD)/runtime/cmd/main.o $(CMD_OBJS) $(COORD_OBJS) $(IMAGE_OBJS) $(IMAGE_DUMP_OBJS) \
-               $(LOG_OBJS) $(BASE_OBJS)
+               $(BASE_OBJS) $$(LOG_OBJS) $$(DBG3_OBJS)
 	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(CMD_LIBS)
 
 UNIT_TESTS += $(BUILD)/tests/unit/test_cut
@@ -130,3 +133,13 @@ FUZZERS += $(BUILD)/tests/fuzz/fuzz_maps
 $(BUILD)/tests/fuzz/fuzz_maps: tests/fuzz/fuzz_maps.c runtime/half/maps.c runtime/base/err.c
 	@mkdir -p $(@D)
 	clang $(CPPFLAGS) -std=gnu11 -O1 -g -fsanitize=fuzzer,address,undefined -o $@ $^
+
+UNIT_TESTS += $(BUILD)/tests/unit/test_proto
+$(BUILD)/tests/unit/test_proto: $(patsubst %,$(BUILD)/%.o,tests/unit/test_proto tests/fuzz/fuzz_proto \
+                                  tests/unit/cut_sim runtime/coord/cut_rank runtime/coord/proto) $(BASE_OBJS)
+	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check)
+
+FUZZERS += $(BUILD)/tests/fuzz/fuzz_proto
+$(BUILD)/tests/fuzz/fuzz_proto: runtime/coord/proto.c runtime/base/err.c tests/fuzz/fuzz_proto.c
+	@mkdir -p $(@D)
+	clang $(CPPFLAGS) -std=gnu11 -O1 -g -fno-strict-aliasing -fsanitize=fuzzer,address,undefined -o $@ $^

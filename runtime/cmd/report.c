@@ -66,10 +66,11 @@ const char *report_cause(const struct session_failure *f, char *buf, size_t cap)
     return buf;
 }
 
-/* What a launcher does to the ranks that are left is no failure of theirs. */
-static bool is_consequence(const struct session_failure *f)
+/* What a launcher, or Ctrl-C, does to the ranks that are left is no failure of theirs. */
+static bool is_consequence(const struct session_phase *phase, const struct session_failure *f)
 {
-    return f->order > 1 && f->kind == PROTO_FAILURE_SIGNAL &&
+    bool ended = phase->outcome == SESSION_LAUNCHER || phase->outcome == SESSION_INTERRUPTED;
+    return (f->order > 1 || ended) && f->kind == PROTO_FAILURE_SIGNAL &&
            (f->code == SIGTERM || f->code == SIGKILL || f->code == SIGINT || f->code == SIGHUP);
 }
 
@@ -139,7 +140,7 @@ static int facts_read(struct session *s, const struct session_phase *phase, stru
     if (session_epoch_find(s, 0, &f->epoch, NULL) < 0)
         f->epoch.number = 0;
     for (unsigned i = 0; i < f->nfailure; i++)
-        f->nreal += !is_consequence(&f->failure[i]);
+        f->nreal += !is_consequence(&f->phase, &f->failure[i]);
     choose_next(s, f);
     return 0;
 }
@@ -252,14 +253,14 @@ static void print_failures(struct session *s, const struct facts *f, FILE *out)
     unsigned *rest = calloc(f->nrank + 1, sizeof *rest), nrest = 0, shown = 0;
     char ranks[64];
     for (unsigned i = 0; i < f->nfailure; i++)
-        if (!is_consequence(&f->failure[i]) && shown++ < RANKS_SHOWN)
+        if (!is_consequence(&f->phase, &f->failure[i]) && shown++ < RANKS_SHOWN)
             print_failure(s, f, &f->failure[i], out);
     if (shown > RANKS_SHOWN)
         fprintf(out, "  ... and %u more; see: dbg3 status --json\n", shown - RANKS_SHOWN);
     for (unsigned r = 0; rest && r < f->nrank; r++) {
         bool failed = f->rank[r].finalized;
         for (unsigned i = 0; i < f->nfailure; i++)
-            failed |= f->failure[i].rank == f->rank[r].rank && !is_consequence(&f->failure[i]);
+            failed |= f->failure[i].rank == f->rank[r].rank && !is_consequence(&f->phase, &f->failure[i]);
         if (!failed)
             rest[nrest++] = f->rank[r].rank;
     }
@@ -312,13 +313,13 @@ static const char *kind_name(enum proto_failure kind)
     return kind <= PROTO_FAILURE_ERROR ? names[kind] : "?";
 }
 
-static json_t *failure_json(const struct session_failure *x)
+static json_t *failure_json(const struct session_phase *phase, const struct session_failure *x)
 {
     char cause[128];
     return json_pack("{s:i, s:s, s:I, s:s, s:b, s:s, s:s, s:s, s:I, s:I, s:I, s:s, s:I, s:s}",
                      "rank", (int)x->rank, "kind", kind_name(x->kind), "code", (json_int_t)x->code,
                      "cause", report_cause(x, cause, sizeof cause), "consequence",
-                     is_consequence(x), "call", x->call, "source", x->source, "text", x->text,
+                     is_consequence(phase, x), "call", x->call, "source", x->source, "text", x->text,
                      "event", (json_int_t)x->event, "pc", (json_int_t)x->pc, "address",
                      (json_int_t)x->address, "module", x->module, "module_offset",
                      (json_int_t)x->module_offset, "image", x->image);
@@ -331,7 +332,7 @@ json_t *report_json(struct session *s, const struct session_phase *phase, struct
         return NULL;
     json_t *failures = json_array();
     for (unsigned i = 0; i < f.nfailure; i++)
-        json_array_append_new(failures, failure_json(&f.failure[i]));
+        json_array_append_new(failures, failure_json(phase, &f.failure[i]));
     json_t *report = json_pack(
         "{s:s, s:s, s:s, s:f, s:f, s:I, s:i, s:i, s:i, s:I, s:o, s:s}", "session", session_dir(s),
         "phase", session_phase_name(phase->kind), "outcome", session_outcome_name(phase->outcome),

@@ -75,7 +75,10 @@ struct coord {
 
     /* the end */
     bool launcher_runs, ending, hung, interrupted;
+    bool signalled; /* we have ended the launcher ourselves */
     int interrupts, failures;
+    int real_failures; /* that are not the launcher's way of ending the job */
+    int vanished;      /* rank whose connection ended first, without a word; -1 */
     uint64_t term_ms; /* when to send the launcher the next, stronger signal; 0: never */
     int term_signal;
     uint64_t examine_ms;
@@ -130,6 +133,7 @@ static void launcher_end_at(struct coord *c, uint64_t when)
 
 static void launcher_end_now(struct coord *c)
 {
+    c->signalled = true;
     launcher_signal(c, c->term_signal);
     c->term_signal = SIGKILL;
     c->term_ms = now_ms(c) + TERM_MS;
@@ -254,19 +258,31 @@ static void failure_add(struct coord *c, unsigned rank, const struct proto_msg *
     catalog(c, session_failure_add(c->set->session, &f, &c->err));
 }
 
-/* The connection ended without last words: killed. What follows a first failure is its consequence. */
+static const struct proto_msg killed = {
+    .type = PROTO_FAILURE,
+    .u.failure = {.kind = PROTO_FAILURE_KILLED, .text = "", .call = "", .image = "", .module = ""}};
+
+/*
+ * The connection ended without last words: killed. Only the first one counts, what follows is its
+ * consequence. It is not a failure yet: the launcher may be what was killed, and its end not known.
+ */
 static void rank_vanished(struct coord *c, unsigned rank)
 {
-    struct rank *r = &c->rank[rank];
+    const struct rank *r = &c->rank[rank];
     if (r->finalized || r->bye || r->failed || !c->launcher_runs || c->failures || c->hung ||
-        c->interrupted)
+        c->interrupted || c->vanished >= 0)
         return;
-    failure_add(c, rank,
-                &(struct proto_msg){.type = PROTO_FAILURE,
-                                    .u.failure = {.kind = PROTO_FAILURE_KILLED,
-                                                  .text = "", .call = "", .image = "",
-                                                  .module = ""}});
+    c->vanished = (int)rank;
     launcher_end_at(c, now_ms(c) + FAILED_MS);
+}
+
+/* The vanished rank was the first to fail, before any that had time for last words. */
+static void vanished_add(struct coord *c)
+{
+    if (c->vanished >= 0 && !c->rank[c->vanished].failed) {
+        c->real_failures++;
+        failure_add(c, (unsigned)c->vanished, &killed);
+    }
 }
 
 static void on_conn_end(struct conn *conn, const char *why)
@@ -380,8 +396,18 @@ static void on_hello(struct coord *c, struct conn *conn, const struct proto_msg 
     rank_welcome(c, conn, msg);
 }
 
+/* What a launcher, or a user, does to a job to end it. */
+static bool is_termination(const struct proto_msg *msg)
+{
+    uint64_t code = msg->u.failure.code;
+    return msg->u.failure.kind == PROTO_FAILURE_SIGNAL &&
+           (code == SIGTERM || code == SIGKILL || code == SIGINT || code == SIGHUP);
+}
+
 static void on_failure(struct coord *c, unsigned rank, const struct proto_msg *msg)
 {
+    vanished_add(c);
+    c->real_failures += !is_termination(msg);
     failure_add(c, rank, msg);
     if (msg->u.failure.kind != PROTO_FAILURE_HANG)
         launcher_end_at(c, now_ms(c) + FAILED_MS);
@@ -813,7 +839,7 @@ static enum session_outcome outcome_of(const struct coord *c)
         return SESSION_INTERRUPTED;
     if (c->hung)
         return SESSION_HUNG;
-    if (c->failures)
+    if (c->real_failures || (c->failures && !WIFSIGNALED(c->result.status)))
         return SESSION_FAILED;
     if (c->result.size == 0)
         return SESSION_NO_RANK;
@@ -822,6 +848,8 @@ static enum session_outcome outcome_of(const struct coord *c)
 
 static void store_end(struct coord *c)
 {
+    if (!WIFSIGNALED(c->result.status) || c->signalled)
+        vanished_add(c);
     c->result.outcome = outcome_of(c);
     catalog(c, session_phase_end(c->set->session, c->set->phase_id, c->result.outcome,
                                  c->result.status, &c->err));
@@ -835,6 +863,7 @@ int coord_run(const struct coord_settings *settings, struct coord_result *result
         return err_sys(err, "coordinator");
     c->set = settings;
     c->term_signal = SIGTERM;
+    c->vanished = -1;
     int rc = uv_loop_init(&c->loop);
     if (rc < 0) {
         free(c);

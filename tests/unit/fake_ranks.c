@@ -14,6 +14,7 @@
  *     killwrite  rank 1's connection ends when it is told to write
  *     secret     a wrong secret is shown; ends when refused
  *     garbage    bytes that are not the protocol
+ *     launcher   the launcher is killed (here: with all its ranks)
  *     none       no rank at all
  *     want       each rank asks for epochs as it gets on
  *     linger     after the program's end the connections stay until SHUTDOWN
@@ -262,6 +263,8 @@ static bool act_now(uint64_t total)
     acted = true;
     if (acts("die") || acts("kill") || acts("abort"))
         fail_now();
+    if (acts("launcher"))
+        raise(SIGKILL);
     return acts("hang");
 }
 

@@ -180,6 +180,15 @@ START_TEST(a_kill_is_a_failure)
 }
 END_TEST
 
+START_TEST(a_killed_launcher_is_no_failure_of_a_rank)
+{
+    run("-n 4 -a launcher", (struct coord_settings){0});
+    ck_assert_int_eq(result.outcome, SESSION_LAUNCHER);
+    ck_assert_int_eq(WTERMSIG(result.status), SIGKILL);
+    first_failure(0);
+}
+END_TEST
+
 START_TEST(an_abort_is_a_failure)
 {
     run("-n 4 -a abort", (struct coord_settings){0});
@@ -348,7 +357,8 @@ int main(int argc, char **argv)
 {
     const TTest *const tests[] = {
         epochs_by_timer, many_ranks, epochs_by_messages_and_trimmed, a_signal_is_a_failure,
-        a_kill_is_a_failure, an_abort_is_a_failure, a_hang_is_examined,
+        a_kill_is_a_failure,
+        a_killed_launcher_is_no_failure_of_a_rank, an_abort_is_a_failure, a_hang_is_examined,
         an_object_that_cannot_be_saved_skips_the_epoch, a_torn_image_is_no_epoch,
         a_rank_lost_while_writing_is_no_epoch, a_wrong_secret_is_refused, garbage_is_refused,
         no_rank, a_status_without_a_failure, a_launcher_that_is_not_there, a_checkpoint_on_demand,
