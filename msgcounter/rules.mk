@@ -71,3 +71,13 @@ $(BUILD)/lib/libmpich.so.12: $(STUB_OBJS)
 	$(CC) -shared -Wl,-soname,libmpich.so.12 -Wl,-z,defs -Wl,-z,now -o $@ $^
 $(BUILD)/lib/libmpi.so.12: $(BUILD)/lib/libmpich.so.12
 	ln -sf libmpich.so.12 $@
+
+# A gate for ordinary processes, in which the stub is tested: LD_PRELOAD=libgate_direct.so:libmpich.so.12
+PROGRAMS += $(BUILD)/lib/libgate_direct.so
+$(BUILD)/lib/libgate_direct.so: $(patsubst %,$(BUILD)/direct/%.o,msgcounter/stub/testing/gate_direct \
+                                  runtime/half/p2p_loops msgcounter/log/log msgcounter/log/log_file runtime/base/err)
+	@mkdir -p $(@D)
+	$(CC) -shared -Wl,-soname,libgate_direct.so -Wl,-z,initfirst -Wl,-z,defs -o $@ $^
+$(BUILD)/direct/%.o: %.c $(BUILD)/flags | $(GEN_FILES)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(STUB_CFLAGS) -DMPI_LIBRARY='"$(notdir $(MPI_LIBRARY))"' -MMD -MP -c -o $@ $<

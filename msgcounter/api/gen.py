@@ -523,13 +523,14 @@ def wrapper(c):
     if symbol != c.name:
         alias = (f'extern __typeof__({symbol}) {c.name} '
                  f'__attribute__((weak, alias("{symbol}"), visibility("default")));\n')
-    return (f'{c.proto.returns} {symbol}({declared})\n{{\n'
+    return (f'EXPORT {c.proto.returns} {symbol}({declared})\n{{\n'
             f'    const uint64_t v[] = {{{words}}};\n'
             f'    return stub_call(CALL_{c.name}, v, __builtin_return_address(0));\n}}\n{alias}')
 
 
 def wrappers_c(calls):
     return (HEADING + '#include <mpi.h>\n\n#include "msgcounter/stub/call.h"\n\n' +
+            '#define EXPORT __attribute__((visibility("default")))\n\n' +
             '\n'.join(wrapper(c) for c in calls if 'direct' not in c.row.flags))
 
 

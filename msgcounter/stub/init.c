@@ -16,6 +16,7 @@
 #include "msgcounter/stub/record.h"
 #include "msgcounter/stub/stub.h"
 
+#define EXPORT     __attribute__((visibility("default")))
 #define LEVEL_NONE ((uint64_t)-1)
 
 /* What MPI_Init gave, as its event keeps it. */
@@ -200,35 +201,35 @@ int hand_alloc_mem(enum call call, const uint64_t *v)
 }
 
 /* MPICH reads CLOCK_MONOTONIC here too; ours goes through the clock that is recorded and replayed. */
-double PMPI_Wtime(void)
+EXPORT double PMPI_Wtime(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-double PMPI_Wtick(void)
+EXPORT double PMPI_Wtick(void)
 {
     return 1e-9;
 }
 
-MPI_Aint PMPI_Aint_add(MPI_Aint base, MPI_Aint disp)
+EXPORT MPI_Aint PMPI_Aint_add(MPI_Aint base, MPI_Aint disp)
 {
     return (MPI_Aint)((uint64_t)base + (uint64_t)disp);
 }
 
-MPI_Aint PMPI_Aint_diff(MPI_Aint a, MPI_Aint b)
+EXPORT MPI_Aint PMPI_Aint_diff(MPI_Aint a, MPI_Aint b)
 {
     return (MPI_Aint)((uint64_t)a - (uint64_t)b);
 }
 
 /* Ids of files are ints, so both languages know them by the same number. */
-MPI_File PMPI_File_f2c(MPI_Fint file)
+EXPORT MPI_File PMPI_File_f2c(MPI_Fint file)
 {
     return (MPI_File)(intptr_t)file;
 }
 
-MPI_Fint PMPI_File_c2f(MPI_File file)
+EXPORT MPI_Fint PMPI_File_c2f(MPI_File file)
 {
     return (MPI_Fint)(intptr_t)file;
 }
