@@ -3,7 +3,8 @@
  *
  *     dbg3 isolate --rank 2 --check        this process runs dbg3-replay and waits
  *     dbg3 isolate --rank 2 under gdb      becomes GDB, which starts
- *       dbg3 isolate --rank 2 --listen -   the stub on GDB's pipe, which runs dbg3-replay under ptrace
+ *       dbg3 isolate --rank 2 --listen -   the stub on GDB's pipe, which runs dbg3-replay under
+ *       ptrace
  */
 #include "replay/isolate.h"
 
@@ -31,13 +32,14 @@ struct checkpoints {
 };
 
 /* The fine checkpoints that the rank has. */
-static int find_checkpoints(const char *folder, unsigned rank, struct checkpoints *c, struct err *err)
+static int find_checkpoints(const char *folder, unsigned rank, struct checkpoints *c,
+                            struct err *err)
 {
     *c = (struct checkpoints){UINT64_MAX, 0, 0};
     DIR *d = opendir(folder);
     if (!d)
-        return err_sys(err, "rank %u has no recording (%s); type: dbg3 refine --every-n-msgs 10", rank,
-                       folder);
+        return err_sys(err, "rank %u has no recording (%s); type: dbg3 refine --every-n-msgs 10",
+                       rank, folder);
     for (struct dirent *e; (e = readdir(d));) {
         char *end;
         uint64_t n = strtoull(e->d_name, &end, 10);
@@ -49,7 +51,8 @@ static int find_checkpoints(const char *folder, unsigned rank, struct checkpoint
     }
     closedir(d);
     if (c->count == 0)
-        return err_set(err, "rank %u has no fine checkpoint in %s; type: dbg3 refine --every-n-msgs 10",
+        return err_set(err,
+                       "rank %u has no fine checkpoint in %s; type: dbg3 refine --every-n-msgs 10",
                        rank, folder);
     return 0;
 }
@@ -67,8 +70,8 @@ int isolate_image(const struct isolate_options *o, char *path, size_t cap, struc
         return -1;
     uint64_t n = o->at ? o->at : o->check ? c.first : c.last;
     if (n < c.first || n > c.last)
-        return err_set(err, "rank %u has fine checkpoints %lu to %lu, not %lu", o->rank, c.first, c.last,
-                       n);
+        return err_set(err, "rank %u has fine checkpoints %lu to %lu, not %lu", o->rank, c.first,
+                       c.last, n);
     if ((size_t)snprintf(path, cap, "%s/%08lu.img", folder, n) >= cap)
         return err_set(err, "%s: path too long", folder);
     return 0;
@@ -77,7 +80,8 @@ int isolate_image(const struct isolate_options *o, char *path, size_t cap, struc
 /* ---- check ---- */
 
 /* Runs dbg3-replay with its standard output and error away, and the reason of its end on a pipe. */
-static pid_t spawn_check(const struct isolate_options *o, const char *image, int *reason, struct err *err)
+static pid_t spawn_check(const struct isolate_options *o, const char *image, int *reason,
+                         struct err *err)
 {
     char program[PATH_BYTES], logs[PATH_BYTES], fd_text[16];
     int p[2];
@@ -204,8 +208,9 @@ static int become_gdb(const struct isolate_options *o, const char *path, struct 
     argv[n++] = image_state(image)->meta.program;
     argv[n] = NULL;
     execvp("gdb", (char *const *)argv);
-    return err_sys(err, "cannot start gdb; install it (apt install gdb), or give --listen ADDR and connect "
-                   "another one");
+    return err_sys(
+        err, "cannot start gdb; install it (apt install gdb), or give --listen ADDR and connect "
+             "another one");
 }
 
 int isolate_run(const struct isolate_options *o, struct isolate_result *result, struct err *err)

@@ -32,9 +32,10 @@ struct isolate_result {
 };
 
 /*
- * Runs the isolation. With `check`: returns 0 and fills *result; reached_end tells. Else returns GDB's exit status
- * (or the stub's with `listen`). -1 with *err when it could not be started.
+ * Runs the isolation. With `check`: returns 0 and fills *result; reached_end tells. Else returns
+ * GDB's exit status (or the stub's with `listen`). -1 with *err when it could not be started.
  */
-int isolate_run(const struct isolate_options *options, struct isolate_result *result, struct err *err);
+int isolate_run(const struct isolate_options *options, struct isolate_result *result,
+                struct err *err);
 
 #endif

@@ -8,8 +8,8 @@
 
 #include "replay/isolate.h"
 
-/* Runs dbg3-replay on `image` under ptrace and serves it at options->listen ("-": standard input and output).
- * Returns when GDB has gone: 0, or -1 with *err. */
+/* Runs dbg3-replay on `image` under ptrace and serves it at options->listen ("-": standard input
+ * and output). Returns when GDB has gone: 0, or -1 with *err. */
 int isolate_serve(const struct isolate_options *options, const char *image, struct err *err);
 
 /* The image that the options mean. */

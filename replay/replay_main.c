@@ -4,13 +4,13 @@
  *     dbg3-replay IMAGE LOGS
  *
  * Continues one rank from a fine checkpoint: maps IMAGE, answers its calls from the payload log in
- * LOGS/rank-R. No MPI library, no peer, no second TLS, no thread of its own: once the rank runs, only
- * functions that need neither libc nor TLS are called here, so that a debugger sees the application's
- * threads and thread-local variables wherever the rank stops.
+ * LOGS/rank-R. No MPI library, no peer, no second TLS, no thread of its own: once the rank runs,
+ * only functions that need neither libc nor TLS are called here, so that a debugger sees the
+ * application's threads and thread-local variables wherever the rank stops.
  *
- * The rank stops itself (SIGSTOP) on this side of the border just before its first instruction; whoever traces it then
- * steps over. Ends that are ours to explain (divergence, end of recording) arrive in replay_stop():
- * the text is printed, or, for a tracer, left where it finds it.
+ * The rank stops itself (SIGSTOP) on this side of the border just before its first instruction;
+ * whoever traces it then steps over. Ends that are ours to explain (divergence, end of recording)
+ * arrive in replay_stop(): the text is printed, or, for a tracer, left where it finds it.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -62,7 +62,8 @@ static void stop(int code, const char *text)
 }
 
 /* Every segment of the rank's log, from the one in which the checkpoint stands. */
-static int map_log(const char *dir, uint32_t rank, const struct image_position *from, struct err *err)
+static int map_log(const char *dir, uint32_t rank, const struct image_position *from,
+                   struct err *err)
 {
     uint32_t *numbers = NULL;
     size_t n = 0, kept = 0;
@@ -117,7 +118,8 @@ static int start(const char *path, const char *logs, struct image **image, struc
     if (restart_memory(*image, err) < 0)
         return -1;
     if (GATE->stub->version != GATE_VERSION || GATE->stub->ncalls != CALL_COUNT)
-        return err_set(err, "%s was recorded by another build of dbg3; record again with this one", path);
+        return err_set(err, "%s was recorded by another build of dbg3; record again with this one",
+                       path);
     half_vdso_of_stub();
     restart_after_save(state);
     return restart_threads(state, err);

@@ -1,8 +1,8 @@
 /*
  * replay_stop.h - how a replayed rank tells its tracer why it stopped
  *
- * The lower program is linked at a fixed address, so the tracer finds both symbols in its file: after a
- * SIGTRAP at replay_stop_here + 1, replay_stop_word says where the text is.
+ * The lower program is linked at a fixed address, so the tracer finds both symbols in its file:
+ * after a SIGTRAP at replay_stop_here + 1, replay_stop_word says where the text is.
  */
 #ifndef DBG3_REPLAY_STOP_H
 #define DBG3_REPLAY_STOP_H
@@ -12,7 +12,8 @@
 /* Set in the environment of a rank that is traced. */
 #define REPLAY_TRACED "DBG3_REPLAY_TRACED"
 
-/* Without a tracer: number of a descriptor on which the code, the length and the text are written. */
+/* Without a tracer: number of a descriptor on which the code, the length and the text are written.
+ * */
 #define REPLAY_REASON_FD "DBG3_REPLAY_REASON_FD"
 
 struct replay_stop {

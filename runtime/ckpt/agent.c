@@ -1,9 +1,9 @@
 /*
  * agent.c - the rank's end of the session: coordinator, counters, logs
  *
- * One lock (agent.lock) guards the rank's half of the cut and the socket's sending side; it is taken by the
- * agent thread and, during a cut, by application threads that have crossed. No message of a cut is handled
- * while threads wait for it: holders sleep on agent.moved.
+ * One lock (agent.lock) guards the rank's half of the cut and the socket's sending side; it is
+ * taken by the agent thread and, during a cut, by application threads that have crossed. No message
+ * of a cut is handled while threads wait for it: holders sleep on agent.moved.
  */
 #define LOG_MODULE "agent"
 #include "runtime/ckpt/agent.h"
@@ -318,10 +318,13 @@ static void on_write(const struct proto_msg *msg)
         counters_set(&counters()->epoch, agent.epoch);
     uint64_t id;
     memcpy(&id, written.id.bytes, sizeof id);
-    send_msg(&(struct proto_msg){.type = PROTO_WRITTEN, .epoch = agent.epoch,
-                                 .u.written = {.file = name, .bytes = written.file_bytes,
+    send_msg(&(struct proto_msg){.type = PROTO_WRITTEN,
+                                 .epoch = agent.epoch,
+                                 .u.written = {.file = name,
+                                               .bytes = written.file_bytes,
                                                .us_write = now_us() - start,
-                                               .us_pause = now_us() - agent.parked_at_us, .id = id}});
+                                               .us_pause = now_us() - agent.parked_at_us,
+                                               .id = id}});
 }
 
 static void coordinator_lost(const char *why)
@@ -398,7 +401,8 @@ static void receive(void)
     struct err err;
     ssize_t n = recv(agent.sock, agent.rx + agent.rx_n, RX_BYTES - agent.rx_n, MSG_DONTWAIT);
     if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
-        coordinator_lost("the coordinator (dbg3) is gone; the job goes on without further checkpoints");
+        coordinator_lost(
+            "the coordinator (dbg3) is gone; the job goes on without further checkpoints");
         return;
     }
     agent.rx_n += n > 0 ? (size_t)n : 0;
@@ -441,9 +445,9 @@ static void serve_requests(void)
 {
     threads_serve();
     if (__atomic_exchange_n(&agent.want_epoch, 0, __ATOMIC_SEQ_CST))
-        send_msg(&(struct proto_msg){.type = PROTO_WANT,
-                                     .u.want = {PROTO_WANT_MESSAGES,
-                                                counters() ? counters_get(&counters()->messages) : 0}});
+        send_msg(&(struct proto_msg){
+            .type = PROTO_WANT,
+            .u.want = {PROTO_WANT_MESSAGES, counters() ? counters_get(&counters()->messages) : 0}});
 }
 
 void agent_run(void)
@@ -506,9 +510,12 @@ static int hello(int fd, struct err *err)
                     : strcmp(phase, "restart") == 0 ? PROTO_PHASE_RESTART
                                                     : PROTO_PHASE_BATCH;
     struct proto_msg msg = {.type = PROTO_HELLO,
-                            .u.hello = {.token = agent.env->token, .rank = (uint64_t)save_identity.rank,
+                            .u.hello = {.token = agent.env->token,
+                                        .rank = (uint64_t)save_identity.rank,
                                         .size = (uint64_t)save_identity.size,
-                                        .pid = (uint64_t)getpid(), .phase = kind, .host = host,
+                                        .pid = (uint64_t)getpid(),
+                                        .phase = kind,
+                                        .host = host,
                                         .program = save_identity.program}};
     agent.sock = fd;
     send_locked(&msg);
@@ -675,8 +682,8 @@ static void job_abort(int code, uint64_t site)
 {
     char text[64];
     snprintf(text, sizeof text, "MPI_Abort with code %d", code);
-    agent_failure(&(struct agent_failure){.kind = PROTO_FAILURE_ABORT, .code = (uint64_t)(int64_t)code,
-                                          .text = text, .pc = site});
+    agent_failure(&(struct agent_failure){
+        .kind = PROTO_FAILURE_ABORT, .code = (uint64_t)(int64_t)code, .text = text, .pc = site});
 }
 
 static void job_exit(int status)
@@ -709,7 +716,8 @@ static int coll_enter(uint64_t gid, uint32_t members, uint64_t entered)
         if (entered <= cut_rank_entered(&agent.cut, gid))
             break;
         if (cut_rank_may_enter(&agent.cut)) {
-            struct proto_msg msg = {.type = PROTO_ENTER, .epoch = agent.epoch, .u.coll = {.gid = gid}};
+            struct proto_msg msg = {
+                .type = PROTO_ENTER, .epoch = agent.epoch, .u.coll = {.gid = gid}};
             msg.u.coll.entered = cut_rank_count(&agent.cut, gid);
             send_locked(&msg);
             break;
@@ -791,7 +799,8 @@ void agent_failure(const struct agent_failure *f)
     msg.u.failure.module = module;
     set_state(COUNTERS_DEAD);
     send_msg(&msg);
-    if (agent.sock >= 0 && f->kind != PROTO_FAILURE_HANG) /* what is sent must have left before the launcher kills us */
+    /* what is sent must have left before the launcher kills us */
+    if (agent.sock >= 0 && f->kind != PROTO_FAILURE_HANG)
         shutdown(agent.sock, SHUT_WR);
 }
 

@@ -1,10 +1,10 @@
 /*
  * agent.h - the rank's end of the session: coordinator, counters, logs
  *
- * The agent is a thread of the lower half. It speaks with the coordinator at any moment, also while the
- * application computes, waits or is in a collective; it parks the application's threads, has them drain,
- * writes images. The application meets it only in the gate's words and, while an epoch is being agreed on,
- * before a collective.
+ * The agent is a thread of the lower half. It speaks with the coordinator at any moment, also while
+ * the application computes, waits or is in a collective; it parks the application's threads, has
+ * them drain, writes images. The application meets it only in the gate's words and, while an epoch
+ * is being agreed on, before a collective.
  */
 #ifndef DBG3_CKPT_AGENT_H
 #define DBG3_CKPT_AGENT_H
@@ -22,12 +22,13 @@ void agent_run(void);
 /* The application has been loaded: what images say about it. */
 void agent_app_loaded(const struct load *load);
 
-/* After a restart: maps counters, connects to the coordinator. agent_running: the rank is about to go on. */
+/* After a restart: maps counters, connects to the coordinator. agent_running: the rank is about to
+ * go on. */
 int agent_restarted(const struct image_state *state, struct err *err);
 void agent_running(void);
 
-/* [app thread, lower FS] Tells the coordinator that this rank fails, and waits until it is told (at most
- * some seconds). Strings may be NULL. */
+/* [app thread, lower FS] Tells the coordinator that this rank fails, and waits until it is told
+ * (at most some seconds). Strings may be NULL. */
 struct agent_failure {
     int kind; /* enum proto_failure */
     uint64_t code, pc, address;

@@ -26,8 +26,8 @@ static const int fatal_signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SI
 static volatile uint32_t failing; /* the first thread that fails speaks for the rank */
 
 /*
- * Writes the image of the rank as `first` finds it. The other threads that can be parked are in it; one
- * that is inside MPI and does not come out in time is left out.
+ * Writes the image of the rank as `first` finds it. The other threads that can be parked are in it;
+ * one that is inside MPI and does not come out in time is left out.
  */
 static int write_failure(const char *path, const struct parked *first, int signo, const void *info,
                          struct err *err)
@@ -54,8 +54,8 @@ static void failure_path(char *path, size_t cap)
 {
     const char *folder = agent_failure_folder();
     if (*folder)
-        snprintf(path, cap, "%s/%s-rank-%d.img", folder, GATE->mode == GATE_RECORD ? "refine" : "batch",
-                 save_identity.rank);
+        snprintf(path, cap, "%s/%s-rank-%d.img", folder,
+                 GATE->mode == GATE_RECORD ? "refine" : "batch", save_identity.rank);
     else
         path[0] = '\0';
 }
@@ -77,8 +77,8 @@ static void report(struct parked *self, int sig, const siginfo_t *info)
 }
 
 /*
- * On the application's alternate stack, on either FS. Afterwards the signal kills the process as if we had
- * not been here: a fault happens again under SIG_DFL, a sent signal is sent again.
+ * On the application's alternate stack, on either FS. Afterwards the signal kills the process as if
+ * we had not been here: a fault happens again under SIG_DFL, a sent signal is sent again.
  */
 __attribute__((optimize("no-stack-protector"))) static void on_fatal(int sig, void *info, void *uc)
 {

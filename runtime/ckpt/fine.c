@@ -47,7 +47,8 @@ static void name(char *buf, size_t cap, uint64_t number)
     snprintf(buf, cap, "%.4000s/" NAME_FORMAT, fine.folder, number);
 }
 
-/* Folds the oldest checkpoint into its successor while there are too many, and drops log nobody needs. */
+/* Folds the oldest checkpoint into its successor while there are too many, and drops log nobody
+ * needs. */
 static int trim(struct err *err)
 {
     while (fine.number - fine.oldest + 1 > fine.keep) {
@@ -70,7 +71,8 @@ static int write_checkpoint(const struct parked *threads, size_t n, struct image
 {
     char path[4096], parent[64];
     struct save_regions regions = {0};
-    struct save_request request = {.path = path, .kind = IMAGE_FULL, .threads = threads, .nthreads = n};
+    struct save_request request = {
+        .path = path, .kind = IMAGE_FULL, .threads = threads, .nthreads = n};
     uint64_t segment, offset, event;
     GATE->stub->position(&segment, &offset, &event);
     request.position = (struct image_position){(uint32_t)segment, offset, event};
@@ -125,14 +127,15 @@ static void take(struct parked *self)
     park_resume();
     if (r < 0) {
         char text[ERR_TEXT_MAX + 64];
-        snprintf(text, sizeof text, "fine checkpoint %lu failed: %.1000s", fine.number + 1, err.text);
+        snprintf(text, sizeof text, "fine checkpoint %lu failed: %.1000s", fine.number + 1,
+                 err.text);
         GATE->stop(1, text);
     }
     uint64_t segment, offset, event;
     GATE->stub->position(&segment, &offset, &event);
     agent_fine(fine.number, event, written.file_bytes, now_us() - start);
-    log_debug("rank %d: checkpoint %lu at event %lu: %lu KiB, %lu us", save_identity.rank, fine.number,
-              event, written.file_bytes >> 10, now_us() - start);
+    log_debug("rank %d: checkpoint %lu at event %lu: %lu KiB, %lu us", save_identity.rank,
+              fine.number, event, written.file_bytes >> 10, now_us() - start);
 }
 
 void fine_init(uint64_t keep)

@@ -1,10 +1,10 @@
 /*
  * fine.h - fine checkpoints: local to one rank, at a call boundary, only what changed
  *
- * In refine, every N messages the stub sets GATE_WORD_FINE; the rank's main thread comes to its safe
- * point and writes <session>/fine/rank-R/NNNNNNNN.img, an increment on the one before. No coordination
- * and no drain: a rank whose inputs are all recorded needs no peers. The last `keep` are kept; older ones are
- * folded into their successor, and the log before the oldest is dropped.
+ * In refine, every N messages the stub sets GATE_WORD_FINE; the rank's main thread comes to its
+ * safe point and writes <session>/fine/rank-R/NNNNNNNN.img, an increment on the one before. No
+ * coordination and no drain: a rank whose inputs are all recorded needs no peers. The last `keep`
+ * are kept; older ones are folded into their successor, and the log before the oldest is dropped.
  */
 #ifndef DBG3_CKPT_FINE_H
 #define DBG3_CKPT_FINE_H
@@ -13,7 +13,8 @@
 
 #include "runtime/base/err.h"
 
-/* Rank and size are known. Makes the folder, arranges the first (whole) checkpoint at the next safe point. */
+/* Rank and size are known. Makes the folder, arranges the first (whole) checkpoint at the next safe
+ * point. */
 int fine_start(struct err *err);
 
 /* keep: how many fine checkpoints stay. Before fine_start(). */

@@ -1,8 +1,8 @@
 /*
  * park.c - brings the application's threads to a stop, each in a signal frame on its own stack
  *
- * The handler runs on whichever FS was interrupted, on the application's stack: this file is compiled
- * without stack protector, and what the handler calls uses raw system calls only.
+ * The handler runs on whichever FS was interrupted, on the application's stack: this file is
+ * compiled without stack protector, and what the handler calls uses raw system calls only.
  */
 #include "runtime/ckpt/park.h"
 
@@ -34,9 +34,11 @@ static struct parked slots[PARK_MAX];
 static struct parked sorted[PARK_MAX]; /* what park_threads() shows */
 static volatile uint32_t nparked;      /* futex: threads now parked */
 static volatile uint32_t park_wanted;  /* threads shall stay parked */
-static volatile uint32_t change;       /* futex of parked threads: grows with anything that concerns them */
+/* futex of parked threads: grows with anything that concerns them */
+static volatile uint32_t change;
 
-/* Work for the parked main thread: `work_seq` grows when there is some, `work_done` (futex) follows it. */
+/* Work for the parked main thread: `work_seq` grows when there is some, `work_done` (futex) follows
+ * it. */
 static long (*work_fn)(void *);
 static void *work_arg;
 static long work_result;
@@ -88,9 +90,11 @@ static void stay(struct parked *self, bool is_main)
 static bool at_safe_point(const ucontext_t *uc)
 {
     uint64_t fs = fs_base();
-    if (fs == 0 || (uint64_t)uc->uc_mcontext.gregs[REG_RIP] >= GATE_ADDR || fs >= GATE_ADDR || !GATE->stub)
+    if (fs == 0 || (uint64_t)uc->uc_mcontext.gregs[REG_RIP] >= GATE_ADDR || fs >= GATE_ADDR ||
+        !GATE->stub)
         return false;
-    const struct stub_thread *t = (const struct stub_thread *)(fs + (uint64_t)GATE->stub->tls_thread);
+    const struct stub_thread *t =
+        (const struct stub_thread *)(fs + (uint64_t)GATE->stub->tls_thread);
     return t->inside == 0;
 }
 
@@ -99,8 +103,8 @@ static struct parked *claim(const struct parked *here)
 {
     for (int i = 0; i < PARK_MAX; i++) {
         pid_t none = SLOT_FREE;
-        if (!__atomic_compare_exchange_n(&slots[i].tid, &none, SLOT_CLAIMED, false, __ATOMIC_ACQ_REL,
-                                         __ATOMIC_RELAXED))
+        if (!__atomic_compare_exchange_n(&slots[i].tid, &none, SLOT_CLAIMED, false,
+                                         __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
             continue;
         slots[i].frame = here->frame;
         slots[i].fs_base = here->fs_base;
@@ -182,7 +186,8 @@ static bool is_parked(pid_t tid)
     return false;
 }
 
-/* Sends the signal to each application thread that has not parked. Returns how many those are, -1 on error. */
+/* Sends the signal to each application thread that has not parked. Returns how many those are, -1
+ * on error. */
 static int signal_others(pid_t except, bool send)
 {
     int missing = 0;

@@ -1,10 +1,10 @@
 /*
  * park.h - brings the application's threads to a stop, each in a signal frame on its own stack
  *
- * Every checkpoint is a signal frame: a thread that computes gets GATE_SIGNAL; one that is inside the stub
- * or the lower half defers and sends itself the signal at its next safe point. Going on, in this process
- * or after a restart in another, is rt_sigreturn on that frame: the kernel restores registers, mask
- * and alternate stack.
+ * Every checkpoint is a signal frame: a thread that computes gets GATE_SIGNAL; one that is inside
+ * the stub or the lower half defers and sends itself the signal at its next safe point. Going on,
+ * in this process or after a restart in another, is rt_sigreturn on that frame: the kernel restores
+ * registers, mask and alternate stack.
  *
  * One thread, the one that called MPI_Init, can be given work while it is parked (drain, rebuild).
  */
@@ -23,7 +23,8 @@
 
 struct parked {
     pid_t tid;
-    ucontext_t *frame; /* in upper-half memory, valid while parked; rt_sigreturn takes rsp = frame */
+    /* in upper-half memory, valid while parked; rt_sigreturn takes rsp = frame */
+    ucontext_t *frame;
     uint64_t fs_base, gs_base;
     uint64_t clear_child_tid;
 };
@@ -32,10 +33,10 @@ struct parked {
 int park_install(struct err *err);
 
 /*
- * Stops all application threads but `except` (0: none). Waits until each has parked: a thread inside MPI
- * comes when its call lets it. New threads are caught. Returns 0; -1 with *err after `timeout_ms` without all parked
- * (threads already parked stay so; call park_resume). Lower FS: the agent, or an application thread that
- * crossed.
+ * Stops all application threads but `except` (0: none). Waits until each has parked: a thread
+ * inside MPI comes when its call lets it. New threads are caught. Returns 0; -1 with *err after
+ * `timeout_ms` without all parked (threads already parked stay so; call park_resume). Lower FS: the
+ * agent, or an application thread that crossed.
  */
 int park_all(pid_t except, int timeout_ms, struct err *err);
 
@@ -45,7 +46,8 @@ void park_resume(void);
 /* The parked threads; the main thread is first if it is among them. Valid until park_resume(). */
 const struct parked *park_threads(size_t *n);
 
-/* [agent, all parked] Runs `work` on the parked main thread, on its upper FS, and waits for its result. */
+/* [agent, all parked] Runs `work` on the parked main thread, on its upper FS, and waits for its
+ * result. */
 long park_run_on_main(long (*work)(void *arg), void *arg);
 
 /* What the handler does with a parked main thread when GATE->word has GATE_WORD_FINE. Lower FS. */
@@ -54,8 +56,8 @@ void park_on_fine(void (*fine)(struct parked *self));
 /* [any FS] Describes the calling thread, interrupted at `frame`. */
 void park_describe(struct parked *p, ucontext_t *frame);
 
-/* What glibc has installed for GATE_SIGNAL (pthread_cancel), which we pass its signals on to; all zeros: nothing.
- * Part of the rank's state. */
+/* What glibc has installed for GATE_SIGNAL (pthread_cancel), which we pass its signals on to;
+ * all zeros: nothing. Part of the rank's state. */
 struct park_action {
     uint64_t handler, flags, restorer, mask;
 };

@@ -1,8 +1,9 @@
 /*
  * restart.c - continues an image in this process
  *
- * The lower half is up, everything below the split is free. Memory is mapped from the image file, threads
- * are cloned and wait; then all of them return into the signal frames in which they were parked.
+ * The lower half is up, everything below the split is free. Memory is mapped from the image file,
+ * threads are cloned and wait; then all of them return into the signal frames in which they were
+ * parked.
  */
 #include "runtime/ckpt/restart.h"
 
@@ -29,7 +30,8 @@
 
 /* ---- descriptors ---- */
 
-/* A replayed rank must not write into the user's files: what it may write to becomes a copy in memory. */
+/* A replayed rank must not write into the user's files: what it may write to becomes a copy in
+ * memory. */
 static int private_copy(int from, const struct image_file *f)
 {
     struct stat st;
@@ -54,12 +56,17 @@ static int restore_file(const struct image_file *f, struct err *err)
     if (fd >= 0 && protect)
         fd = private_copy(fd, f);
     if (fd < 0)
-        return err_sys(err, "file %s, which was open as descriptor %d, cannot be opened again; put it "
-                       "back and restart", f->path, f->fd);
+        return err_sys(err,
+                       "file %s, which was open as descriptor %d, cannot be opened again; put it "
+                       "back and restart",
+                       f->path, f->fd);
     if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (uint64_t)st.st_size < f->size) {
         close(fd);
-        return err_set(err, "file %s has %lu bytes now and had %lu at the checkpoint; put the longer one "
-                       "back and restart", f->path, (uint64_t)st.st_size, f->size);
+        return err_set(
+            err,
+            "file %s has %lu bytes now and had %lu at the checkpoint; put the longer one "
+            "back and restart",
+            f->path, (uint64_t)st.st_size, f->size);
     }
     if (S_ISREG(st.st_mode) && lseek(fd, (off_t)f->offset, SEEK_SET) < 0) {
         close(fd);
@@ -124,7 +131,8 @@ static int tell_kernel(const struct image_state *state, struct err *err)
     size_t size;
     const struct save_blob *blob = image_blob_find(state, SAVE_BLOB, &size);
     if (!blob || size != sizeof *blob || blob->version != 1)
-        return err_set(err, "the image has no restart note of this version; it was written by another "
+        return err_set(err,
+                       "the image has no restart note of this version; it was written by another "
                        "version of dbg3");
     save_identity.mm = blob->mm;
     save_identity.entry = state->meta.entry;
@@ -177,16 +185,16 @@ thread_body(const struct park_resume *r)
     park_continue(r);
 }
 
-long restart_clone(uint64_t flags, void *stack, void *tid_address, void (*body)(const struct park_resume *),
-                   const struct park_resume *r);
+long restart_clone(uint64_t flags, void *stack, void *tid_address,
+                   void (*body)(const struct park_resume *), const struct park_resume *r);
 
 int restart_threads(const struct image_state *state, struct err *err)
 {
     for (size_t i = 1; i < state->nthreads; i++) {
         const struct image_thread *t = &state->threads[i];
         struct park_resume *r = malloc(sizeof *r);
-        uint8_t *stack = mmap(NULL, CLONE_STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                              -1, 0);
+        uint8_t *stack =
+            mmap(NULL, CLONE_STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (!r || stack == MAP_FAILED)
             return err_sys(err, "no memory for thread %d", t->tid);
         resume_from(r, t);

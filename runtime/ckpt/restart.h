@@ -11,8 +11,8 @@
 void restart_run(const struct half_env *env) __attribute__((noreturn));
 
 /*
- * The steps that a replay shares. restart_memory: maps the image, tells the kernel (brk, auxv), restores
- * files and signal dispositions. Prints nothing; -1 with *err.
+ * The steps that a replay shares. restart_memory: maps the image, tells the kernel (brk, auxv),
+ * restores files and signal dispositions. Prints nothing; -1 with *err.
  */
 int restart_memory(struct image *image, struct err *err);
 

@@ -1,8 +1,8 @@
 /*
  * restart_job.c - restart of a whole job: one rank's part
  *
- * MPI is started first, because only it knows which rank this process is; then the rank's image is mapped,
- * and the stub gives communicators, datatypes and requests to the new MPI.
+ * MPI is started first, because only it knows which rank this process is; then the rank's image is
+ * mapped, and the stub gives communicators, datatypes and requests to the new MPI.
  */
 #include "runtime/ckpt/restart.h"
 

@@ -16,8 +16,8 @@ park_signal_return:
 /*
  * void park_continue(const struct park_resume *r)
  *
- * set_robust_list, set_tid_address, FS, GS, then rt_sigreturn: the kernel finds struct rt_sigframe 8
- * bytes below rsp, whose second member is the ucontext that `frame` points to.
+ * set_robust_list, set_tid_address, FS, GS, then rt_sigreturn: the kernel finds struct rt_sigframe
+ * 8 bytes below rsp, whose second member is the ucontext that `frame` points to.
  */
     .globl park_continue
     .type park_continue, @function

@@ -36,7 +36,8 @@ void save_mapped_from(struct image *image)
 
 /* ---- regions ---- */
 
-/* What the memory at `addr` was before it was mapped from an image; NULL if it is no such memory. */
+/* What the memory at `addr` was before it was mapped from an image; NULL if it is no such memory.
+ * */
 static const struct image_region *original_region(const struct maps_entry *m)
 {
     if (!mapped_from || !m->path[0])
@@ -156,7 +157,8 @@ static void describe_thread(struct image_thread *t, const struct parked *p)
     t->altstack_flags = (uint32_t)p->frame->uc_stack.ss_flags;
 }
 
-/* State components that a signal frame holds: less than XCR0 where the kernel gives some on demand (AMX). */
+/* State components that a signal frame holds: less than XCR0 where the kernel gives some on demand
+ * (AMX). */
 static uint64_t xsave_features(const struct image_thread *t)
 {
     uint64_t features = 3; /* x87 and SSE */

@@ -53,11 +53,12 @@ struct save_request {
 /* All application threads are parked. Lower FS. Returns 0, -1 with *err naming the file. */
 int save_image(const struct save_request *request, struct image_written *written, struct err *err);
 
-/* After a restart: regions that are mapped from this image keep what they were. The image stays open. */
+/* After a restart: regions that are mapped from this image keep what they were. The image stays
+ * open. */
 void save_mapped_from(struct image *image);
 
-/* The upper half's regions as they are now, for other uses (what to track). malloc'ed array; strings are
- * borrowed from *keep, which the caller frees with save_regions_free(). */
+/* The upper half's regions as they are now, for other uses (what to track). malloc'ed array;
+ * strings are borrowed from *keep, which the caller frees with save_regions_free(). */
 struct save_regions {
     struct image_region *region;
     size_t n;

@@ -3,19 +3,20 @@
  *
  * A rank is one process that holds two programs:
  *
- *     0 .. GATE_ADDR            upper half: the unmodified application, its ld.so and libraries, and our
+ *     0 .. GATE_ADDR            upper half: the unmodified application, its ld.so and libraries,
+ *     and our
  *                               stub in the place of libmpich.so.12. Saved in checkpoints.
  *     GATE_ADDR                 struct gate, written by the lower half at every start. Never saved.
  *     above                     lower half: a program of ours with its own libc and, in batch and
  *                               refine, the real MPI library. Never saved.
  *
  * This is the only header that both halves share. It holds no code. Whatever belongs to the rank
- * (handles, requests, counters, drained messages, position in the logs) lives in the upper half; the
- * lower half keeps nothing that must survive.
+ * (handles, requests, counters, drained messages, position in the logs) lives in the upper half;
+ * the lower half keeps nothing that must survive.
  *
  * A lower function may be called only on the lower half's FS base (its TLS). Functions marked
- * [crossing] are called through stub's gate_cross(), which switches FS; those marked [any FS] use no
- * TLS, no errno and no libc, so either half may call them directly.
+ * [crossing] are called through stub's gate_cross(), which switches FS; those marked [any FS] use
+ * no TLS, no errno and no libc, so either half may call them directly.
  */
 #ifndef DBG3_HALF_GATE_H
 #define DBG3_HALF_GATE_H
@@ -34,9 +35,10 @@
 #define LOWER_ARENA_END  0x7e0000000000ul
 
 /*
- * The signal that parks a thread. 32 is glibc's SIGCANCEL: application code can neither block nor handle it,
- * and glibc installs its handler only at the first pthread_cancel (33, SIGSETXID, at the first
- * pthread_create). Ours is recognised by the value it carries; others go to the handler that was there.
+ * The signal that parks a thread. 32 is glibc's SIGCANCEL: application code can neither block nor
+ * handle it, and glibc installs its handler only at the first pthread_cancel (33, SIGSETXID, at the
+ * first pthread_create). Ours is recognised by the value it carries; others go to the handler that
+ * was there.
  */
 #define GATE_SIGNAL       32
 #define GATE_SIGNAL_VALUE 0x6462673370617266ul
@@ -55,7 +57,8 @@ enum gate_word {
 };
 
 enum gate_flag {
-    GATE_FLAG_SAME_FS = 1, /* the lower half shares the upper's TLS (replay; test harness): no switch */
+    /* the lower half shares the upper's TLS (replay; test harness): no switch */
+    GATE_FLAG_SAME_FS = 1,
 };
 
 /* What a receive or a completed request says, independent of an MPI library's struct layout. */
@@ -69,7 +72,8 @@ struct gate_coll {
     uint64_t gid;
     uint64_t entered; /* E: collectives entered on it by this rank */
     uint32_t members;
-    uint32_t inside; /* threads of this rank in a blocking collective on it now (counted in `entered`) */
+    /* threads of this rank in a blocking collective on it now (counted in `entered`) */
+    uint32_t inside;
 };
 
 /* Which of a set of requests a service shall complete. */
@@ -87,14 +91,16 @@ enum gate_complete {
 enum gate_vdso { GATE_VDSO_CLOCK_GETTIME, GATE_VDSO_GETTIMEOFDAY, GATE_VDSO_TIME, GATE_VDSO_GETCPU,
                  GATE_VDSO_CLOCK_GETRES, GATE_VDSO_COUNT };
 
-/* Functions of the stub (upper half), which the lower half calls on the thread that called MPI_Init,
- * on that thread's upper FS. The pointer to this struct is the image's root pointer. */
+/* Functions of the stub (upper half), which the lower half calls on the thread that called
+ * MPI_Init, on that thread's upper FS. The pointer to this struct is the image's root pointer. */
 struct gate_stub {
     uint32_t version; /* GATE_VERSION */
     uint32_t ncalls;  /* call table size the stub was built with */
-    uint64_t mpi_level; /* MPI thread level the application got, or -1 before MPI_Init / after Finalize */
+    /* MPI thread level the application got, or -1 before MPI_Init / after Finalize */
+    uint64_t mpi_level;
     uint64_t finalized;
-    int64_t tls_thread; /* offset of struct stub_thread (msgcounter/stub/thread.h) from the upper FS base */
+    /* offset of struct stub_thread (msgcounter/stub/thread.h) from the upper FS base */
+    int64_t tls_thread;
 
     /* Copies E of all live communicators to `out` (at most max). Returns their number. [any thread,
      * reads only; used by the agent while the rank runs] */
@@ -107,20 +113,22 @@ struct gate_stub {
     /* Point-to-point messages sent so far to each world rank, since MPI_Init. [parked] */
     const uint64_t *(*sent)(int *nranks);
 
-    /* Receives into the upper half what peers have sent: expected[w] messages from world rank w in
-     * total since MPI_Init. One bounded step; returns 1 when drained, 0 to be called again, <0 errno.
-     * [crosses the gate; must not use the application's malloc: it may run inside it] */
+    /* Receives into the upper half what peers have sent: expected[w] messages from world rank w
+     * in total since MPI_Init. One bounded step; returns 1 when drained, 0 to be called again,
+     * <0 errno. [crosses the gate; must not use the application's malloc: it may run inside it] */
     int (*drain_step)(const uint64_t *expected, int nranks);
 
     /* After a restart: gives communicators, datatypes, ops, requests to the new MPI. Returns 0 or
      * -errno after printing one line. [crosses the gate] */
     int (*rebuild)(void);
 
-    /* Just before memory is saved and just after the rank goes on (restored != 0: in a new process). */
+    /* Just before memory is saved and just after the rank goes on (restored != 0: in a new
+     * process). */
     void (*before_save)(void);
     void (*after_save)(int restored);
 
-    /* Where the next event of the log will stand: what a fine checkpoint notes. [parked or main thread] */
+    /* Where the next event of the log will stand: what a fine checkpoint notes. [parked or main
+     * thread] */
     void (*position)(uint64_t *segment, uint64_t *offset, uint64_t *event);
 
     /* Called in the application's threads by record/replay instead of the kernel's vdso. */
@@ -146,86 +154,102 @@ struct gate {
     uint32_t ncalls;  /* call table size the lower half was built with */
     uint32_t mode;    /* enum gate_mode */
     uint32_t flags;   /* enum gate_flag */
-    uint32_t generation; /* of this process: a stub thread whose cached value differs asks for its FS anew */
+    /* of this process: a stub thread whose cached value differs asks for its FS anew */
+    uint32_t generation;
     volatile uint32_t word; /* enum gate_word */
     uint32_t pad0;
 
     /* --- crossing --- */
-    int64_t tls_upper_fs;   /* offset from the lower FS base of the word where the crossing notes the upper FS */
+    /* offset from the lower FS base of the word where the crossing notes the upper FS */
+    int64_t tls_upper_fs;
     uint64_t main_tid;
-    uint64_t (*thread_attach)(void);           /* [any FS] a lower FS base for the calling thread, slow */
+    /* [any FS] a lower FS base for the calling thread, slow */
+    uint64_t (*thread_attach)(void);
     void (*thread_detach)(uint64_t lower_fs);  /* [any FS] gives it back at thread exit */
 
     /* --- calls --- */
-    void *const *mpi;       /* [crossing] by call id: the real function. NULL entries: not in that library */
+    /* [crossing] by call id: the real function. NULL entries: not in that library */
+    void *const *mpi;
     const struct gate_consts *consts; /* constants of the real library that are addresses */
 
     /* --- services of the lower half --- */
-    /* [crossing] Waits until one of n real requests completes (*index, *status set; the request is
-     * then freed by MPI as MPI_Test does), or until word has PARK or FINE: GATE_EAGAIN. Backs off. Returns an
-     * MPI error code >= 0 otherwise. */
+    /* [crossing] Waits until one of n real requests completes (*index, *status set; the request
+     * is then freed by MPI as MPI_Test does), or until word has PARK or FINE: GATE_EAGAIN. Backs
+     * off. Returns an MPI error code >= 0 otherwise. */
     int (*wait_any)(int n, void *real_requests, int *index, struct gate_status *status);
-    /* [crossing] The same for sets (`how`: enum gate_complete): status[i].error is the MPI error code of the
-     * requests that have completed and GATE_PENDING for the others. All n are active. Returns how many
-     * have completed, or GATE_EAGAIN, when some may have completed too. */
+    /* [crossing] The same for sets (`how`: enum gate_complete): status[i].error is the MPI error
+     * code of the requests that have completed and GATE_PENDING for the others. All n are
+     * active. Returns how many have completed, or GATE_EAGAIN, when some may have completed too. */
     int (*complete)(uint32_t how, int n, void *real_requests, struct gate_status *status);
-    /* [crossing] Blocking send and receive as start + wait loop in one crossing. `start` is the call id
-     * of the non-blocking twin (Isend, Issend, Irsend, Ibsend; Irecv; or their _c). On GATE_EAGAIN
-     * *real_request is the started request and the caller goes on with wait_any. */
+    /* [crossing] Blocking send and receive as start + wait loop in one crossing. `start` is the
+     * call id of the non-blocking twin (Isend, Issend, Irsend, Ibsend; Irecv; or their _c). On
+     * GATE_EAGAIN *real_request is the started request and the caller goes on with wait_any. */
     int (*send)(int start, const void *buf, long count, long datatype, int dest, int tag, long comm,
                 void *real_request);
     int (*recv)(int start, void *buf, long count, long datatype, int source, int tag, long comm,
                 void *real_request, struct gate_status *status);
-    /* [crossing] Probe, or matching probe if real_message is not NULL. With `how` GATE_COMPLETE_WAIT waits
-     * like the above. Returns an MPI error code or GATE_EAGAIN; *status is set if *flag is. */
+    /* [crossing] Probe, or matching probe if real_message is not NULL. With `how`
+     * GATE_COMPLETE_WAIT waits like the above. Returns an MPI error code or GATE_EAGAIN; *status
+     * is set if *flag is. */
     int (*probe)(uint32_t how, int source, int tag, long comm, void *real_message, int *flag,
                  struct gate_status *status);
 
     /* [crossing] MPI_Init(_thread) has returned: rank and size of MPI_COMM_WORLD. Connects to the
      * coordinator, maps counters and logs. Returns 0 or -errno after printing one line. */
     int (*job_started)(int rank, int size, int level);
-    int (*job_ending)(void); /* [crossing] MPI_Finalize is about to be called: no epoch from here on; may return GATE_EAGAIN */
+    /* [crossing] MPI_Finalize is about to be called: no epoch from here on; may return GATE_EAGAIN
+     * */
+    int (*job_ending)(void);
     void (*job_ended)(void); /* [crossing] MPI_Finalize has returned */
     void (*job_abort)(int code, uint64_t site); /* [crossing] MPI_Abort is about to be called */
-    void (*job_exit)(int status); /* [crossing] exit() was called; flushes what the lower half printed */
+    /* [crossing] exit() was called; flushes what the lower half printed */
+    void (*job_exit)(int status);
 
-    /* Handler for fatal signals that the application leaves at SIG_DFL: writes the failure image. The
-     * stub installs it (SA_SIGINFO | SA_ONSTACK, all signals blocked) wherever the application asks
-     * for SIG_DFL of a signal in fatal_mask. NULL: none (replay, where GDB sees the signal). */
+    /* Handler for fatal signals that the application leaves at SIG_DFL: writes the failure
+     * image. The stub installs it (SA_SIGINFO | SA_ONSTACK, all signals blocked) wherever the
+     * application asks for SIG_DFL of a signal in fatal_mask. NULL: none (replay, where GDB sees
+     * the signal). */
     void (*fatal)(int, void *, void *);
     uint64_t fatal_mask; /* bit signo - 1 */
 
-    /* [crossing] While word has GATE_WORD_INTENT: may this rank enter collective number `entered` on
-     * gid (E already incremented and `inside` set, see gate_coll)? Returns 0: enter; GATE_EAGAIN: go to
-     * the safe point (stub_safe_point) and ask again. Waits while holding. coll_leave is called when the
-     * collective is over and word has GATE_WORD_INTENT, also if it had not when it was entered. */
+    /* [crossing] While word has GATE_WORD_INTENT: may this rank enter collective number
+     * `entered` on gid (E already incremented and `inside` set, see gate_coll)? Returns 0:
+     * enter; GATE_EAGAIN: go to the safe point (stub_safe_point) and ask again. Waits while
+     * holding. coll_leave is called when the collective is over and word has GATE_WORD_INTENT,
+     * also if it had not when it was entered. */
     int (*coll_enter)(uint64_t gid, uint32_t members, uint64_t entered);
     int (*coll_leave)(uint64_t gid, uint32_t members, uint64_t entered);
 
-    /* [crossing] Maps the next log segment of at least min_bytes. Returns 0 or -errno (full disk) after
-     * printing one line. *base is above GATE_ADDR; *segment its number. */
+    /* [crossing] Maps the next log segment of at least min_bytes. Returns 0 or -errno (full
+     * disk) after printing one line. *base is above GATE_ADDR; *segment its number. */
     int (*log_segment)(uint64_t min_bytes, uint64_t first_event, void **base, uint64_t *bytes,
                        uint64_t *segment);
 
-    /* [any FS] The stub's report of an end that is ours to explain (refused call, divergence, end of
-     * recording). Prints the text; in replay stops the rank for GDB; else ends it with `code`. */
+    /* [any FS] The stub's report of an end that is ours to explain (refused call, divergence,
+     * end of recording). Prints the text; in replay stops the rank for GDB; else ends it with
+     * `code`. */
     void (*stop)(int code, const char *text);
-    /* [any FS] Makes sure that GATE_SIGNAL comes to us: called before a thread sends it to itself. */
+    /* [any FS] Makes sure that GATE_SIGNAL comes to us: called before a thread sends it to itself.
+     * */
     void (*park_arm)(void);
-    /* [any FS] For a test harness: the calling thread is at a safe point. NULL in a lower program: the
-     * thread sends itself GATE_SIGNAL. */
+    /* [any FS] For a test harness: the calling thread is at a safe point. NULL in a lower
+     * program: the thread sends itself GATE_SIGNAL. */
     void (*safe_point)(void);
     /* [any FS] count reached gate_settings.epoch_every. */
     void (*want_epoch)(void);
 
     /* --- data --- */
-    struct gate_stub *stub; /* set by the stub's constructor; by the restorer from the image's root */
+    /* set by the stub's constructor; by the restorer from the image's root */
+    struct gate_stub *stub;
     struct gate_settings settings;
-    void *counters;         /* struct counters_file (runtime/coord/counters.h), mapped after job_started */
+    /* struct counters_file (runtime/coord/counters.h), mapped after job_started */
+    void *counters;
     uint64_t counters_size;
-    void *replay_segments;  /* struct { const void *base; uint64_t bytes; } [replay_nsegments], in replay */
+    /* struct { const void *base; uint64_t bytes; } [replay_nsegments], in replay */
+    void *replay_segments;
     uint64_t replay_nsegments;
-    uint64_t log_start_segment, log_start_offset, log_start_event; /* where recording or replay starts */
+    /* where recording or replay starts */
+    uint64_t log_start_segment, log_start_offset, log_start_event;
 
     void *kernel_vdso[GATE_VDSO_COUNT]; /* the current kernel's functions [any FS] */
     void *volatile vdso[GATE_VDSO_COUNT]; /* what the upper half's little vdso jumps to */
@@ -236,8 +260,8 @@ struct gate {
     const char *exe_path;        /* the application's file */
 };
 
-/* Addresses that stand for something in the real MPI library (MPI 4.0 §2.5.4) and that the stub must
- * hand over in place of its own. */
+/* Addresses that stand for something in the real MPI library (MPI 4.0 §2.5.4) and that the stub
+ * must hand over in place of its own. */
 struct gate_consts {
     const void *unweighted, *weights_empty;
 };

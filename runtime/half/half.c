@@ -93,16 +93,17 @@ static bool hidden_from_app(const char *entry, const char *unset)
 }
 
 /*
- * The directories of the application's RUNPATH that contain $ORIGIN, expanded. ld.so takes $ORIGIN of
- * the main program from /proc/self/exe, which is the lower program, so they must be given to it in
- * LD_LIBRARY_PATH. Returns a malloc'ed list joined by ':', "" if there is nothing to expand.
+ * The directories of the application's RUNPATH that contain $ORIGIN, expanded. ld.so takes $ORIGIN
+ * of the main program from /proc/self/exe, which is the lower program, so they must be given to it
+ * in LD_LIBRARY_PATH. Returns a malloc'ed list joined by ':', "" if there is nothing to expand.
  */
 static char *expand_origin(const char *exe)
 {
     char *result = calloc(1, 1);
     int fd = open(exe, O_RDONLY | O_CLOEXEC);
     off_t size = fd >= 0 ? lseek(fd, 0, SEEK_END) : 0;
-    const uint8_t *file = size > 0 ? mmap(NULL, (size_t)size, PROT_READ, MAP_PRIVATE, fd, 0) : MAP_FAILED;
+    const uint8_t *file =
+        size > 0 ? mmap(NULL, (size_t)size, PROT_READ, MAP_PRIVATE, fd, 0) : MAP_FAILED;
     if (fd >= 0)
         close(fd);
     if (file == MAP_FAILED)
@@ -187,11 +188,13 @@ fail:
 static int check_machine(struct err *err)
 {
     if (!(getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE_BIT))
-        return err_set(err, "this machine lacks FSGSBASE (it needs Linux 5.9 or later and an x86-64 "
-                            "processor with that feature)");
+        return err_set(err,
+                       "this machine lacks FSGSBASE (it needs Linux 5.9 or later and an x86-64 "
+                       "processor with that feature)");
     if ((uint64_t)&errno < GATE_ADDR)
-        return err_set(err, "the address space is laid out from below (ulimit -s unlimited, or setarch "
-                            "-L): set a finite stack limit");
+        return err_set(err,
+                       "the address space is laid out from below (ulimit -s unlimited, or setarch "
+                       "-L): set a finite stack limit");
     return 0;
 }
 

@@ -1,8 +1,8 @@
 /*
  * load.c - loads the application into the upper half as execve(2) would
  *
- * Mappings are made with raw system calls: libc's are steered into the lower half's arena, these must go
- * where the kernel puts them, below the split.
+ * Mappings are made with raw system calls: libc's are steered into the lower half's arena, these
+ * must go where the kernel puts them, below the split.
  */
 #include "runtime/half/load.h"
 
@@ -109,8 +109,8 @@ static int map_segment(const struct elf *e, const Elf64_Phdr *ph, struct err *er
     uint64_t file_end = e->base + ph->p_vaddr + ph->p_filesz;
     uint64_t end = page_up(e->base + ph->p_vaddr + ph->p_memsz);
     if (ph->p_filesz > 0 &&
-        sys_failed((long)sys_mmap((void *)start, ph->p_filesz + shift, prot, MAP_PRIVATE | MAP_FIXED,
-                                  e->fd, ph->p_offset - shift)))
+        sys_failed((long)sys_mmap((void *)start, ph->p_filesz + shift, prot,
+                                  MAP_PRIVATE | MAP_FIXED, e->fd, ph->p_offset - shift)))
         return err_set(err, "%s: cannot map %#lx", e->path, start);
     uint64_t zero_from = ph->p_filesz > 0 ? page_up(file_end) : start;
     if (end > zero_from &&
@@ -193,7 +193,8 @@ static size_t count_strings(char **v)
     return n;
 }
 
-/* Pushes the strings so that they lie in order and without gaps, as the kernel lays them; fills `where`. */
+/* Pushes the strings so that they lie in order and without gaps, as the kernel lays them; fills
+ * `where`. */
 static void push_strings(struct stack *s, char **v, size_t n, uint64_t *where)
 {
     for (size_t i = n; i-- > 0;)
@@ -227,8 +228,8 @@ static size_t build_auxv(Elf64_auxv_t *out, const struct elf *app, const struct 
     return n;
 }
 
-static int build_stack(struct load *load, const struct elf *app, const struct elf *interp, char **argv,
-                       char **envp, uint64_t size, struct err *err)
+static int build_stack(struct load *load, const struct elf *app, const struct elf *interp,
+                       char **argv, char **envp, uint64_t size, struct err *err)
 {
     void *low = sys_mmap(NULL, size, PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);

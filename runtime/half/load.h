@@ -23,17 +23,19 @@ struct load {
     struct load_mm mm;
 };
 
-/* Maps `exe` and its interpreter below GATE_ADDR, builds a stack of `stack_size` bytes with argv, envp
- * and the auxiliary vector. Nothing is executed. The mappings stay until the process ends, also on error.
- * Returns 0, or -1 with *err: not an x86-64 ELF program, static, setuid, unreadable. */
+/* Maps `exe` and its interpreter below GATE_ADDR, builds a stack of `stack_size` bytes with
+ * argv, envp and the auxiliary vector. Nothing is executed. The mappings stay until the process
+ * ends, also on error. Returns 0, or -1 with *err: not an x86-64 ELF program, static, setuid,
+ * unreadable. */
 int load_app(struct load *load, const char *exe, char **argv, char **envp, uint64_t stack_size,
              struct err *err);
 
-/* Tells the kernel that the application is what this process runs: brk, /proc/PID/{cmdline,environ,auxv}.
- * Needs no privilege. */
+/* Tells the kernel that the application is what this process runs: brk,
+ * /proc/PID/{cmdline,environ,auxv}. Needs no privilege. */
 int load_tell_kernel(const struct load_mm *mm, struct err *err);
 
-/* Maps the small vdso that jumps through the gate (upper_vdso.S). Returns its address, 0 on failure. */
+/* Maps the small vdso that jumps through the gate (upper_vdso.S). Returns its address, 0 on
+ * failure. */
 uint64_t load_vdso(void);
 
 /* Address of a function in the kernel's vdso, NULL if it has none. */

@@ -1,9 +1,9 @@
 /*
  * lower_main.c - the lower program with the real MPI library (dbg3-lower)
  *
- * Started by the launch preload in place of the application, with the application's arguments. Batch and
- * refine from the start: loads the application and jumps into it. Restart and refine from an epoch: starts
- * MPI, maps the rank's image and continues it.
+ * Started by the launch preload in place of the application, with the application's arguments.
+ * Batch and refine from the start: loads the application and jumps into it. Restart and refine from
+ * an epoch: starts MPI, maps the rank's image and continues it.
  */
 #include <stdio.h>
 #include <stdlib.h>

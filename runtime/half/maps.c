@@ -11,8 +11,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* The whole file. It is read in one go into a buffer that is large enough beforehand, because growing
- * the buffer in between would change what is read. */
+/* The whole file. It is read in one go into a buffer that is large enough beforehand, because
+ * growing the buffer in between would change what is read. */
 static char *read_all(const char *path, struct err *err)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);

@@ -1,9 +1,9 @@
 /*
  * p2p_loops.c - the lower half's waiting: point-to-point services behind the gate
  *
- * The test is MPI_Testany also for a single request: in MPICH it looks at completion before it makes
- * progress, where MPI_Test pokes the network first (MPICH 4.0.2, request_impl.c). A request that is
- * complete already then costs what it costs in MPI_Wait.
+ * The test is MPI_Testany also for a single request: in MPICH it looks at completion before it
+ * makes progress, where MPI_Test pokes the network first (MPICH 4.0.2, request_impl.c). A request
+ * that is complete already then costs what it costs in MPI_Wait.
  */
 #include "runtime/half/p2p_loops.h"
 
@@ -24,10 +24,11 @@ static __typeof__(PMPI_Testany) *testany;
 static __typeof__(PMPI_Iprobe) *iprobe;
 static __typeof__(PMPI_Improbe) *improbe;
 
-/* ---------------------------------------------------------------------------------- stepping back */
+/* ---------------------------------------------------------------------------------- stepping back
+ * */
 
-/* How a wait steps back: `spin` turns with nothing in between, then the processor is offered to others,
- * then sleep of 1/16 of what was waited so far, between the two bounds (nanoseconds). */
+/* How a wait steps back: `spin` turns with nothing in between, then the processor is offered to
+ * others, then sleep of 1/16 of what was waited so far, between the two bounds (nanoseconds). */
 #define SPIN_ALONE     2000
 #define SPIN_SHARED    30
 #define YIELD_ALONE    10000000ull
@@ -65,8 +66,9 @@ static void step_back(struct backoff *b)
     nanosleep(&(struct timespec){.tv_nsec = (long)sleep}, NULL);
 }
 
-/* Between two tests that found nothing. Returns 0 to test again, GATE_EAGAIN to leave the lower half.
- * GATE_WORD_INTENT is no reason to leave: a rank that waits for a message has nothing to say. */
+/* Between two tests that found nothing. Returns 0 to test again, GATE_EAGAIN to leave the lower
+ * half. GATE_WORD_INTENT is no reason to leave: a rank that waits for a message has nothing to
+ * say. */
 static int wait_turn(struct backoff *b)
 {
     if (__builtin_expect(GATE->word & (GATE_WORD_PARK | GATE_WORD_FINE), 0))
@@ -76,7 +78,8 @@ static int wait_turn(struct backoff *b)
     return 0;
 }
 
-/* ------------------------------------------------------------------------------------- completion */
+/* ------------------------------------------------------------------------------------- completion
+ * */
 
 static void status_fill(struct gate_status *st, const MPI_Status *m, int error)
 {
@@ -88,8 +91,8 @@ static void status_fill(struct gate_status *st, const MPI_Status *m, int error)
                 (int64_t)((uint32_t)m->count_hi_and_cancelled >> 1) << 32;
 }
 
-/* One look at requests[0..n). Returns the index of one that is complete, with its status in *st, or -1.
- * MPI leaves the status of a send alone but for the cancelled bit: hence the blank. */
+/* One look at requests[0..n). Returns the index of one that is complete, with its status in *st,
+ * or -1. MPI leaves the status of a send alone but for the cancelled bit: hence the blank. */
 static int look(int n, MPI_Request *requests, struct gate_status *st)
 {
     MPI_Status m = {.MPI_SOURCE = MPI_ANY_SOURCE, .MPI_TAG = MPI_ANY_TAG};
@@ -172,10 +175,11 @@ static int wait_any(int n, void *real_requests, int *index, struct gate_status *
     return st->error;
 }
 
-/* -------------------------------------------------------------------------------- blocking calls */
+/* -------------------------------------------------------------------------------- blocking calls
+ * */
 
-static int send_wait(int start, const void *buf, long count, long datatype, int dest, int tag, long comm,
-                     void *real_request)
+static int send_wait(int start, const void *buf, long count, long datatype, int dest, int tag,
+                     long comm, void *real_request)
 {
     struct gate_status st;
     int rc = ((isend_fn *)mpi[start])(buf, count, (MPI_Datatype)datatype, dest, tag, (MPI_Comm)comm,
@@ -183,11 +187,11 @@ static int send_wait(int start, const void *buf, long count, long datatype, int 
     return rc ? rc : wait_one(real_request, &st);
 }
 
-static int recv_wait(int start, void *buf, long count, long datatype, int source, int tag, long comm,
-                     void *real_request, struct gate_status *st)
+static int recv_wait(int start, void *buf, long count, long datatype, int source, int tag,
+                     long comm, void *real_request, struct gate_status *st)
 {
-    int rc = ((irecv_fn *)mpi[start])(buf, count, (MPI_Datatype)datatype, source, tag, (MPI_Comm)comm,
-                                      real_request);
+    int rc = ((irecv_fn *)mpi[start])(buf, count, (MPI_Datatype)datatype, source, tag,
+                                      (MPI_Comm)comm, real_request);
     return rc ? rc : wait_one(real_request, st);
 }
 

@@ -1,9 +1,9 @@
 /*
  * steer.c - keeps the lower half's memory above the split
  *
- * steer_syscall() and what it calls run in the middle of libc and ld.so: raw system calls only, and no
- * vector registers (compiled with -mgeneral-regs-only), because a system call site does not expect any
- * to change.
+ * steer_syscall() and what it calls run in the middle of libc and ld.so: raw system calls only, and
+ * no vector registers (compiled with -mgeneral-regs-only), because a system call site does not
+ * expect any to change.
  */
 #include "runtime/half/steer.h"
 
@@ -206,7 +206,8 @@ struct patcher {
 };
 
 /* Writes the trampoline of one site:
- *     lea -128(%rsp),%rsp; movabs $back,%r11; push %r11; mov $nr,%eax; movabs $steer_entry,%r11; jmp *%r11 */
+ *     lea -128(%rsp),%rsp; movabs $back,%r11; push %r11; mov $nr,%eax; movabs $steer_entry,%r11;
+ *     jmp *%r11 */
 static uint8_t *island_write(uint8_t *p, int nr, uint64_t back)
 {
     uint64_t entry = (uint64_t)steer_entry;
@@ -286,8 +287,9 @@ int steer_install(struct err *err)
         return err_set(err, "the heap of the lower half lies at %#lx, below the split", brk_start);
     brk_limit = brk_start + BRK_RESERVE;
     arena_init(&arena, LOWER_ARENA_ADDR, LOWER_ARENA_END);
-    void *fence = sys_mmap((void *)LOWER_ARENA_ADDR, LOWER_ARENA_END - LOWER_ARENA_ADDR, PROT_NONE,
-                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+    void *fence =
+        sys_mmap((void *)LOWER_ARENA_ADDR, LOWER_ARENA_END - LOWER_ARENA_ADDR, PROT_NONE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
     if (sys_failed((long)fence))
         return err_set(err, "cannot reserve %lu GiB of address space (ulimit -v must be unlimited)",
                        (LOWER_ARENA_END - LOWER_ARENA_ADDR) >> 30);
@@ -311,9 +313,9 @@ int steer_fence(struct err *err)
             continue;
         if (strcmp(m->path, "[stack]") == 0)
             break;
-        if (m->start > at &&
-            sys_failed((long)sys_mmap((void *)at, m->start - at, PROT_NONE,
-                                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0)))
+        if (m->start > at && sys_failed((long)sys_mmap(
+                                 (void *)at, m->start - at, PROT_NONE,
+                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0)))
             return err_set(err, "cannot fence %#lx-%#lx", at, m->start);
         at = m->end;
     }

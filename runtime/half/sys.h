@@ -1,8 +1,8 @@
 /*
  * sys.h - system calls without libc
  *
- * For code that runs where FS may belong to either half (the crossing's services, signal handlers, the
- * restorer): no errno, no TLS. Each returns the kernel's value, a negative errno on failure.
+ * For code that runs where FS may belong to either half (the crossing's services, signal handlers,
+ * the restorer): no errno, no TLS. Each returns the kernel's value, a negative errno on failure.
  */
 #ifndef DBG3_HALF_SYS_H
 #define DBG3_HALF_SYS_H
@@ -40,8 +40,8 @@ static inline int sys_failed(long value)
 #define SYS_FUTEX_WAIT 0
 #define SYS_FUTEX_WAKE 1
 
-/* Sleeps while *word == value (or until an interruption; callers look again). Not FUTEX_PRIVATE: the
- * word may be seen by a thread with another view of nothing but the address. */
+/* Sleeps while *word == value (or until an interruption; callers look again). Not FUTEX_PRIVATE:
+ * the word may be seen by a thread with another view of nothing but the address. */
 static inline void sys_futex_wait(volatile uint32_t *word, uint32_t value)
 {
     sys_call(SYS_futex, word, SYS_FUTEX_WAIT, value, 0, 0, 0);

@@ -81,8 +81,8 @@ static void *run_listed(void *arg)
 }
 
 /*
- * Takes the place of libc's for everything in the lower half (UCX has a thread of its own). The raw mask
- * also blocks the two signals that glibc would leave open.
+ * Takes the place of libc's for everything in the lower half (UCX has a thread of its own). The raw
+ * mask also blocks the two signals that glibc would leave open.
  */
 int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *), void *arg)
 {

@@ -1,12 +1,12 @@
 /*
  * threads.h - threads of the lower half
  *
- * The application's threads run lower code on a TLS of the lower half. The first thread uses the lower
- * program's own; each other gets that of a donor: a lower thread that sleeps for ever. Donors are made by
- * the agent thread on demand and reused.
+ * The application's threads run lower code on a TLS of the lower half. The first thread uses the
+ * lower program's own; each other gets that of a donor: a lower thread that sleeps for ever. Donors
+ * are made by the agent thread on demand and reused.
  *
- * All lower threads block every signal and are listed here, so that whoever looks for the application's
- * threads knows which are not.
+ * All lower threads block every signal and are listed here, so that whoever looks for the
+ * application's threads knows which are not.
  */
 #ifndef DBG3_HALF_THREADS_H
 #define DBG3_HALF_THREADS_H
@@ -26,7 +26,8 @@ int threads_start(void (*agent)(void), struct err *err);
 uint64_t threads_attach(void);
 void threads_detach(uint64_t lower_fs);
 
-/* [agent] Makes the donors that were asked for. Called when the agent's wake descriptor is readable. */
+/* [agent] Makes the donors that were asked for. Called when the agent's wake descriptor is
+ * readable. */
 void threads_serve(void);
 
 /* [any FS] Wakes the agent; [agent] the descriptor to poll. */

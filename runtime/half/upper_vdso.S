@@ -1,9 +1,9 @@
 /*
  * upper_vdso.S - the vdso that the application sees
  *
- * The kernel's vdso lies above the split and moves at every start. This one is part of the upper half,
- * is saved with it, and jumps through the gate: to the kernel's in batch, to the stub's recording or
- * replaying functions else. Cost: one indirect jump.
+ * The kernel's vdso lies above the split and moves at every start. This one is part of the upper
+ * half, is saved with it, and jumps through the gate: to the kernel's in batch, to the stub's
+ * recording or replaying functions else. Cost: one indirect jump.
  */
 #include "cross_offsets.h"
 

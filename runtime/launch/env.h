@@ -1,8 +1,8 @@
 /*
  * env.h - environment variables between the dbg3 command, the launch preload and the lower program
  *
- * The dbg3 command sets the first group for the launcher; the preload adds the second when it starts a
- * rank; the lower program removes both before it builds the application's environment.
+ * The dbg3 command sets the first group for the launcher; the preload adds the second when it
+ * starts a rank; the lower program removes both before it builds the application's environment.
  */
 #ifndef DBG3_LAUNCH_ENV_H
 #define DBG3_LAUNCH_ENV_H

@@ -2,12 +2,13 @@
  * launch.c - the preload by which ranks come under control
  *
  * The dbg3 command runs the user's launcher line as it is, with this library in LD_PRELOAD. In each
- * program that starts it asks one question: is libmpich.so.12 (or libmpi.so.12) among the libraries that ld.so has loaded?
- * If not, it does nothing: launchers, shells and other children are left alone. If so, it executes the
- * lower program in place of the application, which loads the application into its upper half.
+ * program that starts it asks one question: is libmpich.so.12 (or libmpi.so.12) among the libraries
+ * that ld.so has loaded? If not, it does nothing: launchers, shells and other children are left
+ * alone. If so, it executes the lower program in place of the application, which loads the
+ * application into its upper half.
  *
- * The constructor runs before any other (DF_1_INITFIRST), so before libc is initialised: it uses system
- * calls and its own arguments only, no libc at all.
+ * The constructor runs before any other (DF_1_INITFIRST), so before libc is initialised: it uses
+ * system calls and its own arguments only, no libc at all.
  */
 #include <elf.h>
 #include <link.h>
@@ -27,7 +28,10 @@
 /* Settings that UCX needs in a lower half: it must neither hook the memory calls of libc nor take
  * over the application's SIGSEGV. Added where the user has not set them. */
 static const char *const lower_env[] = {
-    "UCX_MEM_EVENTS=n", "UCX_MEM_MMAP_HOOK_MODE=none", "UCX_ERROR_SIGNALS=", "UCX_WARN_UNUSED_ENV_VARS=n",
+    "UCX_MEM_EVENTS=n",
+    "UCX_MEM_MMAP_HOOK_MODE=none",
+    "UCX_ERROR_SIGNALS=",
+    "UCX_WARN_UNUSED_ENV_VARS=n",
 };
 
 static size_t length(const char *s)
