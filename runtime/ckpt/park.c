@@ -25,7 +25,8 @@
 #define PR_GET_TID_ADDRESS 40
 #endif
 
-#define SIGNAL_AGAIN_MS 5 /* a thread that was just being created may have missed the first signal */
+/* A thread that was just being created may have missed the first signal. */
+#define SIGNAL_AGAIN_MS 5
 
 /* Slots belong to parked threads, each to the one that claimed it, until it goes on. */
 #define SLOT_FREE    0

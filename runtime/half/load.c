@@ -25,7 +25,7 @@
 #include "runtime/half/sys.h"
 
 #define PAGE          4096ul
-#define PIE_BASE      0x555555554000ul /* where Linux puts position-independent programs without ASLR */
+#define PIE_BASE      0x555555554000ul /* where Linux puts PIE programs without ASLR */
 #define PIE_RANDOM    0xffffffful      /* pages: 28 bits, as the kernel */
 #define BRK_RANDOM    0x1fffful        /* pages: up to 512 MiB behind the program's data */
 #define PHDR_MAX      64

@@ -24,7 +24,8 @@
 
 #define PAGE        4096ul
 #define ALIGN_HUGE  0x200000ul
-#define BRK_RESERVE 0x400000000ul /* 16 GiB of address space behind the lower program for its heap */
+/* 16 GiB of address space behind the lower program, for its heap. */
+#define BRK_RESERVE 0x400000000ul
 #define ATTACH_MAX  256
 #define SITE_BYTES  7 /* mov $imm32,%eax; syscall */
 #define ISLAND_STEP 40
