@@ -10,7 +10,6 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-#include "msgcounter/stub/thread.h"
 #include "runtime/ckpt/agent.h"
 #include "runtime/ckpt/park.h"
 #include "runtime/ckpt/save.h"
