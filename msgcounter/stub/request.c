@@ -224,7 +224,8 @@ void request_settle(struct request *r, const struct gate_status *status)
 void request_settle_real(struct request *r, const struct gate_status *status)
 {
     request_settle(r, status);
-    if (r->kind == REQUEST_RECV && !status->cancelled)
+    /* MPICH 4.0 says source 0 when a receive from MPI_PROC_NULL completes. */
+    if (r->kind == REQUEST_RECV && !status->cancelled && r->peer != MPI_PROC_NULL)
         count_taken(comm_world_rank(r->comm, status->source));
     else if (r->kind == REQUEST_SEND && status->cancelled)
         count_started(r->world, -1);

@@ -11,6 +11,7 @@
 #include <sys/resource.h>
 
 #include "runtime/ckpt/agent.h"
+#include "runtime/ckpt/fatal.h"
 #include "runtime/ckpt/park.h"
 #include "runtime/ckpt/restart.h"
 #include "runtime/half/gate.h"
@@ -49,6 +50,7 @@ int main(int argc, char **argv)
         half_die(&err);
     lower_mpi_install(&env);
     agent_init(&env);
+    fatal_install();
     if (threads_start(agent_run, &err) < 0 || park_install(&err) < 0)
         half_die(&err);
     if (env.epoch)
