@@ -1,0 +1,35 @@
+/*
+ * procfs.h - what /proc tells of processes and threads
+ */
+#ifndef DBG3_GDBBRIDGE_PROCFS_H
+#define DBG3_GDBBRIDGE_PROCFS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct bytes;
+
+/* Thread ids of a process. Fills at most max, returns how many there are, or -1. */
+ssize_t procfs_tasks(pid_t pid, pid_t *tids, size_t max);
+
+/* Thread name ("" if unknown) and the processor the thread last ran on (-1 if unknown). */
+void procfs_task_name(pid_t pid, pid_t tid, char *name, size_t size);
+int procfs_task_core(pid_t pid, pid_t tid);
+
+/* State letter of a thread as in /proc/PID/task/TID/stat, or 0 if there is no such thread. */
+char procfs_task_state(pid_t pid, pid_t tid);
+
+/* Path of the running program. Returns 0 or -1 with errno set. */
+int procfs_exe(pid_t pid, char *path, size_t size);
+
+/* Whole file into `out`. Returns 0 or -1 with errno set. */
+int procfs_read(const char *path, struct bytes *out);
+
+/* If path is /proc/PID/maps or smaps (or of one of its tasks), returns PID, else -1. */
+pid_t procfs_maps_pid(const char *path);
+
+/* Text of a maps or smaps file without the mappings at and above `limit`. Pure. */
+void procfs_hide_maps(const char *text, size_t size, uint64_t limit, struct bytes *out);
+
+#endif

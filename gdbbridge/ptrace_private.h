@@ -1,0 +1,203 @@
+/*
+ * ptrace_private.h - shared by the ptrace target's files
+ *
+ *     ptrace_target.c   processes and threads, the vtable, what does not stop or run anything
+ *     ptrace_start.c    starting, attaching, adopting, killing, detaching
+ *     ptrace_wait.c     wait statuses: what happened, stopping all, choosing the event to report
+ *     ptrace_resume.c   letting threads run
+ *     ptrace_state.c    registers and memory
+ *     ptrace_points.c   breakpoints and debug registers
+ *
+ * A thread is always attached with PTRACE_SEIZE: it is stopped by PTRACE_INTERRUPT, which needs no
+ * signal, and a job-control stop can be told from a signal (ptrace(2)).
+ */
+#ifndef DBG3_GDBBRIDGE_PTRACE_PRIVATE_H
+#define DBG3_GDBBRIDGE_PTRACE_PRIVATE_H
+
+#include <sys/ptrace.h>
+#include <sys/user.h>
+
+#include "gdbbridge/ptrace_target.h"
+#include "gdbbridge/registers.h"
+
+enum thread_state {
+    THREAD_STOPPED, /* in a ptrace stop that we have seen */
+    THREAD_RUNNING,
+    THREAD_EXITING, /* past PTRACE_EVENT_EXIT: cannot be stopped any more, is not shown to GDB */
+};
+
+struct thread {
+    struct thread *next;
+    struct process *process;
+    pid_t tid;
+    enum thread_state state;
+
+    /* What GDB wants: set by each resume. */
+    bool resumed;
+    bool stepping;
+    uint64_t step_low, step_high;
+    int deliver; /* signal to hand over when it runs next, or 0 */
+
+    bool newborn;      /* its first stop, which comes by itself, has not been seen */
+    bool interrupting; /* PTRACE_INTERRUPT sent, its stop not seen */
+    bool in_vfork;     /* blocked in the kernel until its vfork child is done */
+    bool job_stopped;  /* left in a job-control stop with PTRACE_LISTEN */
+
+    /* How it stopped last. */
+    bool can_inject; /* in a signal-delivery stop: the kernel takes a signal on resume */
+    int injecting;   /* signal sent on GDB's behalf that will stop the thread once more, or 0 */
+    int faked;       /* signal reported to GDB that the kernel does not know of, or 0 */
+    bool has_event;  /* `event` is yet to be reported */
+    bool tripped;    /* the event is from a breakpoint of ours: void once that is removed */
+    struct event event;
+    int reported; /* signal last reported to GDB and not yet passed on, or 0 */
+
+    unsigned debug_generation; /* of the process's debug registers, as this thread has them */
+    bool has_user, has_xsave;  /* caches, valid while stopped */
+    struct user_regs_struct user;
+    uint8_t *xsave;
+    size_t xsave_size;
+};
+
+struct breakpoint {
+    struct breakpoint *next;
+    uint64_t addr;
+    uint8_t original;
+    bool inserted;
+};
+
+#define DEBUG_REGISTERS 4
+
+/* The debug registers of all threads of a process. */
+struct debug_registers {
+    struct {
+        uint64_t addr;
+        unsigned size; /* bytes, 0: free */
+        enum point kind;
+        unsigned users;
+    } slot[DEBUG_REGISTERS];
+    unsigned generation; /* counts changes */
+};
+
+struct process {
+    struct process *next;
+    struct ptrace_target *owner;
+    pid_t pid;
+    bool attached; /* was there before us */
+    bool hidden;   /* forked, and GDB has not been told yet */
+    struct thread *threads;
+    int memory; /* /proc/PID/mem, or -1 */
+    struct breakpoint *breakpoints;
+    struct debug_registers debug;
+    struct process *vfork_parent; /* while this shares its memory */
+    bool points_suspended; /* breakpoints are out of memory while an unfollowed vfork child uses it */
+
+    bool catching; /* system calls */
+    int *catch;    /* NULL: all */
+    size_t ncatch;
+
+    bool gone; /* `status` is its exit, yet to be reported */
+    int status;
+    int exit_code; /* >= 0: what GDB sees instead of status (STOP_EXIT) */
+
+    /* Overrides of an adopted process. */
+    char *exec_file;
+    void *auxv;
+    size_t auxv_size;
+    uint64_t hide_from;
+};
+
+/* A stop of a thread that we learn of before we know whose child it is. */
+struct early {
+    struct early *next;
+    pid_t tid;
+    int status;
+};
+
+struct ptrace_target {
+    struct target base;
+    struct target_ops ops; /* with this target's monitor commands */
+    struct ptrace_options options;
+    struct process *processes;
+    struct early *early;
+    struct registers *registers;
+    struct wanted wanted;
+    bool running;   /* between resume() and the event that poll() reports */
+    bool stopping;  /* stop_all() is waiting */
+    bool interrupt; /* GDB's Ctrl-C has not been reported */
+    pid_t last;     /* thread reported last: it is the last to be reported again */
+    char **argv;    /* of the last start */
+    struct monitor_command *monitor;
+};
+
+static inline struct ptrace_target *ptrace_target_of(struct target *t)
+{
+    return (struct ptrace_target *)t;
+}
+
+/* ---- ptrace_target.c */
+struct process *process_add(struct ptrace_target *t, pid_t pid, bool attached);
+void process_remove(struct process *p);
+struct process *process_find(struct ptrace_target *t, pid_t pid);
+struct thread *thread_add(struct process *p, pid_t tid, enum thread_state state);
+void thread_remove(struct thread *th);
+struct thread *thread_find(struct ptrace_target *t, pid_t tid);
+/* The stopped thread that GDB means, or NULL. */
+struct thread *thread_stopped(struct ptrace_target *t, struct ptid id);
+
+/* ---- ptrace_start.c */
+int target_run(struct target *t, const struct run *how, struct event *stop, struct err *err);
+int target_kill(struct target *t, pid_t pid);
+int target_detach(struct target *t, pid_t pid);
+/* Lets a stopped process go that GDB was not told of. */
+void process_let_go(struct process *p);
+
+/* ---- ptrace_wait.c */
+int target_poll(struct target *t, struct event *event);
+void target_interrupt(struct target *t);
+/* Handles all statuses there are, without waiting. */
+void wait_reap(struct ptrace_target *t);
+/* Kills the process and waits until it is gone; it stays in the list. */
+void process_kill(struct process *p);
+/* Stops all threads and waits until they have. */
+void wait_stop_all(struct ptrace_target *t);
+
+/* ---- ptrace_resume.c */
+int target_resume(struct target *t, const struct resume *actions, size_t n);
+/* Lets a stopped thread run as its fields say, with a signal (0: none). */
+void thread_start(struct thread *th, int signal);
+
+/* ---- ptrace_state.c */
+const struct registers *target_registers(struct target *t);
+int target_read_registers(struct target *t, struct ptid thread, uint8_t *block);
+int target_write_registers(struct target *t, struct ptid thread, const uint8_t *block);
+ssize_t target_read_memory(struct target *t, pid_t pid, uint64_t addr, void *to, size_t size);
+int target_write_memory(struct target *t, pid_t pid, uint64_t addr, const void *from, size_t size);
+/* As they are, breakpoints included. */
+ssize_t process_peek(struct process *p, uint64_t addr, void *to, size_t size);
+int process_poke(struct process *p, uint64_t addr, const void *from, size_t size);
+/* General registers of a stopped thread, cached; NULL if it is gone. */
+const struct user_regs_struct *thread_user(struct thread *th);
+int thread_set_user(struct thread *th, const struct user_regs_struct *user);
+uint64_t thread_pc(struct thread *th); /* 0 if the thread is gone */
+void thread_forget_registers(struct thread *th);
+
+/* ---- ptrace_points.c */
+int target_insert_point(struct target *t, pid_t pid, enum point kind, uint64_t addr, size_t size);
+int target_remove_point(struct target *t, pid_t pid, enum point kind, uint64_t addr, size_t size);
+bool point_inserted(const struct process *p, uint64_t addr);
+/* Overlays the original bytes on memory read at addr. */
+void points_hide(const struct process *p, uint64_t addr, uint8_t *data, size_t size);
+/* As the write of `data` at addr: what goes into memory (in place), and remembers the originals. */
+void points_write(struct process *p, uint64_t addr, uint8_t *data, size_t size);
+void points_copy(struct process *to, const struct process *from);
+void points_lift(struct process *p);    /* out of memory, not forgotten */
+void points_put_back(struct process *p); /* what points_lift took out */
+void points_forget(struct process *p);  /* the memory they were in is gone */
+/* Brings the thread's debug registers up to date. */
+void debug_apply(struct thread *th);
+void debug_clear(struct thread *th);
+/* What a debug trap came from; also resets the thread's debug status. TRAP_OTHER: none of ours. */
+enum trap debug_why(struct thread *th, uint64_t *addr);
+
+#endif

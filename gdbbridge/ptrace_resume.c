@@ -1,0 +1,99 @@
+/*
+ * ptrace_resume.c - letting threads run
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "gdbbridge/ptrace_private.h"
+
+static long request_for(const struct thread *th, int signal)
+{
+    if (th->stepping)
+        return PTRACE_SINGLESTEP;
+    if (th->job_stopped && !signal)
+        return PTRACE_LISTEN;
+    return th->process->catching ? PTRACE_SYSCALL : PTRACE_CONT;
+}
+
+void thread_start(struct thread *th, int signal)
+{
+    long request = request_for(th, signal);
+    debug_apply(th);
+    thread_forget_registers(th);
+    if (signal && !th->can_inject) {
+        /* Only at the stop for a signal does the kernel take one. Elsewhere it is sent, and handed
+         * over when it stops the thread. */
+        if (!syscall(SYS_tgkill, th->process->pid, th->tid, signal))
+            th->injecting = signal;
+        signal = 0;
+    }
+    th->state = THREAD_RUNNING;
+    th->faked = th->reported = th->deliver = 0;
+    if (ptrace(request, th->tid, NULL, signal) && request == PTRACE_LISTEN)
+        ptrace(PTRACE_CONT, th->tid, NULL, 0);
+    /* ESRCH: it has been killed, and its exit status will tell */
+}
+
+static const struct resume *action_for(const struct thread *th, const struct resume *a, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if ((a[i].thread.pid == -1 || a[i].thread.pid == th->process->pid) &&
+            (a[i].thread.tid == -1 || a[i].thread.tid == th->tid))
+            return &a[i];
+    return NULL;
+}
+
+/* An event that GDB has not seen may be void by now: it removed the breakpoint or moved the thread, or
+ * it asks for a step of a thread that has just made one. */
+static void drop_void_event(struct thread *th)
+{
+    if (!th->has_event || th->event.kind != EVENT_STOPPED)
+        return;
+    uint64_t pc = thread_pc(th);
+    if (th->event.trap == TRAP_STEP)
+        th->has_event = false;
+    else if (th->tripped && (pc != th->event.addr || !point_inserted(th->process, pc)))
+        th->has_event = false;
+}
+
+static void apply(struct thread *th, const struct resume *a)
+{
+    th->resumed = a && a->how != RESUME_NOT;
+    th->stepping = th->resumed && a->how == RESUME_STEP;
+    th->step_low = th->stepping ? a->low : 0;
+    th->step_high = th->stepping ? a->high : 0;
+    if (th->resumed && a->signal)
+        th->deliver = a->signal;
+    drop_void_event(th);
+}
+
+int target_resume(struct target *base, const struct resume *actions, size_t n)
+{
+    struct ptrace_target *t = ptrace_target_of(base);
+    bool waiting = false, any = false;
+    wait_reap(t);
+    for (struct process *p = t->processes; p; p = p->next) {
+        waiting |= p->gone;
+        any = true;
+        for (struct thread *th = p->threads; th; th = th->next) {
+            apply(th, p->hidden ? NULL : action_for(th, actions, n));
+            waiting |= th->resumed && th->has_event;
+        }
+    }
+    if (!any)
+        return -1;
+    t->running = true;
+    if (t->interrupt && !waiting) { /* Ctrl-C came too late for the last stop */
+        target_interrupt(base);
+        waiting = !t->interrupt;
+    }
+    if (waiting) /* poll() reports it at once: nothing needs to run */
+        return 0;
+    for (struct process *p = t->processes; p; p = p->next)
+        for (struct thread *th = p->threads; th; th = th->next)
+            if (th->resumed && th->state == THREAD_STOPPED)
+                thread_start(th, th->deliver);
+    return 0;
+}

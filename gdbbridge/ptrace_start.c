@@ -1,0 +1,360 @@
+/*
+ * ptrace_start.c - starting, attaching, adopting, killing, detaching
+ */
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/personality.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "gdbbridge/procfs.h"
+#include "gdbbridge/ptrace_private.h"
+
+#define ATTACH_ROUNDS 64 /* a process that makes threads faster than that cannot be attached to */
+
+static int trace_options(bool attached)
+{
+    /* TRACEEXIT: without it a leader that has called pthread_exit would be waited for forever. */
+    return PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK |
+           PTRACE_O_TRACEVFORKDONE | PTRACE_O_TRACEEXEC | PTRACE_O_TRACEEXIT |
+           PTRACE_O_TRACESYSGOOD | (attached ? 0 : PTRACE_O_EXITKILL);
+}
+
+static void first_stop(struct process *p, struct event *stop)
+{
+    *stop = (struct event){.kind = EVENT_STOPPED, .code = SIGTRAP, .thread = {p->pid, p->pid}};
+}
+
+/* ------------------------------------------------------------------ starting */
+
+struct start {
+    const struct run *how;
+    const int *stdio;
+    bool foreground;
+    int go[2];     /* closed by the parent when it traces the child */
+    int failed[2]; /* the child's errno if it cannot exec */
+};
+
+static void become_foreground(int terminal)
+{
+    sigset_t ttou, old;
+    sigemptyset(&ttou);
+    sigaddset(&ttou, SIGTTOU); /* a background process that sets the foreground gets one */
+    sigprocmask(SIG_BLOCK, &ttou, &old);
+    tcsetpgrp(terminal, getpid());
+    sigprocmask(SIG_SETMASK, &old, NULL);
+}
+
+/* In the child. Only what is allowed after fork in a program with threads. */
+static void child(const struct start *s)
+{
+    char byte;
+    sigset_t none;
+    int error;
+    close(s->go[1]);
+    setpgid(0, 0); /* so that the terminal's Ctrl-C reaches GDB only */
+    for (int i = 0; i < 3; i++) {
+        int fd = s->stdio[i] >= 0 ? s->stdio[i] : open("/dev/null", O_RDWR | O_CLOEXEC);
+        if (fd != i && dup2(fd, i) < 0)
+            goto failed;
+    }
+    if (s->foreground)
+        become_foreground(0);
+    if (!s->how->randomize)
+        personality(ADDR_NO_RANDOMIZE | (unsigned long)personality(0xffffffff));
+    if (s->how->directory && chdir(s->how->directory))
+        goto failed;
+    for (int signo = 1; signo < 32; signo++)
+        if (signo != SIGKILL && signo != SIGSTOP)
+            signal(signo, SIG_DFL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    if (read(s->go[0], &byte, 1) != 0)
+        _exit(127);
+    execvpe(s->how->argv[0], s->how->argv, s->how->env);
+failed:
+    error = errno;
+    if (write(s->failed[1], &error, sizeof error) < 0)
+        _exit(126);
+    _exit(127);
+}
+
+/* Waits until the seized child has exec'd. Returns 0, or -1 with errno set if it could not. */
+static int wait_exec(pid_t pid, const struct start *s)
+{
+    int status, error = ECHILD;
+    while (waitpid(pid, &status, __WALL) == pid) {
+        if (!WIFSTOPPED(status)) {
+            if (read(s->failed[0], &error, sizeof error) != sizeof error)
+                error = ECHILD;
+            break;
+        }
+        if (status >> 16 == PTRACE_EVENT_EXEC)
+            return 0;
+        ptrace(PTRACE_CONT, pid, NULL, status >> 16 ? 0 : WSTOPSIG(status));
+    }
+    errno = error;
+    return -1;
+}
+
+static bool is_x86_64(pid_t pid)
+{
+    Elf64_Ehdr head;
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/exe", (int)pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return true; /* not for us to read: GDB will see */
+    bool yes = read(fd, &head, sizeof head) == sizeof head && head.e_machine == EM_X86_64 &&
+               head.e_ident[EI_CLASS] == ELFCLASS64;
+    close(fd);
+    return yes;
+}
+
+static void close_pair(int pair[2])
+{
+    close(pair[0]);
+    close(pair[1]);
+}
+
+/* Starts how->argv, seized and stopped behind its exec. Returns its pid or -1. */
+static pid_t spawn(struct ptrace_target *t, const struct run *how, int options, struct err *err)
+{
+    struct start s = {how, t->options.stdio, t->options.foreground, {-1, -1}, {-1, -1}};
+    pid_t pid;
+    if (pipe2(s.go, O_CLOEXEC))
+        return err_sys(err, "pipe");
+    if (pipe2(s.failed, O_CLOEXEC)) {
+        close_pair(s.go);
+        return err_sys(err, "pipe");
+    }
+    pid = fork();
+    if (pid == 0)
+        child(&s);
+    close(s.failed[1]);
+    close(s.go[0]);
+    if (pid < 0) {
+        err_sys(err, "fork");
+    } else if (ptrace(PTRACE_SEIZE, pid, NULL, options)) {
+        err_sys(err, "cannot trace a child");
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, __WALL);
+        pid = -1;
+    }
+    close(s.go[1]);
+    if (pid > 0 && wait_exec(pid, &s)) {
+        err_sys(err, "cannot run %s", how->argv[0]);
+        pid = -1;
+    }
+    close(s.failed[0]);
+    return pid;
+}
+
+static void remember_argv(struct ptrace_target *t, char **argv)
+{
+    size_t n = 0;
+    char **copy;
+    while (argv[n])
+        n++;
+    copy = calloc(n + 1, sizeof *copy);
+    for (size_t i = 0; copy && i < n; i++)
+        if (!(copy[i] = strdup(argv[i])))
+            abort();
+    if (!copy)
+        abort();
+    for (char **a = t->argv; a && *a; a++)
+        free(*a);
+    free(t->argv);
+    t->argv = copy;
+}
+
+int ptrace_target_start(struct target *base, const struct run *how, struct event *stop,
+                        struct err *err)
+{
+    struct ptrace_target *t = ptrace_target_of(base);
+    struct run again = *how;
+    struct process *p;
+    if (!how->argv) {
+        if (!t->argv)
+            return err_set(err, "no program to run");
+        again.argv = t->argv;
+    }
+    pid_t pid = spawn(t, &again, trace_options(false), err);
+    if (pid < 0)
+        return -1;
+    p = process_add(t, pid, false);
+    thread_add(p, pid, THREAD_STOPPED);
+    if (!is_x86_64(pid)) {
+        target_kill(base, pid);
+        return err_set(err, "%s is not an x86-64 program", again.argv[0]);
+    }
+    if (how->argv)
+        remember_argv(t, how->argv);
+    first_stop(p, stop);
+    return 0;
+}
+
+int target_run(struct target *base, const struct run *how, struct event *stop, struct err *err)
+{
+    struct ptrace_target *t = ptrace_target_of(base);
+    struct adopted again = {0};
+    if (!t->options.restart)
+        return ptrace_target_start(base, how, stop, err);
+    if (t->options.restart(t->options.restart_arg, &again, err))
+        return -1;
+    return ptrace_target_adopt(base, &again, stop, err);
+}
+
+/* ------------------------------------------------------------------ attaching, adopting */
+
+/* Seizes the threads that are not ours yet. Returns how many, or -1 with errno set. */
+static int seize_tasks(struct process *p)
+{
+    int seized = 0;
+    ssize_t n = procfs_tasks(p->pid, NULL, 0);
+    if (n < 0)
+        return -1;
+    size_t room = (size_t)n + 16;
+    pid_t *tids = calloc(room, sizeof *tids);
+    if (!tids)
+        abort();
+    n = procfs_tasks(p->pid, tids, room);
+    for (ssize_t i = 0; i < n && i < (ssize_t)room; i++) {
+        if (thread_find(p->owner, tids[i]))
+            continue;
+        if (!ptrace(PTRACE_SEIZE, tids[i], NULL, trace_options(p->attached))) {
+            thread_add(p, tids[i], THREAD_RUNNING);
+            seized++;
+        } else if (tids[i] == p->pid) {
+            seized = -1;
+            break;
+        } /* else it has exited since, or a traced thread has just made it: that one's event tells */
+    }
+    int saved = errno;
+    free(tids);
+    errno = saved;
+    return seized;
+}
+
+int ptrace_target_attach(struct target *base, pid_t pid, struct event *stop, struct err *err)
+{
+    struct ptrace_target *t = ptrace_target_of(base);
+    int n, rounds = 0;
+    if (pid <= 1 || pid == getpid() || process_find(t, pid))
+        return err_set(err, "cannot attach to process %d", (int)pid);
+    if (!is_x86_64(pid))
+        return err_set(err, "process %d is not an x86-64 program", (int)pid);
+    struct process *p = process_add(t, pid, true);
+    do
+        n = seize_tasks(p);
+    while (n > 0 && ++rounds < ATTACH_ROUNDS);
+    if (n < 0) {
+        err_sys(err, "cannot attach to process %d", (int)pid);
+        process_remove(p);
+        return -1;
+    }
+    wait_stop_all(t);
+    if (p->gone) {
+        process_remove(p);
+        return err_set(err, "process %d has ended", (int)pid);
+    }
+    for (struct thread *th = p->threads; th; th = th->next)
+        th->job_stopped = false; /* a program that was stopped goes on when GDB says so */
+    first_stop(p, stop);
+    return 0;
+}
+
+int ptrace_target_adopt(struct target *base, const struct adopted *a, struct event *stop,
+                        struct err *err)
+{
+    struct ptrace_target *t = ptrace_target_of(base);
+    ssize_t n = procfs_tasks(a->pid, NULL, 0);
+    if (a->pid <= 1 || n <= 0)
+        return err_set(err, "there is no process %d to adopt", (int)a->pid);
+    size_t room = (size_t)n;
+    pid_t *tids = calloc(room, sizeof *tids);
+    if (!tids)
+        abort();
+    n = procfs_tasks(a->pid, tids, room);
+    struct process *p = process_add(t, a->pid, false);
+    thread_add(p, a->pid, THREAD_STOPPED);
+    for (ssize_t i = 0; i < n && i < (ssize_t)room; i++)
+        if (tids[i] != a->pid)
+            thread_add(p, tids[i], THREAD_STOPPED);
+    free(tids);
+    for (struct thread *th = p->threads; th; th = th->next)
+        if (ptrace(PTRACE_SETOPTIONS, th->tid, NULL, trace_options(p->attached))) {
+            err_sys(err, "thread %d is not stopped under our control", (int)th->tid);
+            process_remove(p);
+            return -1;
+        }
+    if (a->exec_file && !(p->exec_file = strdup(a->exec_file)))
+        abort();
+    if (a->auxv) {
+        p->auxv = malloc(a->auxv_size);
+        if (!p->auxv)
+            abort();
+        memcpy(p->auxv, a->auxv, a->auxv_size);
+        p->auxv_size = a->auxv_size;
+    }
+    p->hide_from = a->hide_from;
+    first_stop(p, stop);
+    return 0;
+}
+
+/* ------------------------------------------------------------------ ending */
+
+int target_kill(struct target *base, pid_t pid)
+{
+    struct process *p = process_find(ptrace_target_of(base), pid);
+    if (!p)
+        return -1;
+    process_kill(p);
+    process_remove(p);
+    return 0;
+}
+
+/* The signal that a thread keeps when GDB leaves it. */
+static int signal_left(const struct thread *th)
+{
+    const struct wanted *w = &th->process->owner->wanted;
+    int signal = th->deliver ? th->deliver : th->reported;
+    if (!signal && th->has_event && th->event.kind == EVENT_STOPPED &&
+        th->event.trap == TRAP_OTHER && !th->faked)
+        signal = th->event.code;
+    if (signal && w->has_program_signals && sigismember(&w->program_signals, signal) != 1)
+        return 0;
+    return signal;
+}
+
+static void detach_thread(struct thread *th)
+{
+    debug_clear(th);
+    ptrace(PTRACE_DETACH, th->tid, NULL, th->state == THREAD_STOPPED ? signal_left(th) : 0);
+}
+
+void process_let_go(struct process *p)
+{
+    /* A vfork child's memory is its parent's, whose breakpoints stay. */
+    if (!p->vfork_parent)
+        points_lift(p);
+    for (struct thread *th = p->threads; th; th = th->next)
+        if (th->state == THREAD_STOPPED)
+            detach_thread(th);
+    process_remove(p);
+}
+
+int target_detach(struct target *base, pid_t pid)
+{
+    struct ptrace_target *t = ptrace_target_of(base);
+    struct process *p = process_find(t, pid);
+    if (!p)
+        return -1;
+    wait_stop_all(t);
+    process_let_go(p);
+    return 0;
+}

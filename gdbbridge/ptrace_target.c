@@ -1,0 +1,356 @@
+/*
+ * ptrace_target.c - processes and threads, the vtable, what does not stop or run anything
+ */
+#include "gdbbridge/ptrace_target.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "gdbbridge/bytes.h"
+#include "gdbbridge/procfs.h"
+#include "gdbbridge/ptrace_private.h"
+#include "gdbbridge/tls.h"
+
+/* ------------------------------------------------------------------ processes, threads */
+
+struct process *process_add(struct ptrace_target *t, pid_t pid, bool attached)
+{
+    struct process *p = calloc(1, sizeof *p), **at = &t->processes;
+    if (!p)
+        abort();
+    p->owner = t;
+    p->pid = pid;
+    p->attached = attached;
+    p->memory = -1;
+    p->exit_code = -1;
+    while (*at)
+        at = &(*at)->next;
+    *at = p;
+    return p;
+}
+
+void process_remove(struct process *p)
+{
+    struct process **at = &p->owner->processes;
+    while (*at != p)
+        at = &(*at)->next;
+    *at = p->next;
+    for (struct process *q = p->owner->processes; q; q = q->next)
+        if (q->vfork_parent == p)
+            q->vfork_parent = NULL;
+    while (p->threads)
+        thread_remove(p->threads);
+    points_forget(p);
+    if (p->memory >= 0)
+        close(p->memory);
+    free(p->catch);
+    free(p->exec_file);
+    free(p->auxv);
+    free(p);
+}
+
+struct process *process_find(struct ptrace_target *t, pid_t pid)
+{
+    for (struct process *p = t->processes; p; p = p->next)
+        if (p->pid == pid)
+            return p;
+    return NULL;
+}
+
+struct thread *thread_add(struct process *p, pid_t tid, enum thread_state state)
+{
+    struct thread *th = calloc(1, sizeof *th), **at = &p->threads;
+    if (!th)
+        abort();
+    th->process = p;
+    th->tid = tid;
+    th->state = state;
+    while (*at)
+        at = &(*at)->next;
+    *at = th;
+    return th;
+}
+
+void thread_remove(struct thread *th)
+{
+    struct thread **at = &th->process->threads;
+    struct process *child = NULL;
+    while (*at != th)
+        at = &(*at)->next;
+    *at = th->next;
+    if (th->has_event && (th->event.kind == EVENT_FORK || th->event.kind == EVENT_VFORK))
+        child = process_find(th->process->owner, th->event.child.pid);
+    if (child && child->hidden) /* nobody will tell GDB of it any more */
+        process_let_go(child);
+    free(th->xsave);
+    free(th);
+}
+
+struct thread *thread_find(struct ptrace_target *t, pid_t tid)
+{
+    for (struct process *p = t->processes; p; p = p->next)
+        for (struct thread *th = p->threads; th; th = th->next)
+            if (th->tid == tid)
+                return th;
+    return NULL;
+}
+
+struct thread *thread_stopped(struct ptrace_target *t, struct ptid id)
+{
+    struct thread *th = thread_find(t, id.tid);
+    return th && th->state == THREAD_STOPPED ? th : NULL;
+}
+
+/* ------------------------------------------------------------------ what GDB asks */
+
+static bool target_attached(struct target *t, pid_t pid)
+{
+    const struct process *p = process_find(ptrace_target_of(t), pid);
+    return p && p->attached;
+}
+
+static size_t target_threads(struct target *t, struct ptid *out, size_t max)
+{
+    size_t n = 0;
+    for (struct process *p = ptrace_target_of(t)->processes; p; p = p->next)
+        for (struct thread *th = p->threads; th; th = th->next) {
+            if (p->hidden || th->state == THREAD_EXITING)
+                continue;
+            if (n < max)
+                out[n] = (struct ptid){p->pid, th->tid};
+            n++;
+        }
+    return n;
+}
+
+static int target_thread_info(struct target *t, struct ptid id, struct thread_info *info)
+{
+    struct thread *th = thread_find(ptrace_target_of(t), id.tid);
+    if (!th)
+        return -1;
+    pid_t pid = th->process->pid;
+    *info = (struct thread_info){.core = procfs_task_core(pid, id.tid)};
+    procfs_task_name(pid, id.tid, info->name, sizeof info->name);
+    if (th->state == THREAD_STOPPED && thread_user(th))
+        info->handle = th->user.fs_base;
+    return 0;
+}
+
+static int target_siginfo(struct target *t, struct ptid id, siginfo_t *info)
+{
+    struct thread *th = thread_stopped(ptrace_target_of(t), id);
+    if (!th)
+        return -1;
+    if (th->faked) {
+        memset(info, 0, sizeof *info);
+        info->si_signo = th->faked;
+        info->si_code = SI_KERNEL;
+        return 0;
+    }
+    return ptrace(PTRACE_GETSIGINFO, th->tid, NULL, info) ? -1 : 0;
+}
+
+static int target_set_siginfo(struct target *t, struct ptid id, const siginfo_t *info)
+{
+    struct thread *th = thread_stopped(ptrace_target_of(t), id);
+    if (!th || th->faked)
+        return -1;
+    return ptrace(PTRACE_SETSIGINFO, th->tid, NULL, info) ? -1 : 0;
+}
+
+static int target_auxv(struct target *t, pid_t pid, struct bytes *out)
+{
+    char path[64];
+    struct process *p = process_find(ptrace_target_of(t), pid);
+    if (!p)
+        return -1;
+    if (p->auxv) {
+        bytes_add(out, p->auxv, p->auxv_size);
+        return 0;
+    }
+    snprintf(path, sizeof path, "/proc/%d/auxv", (int)pid);
+    return procfs_read(path, out);
+}
+
+static int target_exec_file(struct target *t, pid_t pid, char *path, size_t size)
+{
+    struct process *p = process_find(ptrace_target_of(t), pid);
+    if (!p)
+        return -1;
+    if (!p->exec_file)
+        return procfs_exe(pid, path, size);
+    return (size_t)snprintf(path, size, "%s", p->exec_file) < size ? 0 : -1;
+}
+
+static int read_for_tls(void *arg, uint64_t addr, void *to, size_t size)
+{
+    return process_peek(arg, addr, to, size) == (ssize_t)size ? 0 : -1;
+}
+
+static int target_tls_address(struct target *t, struct ptid id, uint64_t link_map, uint64_t offset,
+                              uint64_t *addr, struct err *err)
+{
+    struct thread *th = thread_stopped(ptrace_target_of(t), id);
+    if (!th || !thread_user(th))
+        return err_set(err, "thread %d is not stopped", (int)id.tid);
+    struct tls_memory m = {read_for_tls, th->process};
+    return tls_address(&m, th->user.fs_base, link_map, offset, addr, err);
+}
+
+static void target_want(struct target *t, const struct wanted *wanted)
+{
+    ptrace_target_of(t)->wanted = *wanted;
+}
+
+static int target_catch_syscalls(struct target *t, pid_t pid, const int *numbers, int n)
+{
+    struct process *p = process_find(ptrace_target_of(t), pid);
+    if (!p)
+        return -1;
+    free(p->catch);
+    p->catch = NULL;
+    p->ncatch = 0;
+    p->catching = n >= 0;
+    if (n > 0) {
+        p->catch = malloc((size_t)n * sizeof *p->catch);
+        if (!p->catch)
+            abort();
+        memcpy(p->catch, numbers, (size_t)n * sizeof *p->catch);
+        p->ncatch = (size_t)n;
+    }
+    return 0;
+}
+
+/* ------------------------------------------------------------------ views */
+
+static int read_maps(const struct process *p, const char *path, struct bytes *out)
+{
+    struct bytes text = {0};
+    int r = procfs_read(path, &text);
+    if (!r)
+        procfs_hide_maps(text.data ? text.data : "", text.size,
+                         p->hide_from ? p->hide_from : UINT64_MAX, out);
+    bytes_free(&text);
+    return r;
+}
+
+static int target_open_view(struct target *t, const char *path)
+{
+    pid_t pid = procfs_maps_pid(path);
+    struct process *p = pid > 0 ? process_find(ptrace_target_of(t), pid) : NULL;
+    struct bytes text = {0};
+    if (!p || !p->hide_from || read_maps(p, path, &text))
+        return -1;
+    int fd = memfd_create("maps", MFD_CLOEXEC);
+    if (fd >= 0 && write(fd, text.data ? text.data : "", text.size) != (ssize_t)text.size) {
+        close(fd);
+        fd = -1;
+    }
+    bytes_free(&text);
+    return fd;
+}
+
+static int monitor_maps(void *arg, const char *args, struct bytes *out, struct err *err)
+{
+    struct ptrace_target *t = arg;
+    char path[64];
+    for (struct process *p = t->processes; p; p = p->next) {
+        snprintf(path, sizeof path, "/proc/%d/maps", (int)p->pid);
+        if (read_maps(p, path, out))
+            return err_sys(err, "%s", path);
+    }
+    return 0;
+}
+
+/* ------------------------------------------------------------------ life */
+
+static void target_destroy(struct target *base)
+{
+    struct ptrace_target *t = ptrace_target_of(base);
+    while (t->processes) {
+        struct process *p = t->processes;
+        if (p->attached)
+            target_detach(base, p->pid);
+        else
+            target_kill(base, p->pid);
+    }
+    while (t->early) {
+        struct early *e = t->early;
+        t->early = e->next;
+        free(e);
+    }
+    for (char **a = t->argv; a && *a; a++)
+        free(*a);
+    free(t->argv);
+    free(t->monitor);
+    registers_destroy(t->registers);
+    free(t);
+}
+
+static int target_attach(struct target *t, pid_t pid, struct event *stop, struct err *err)
+{
+    return ptrace_target_attach(t, pid, stop, err);
+}
+
+static const struct target_ops ptrace_ops = {
+    .destroy = target_destroy,
+    .run = target_run,
+    .attach = target_attach,
+    .kill = target_kill,
+    .detach = target_detach,
+    .attached = target_attached,
+    .threads = target_threads,
+    .thread_info = target_thread_info,
+    .registers = target_registers,
+    .read_registers = target_read_registers,
+    .write_registers = target_write_registers,
+    .read_memory = target_read_memory,
+    .write_memory = target_write_memory,
+    .siginfo = target_siginfo,
+    .set_siginfo = target_set_siginfo,
+    .auxv = target_auxv,
+    .exec_file = target_exec_file,
+    .tls_address = target_tls_address,
+    .insert_point = target_insert_point,
+    .remove_point = target_remove_point,
+    .resume = target_resume,
+    .interrupt = target_interrupt,
+    .poll = target_poll,
+    .want = target_want,
+    .catch_syscalls = target_catch_syscalls,
+    .open_view = target_open_view,
+};
+
+/* The target's own monitor commands and the caller's, in one table. */
+static void make_monitor(struct ptrace_target *t, const struct monitor_command *more)
+{
+    size_t n = 0;
+    while (more && more[n].name)
+        n++;
+    t->monitor = calloc(n + 2, sizeof *t->monitor);
+    if (!t->monitor)
+        abort();
+    t->monitor[0] = (struct monitor_command){"maps", "memory map of the program", monitor_maps, t};
+    if (n)
+        memcpy(&t->monitor[1], more, n * sizeof *more);
+}
+
+struct target *ptrace_target_create(const struct ptrace_options *options)
+{
+    struct ptrace_target *t = calloc(1, sizeof *t);
+    if (!t)
+        abort();
+    t->options = (struct ptrace_options){.stdio = {0, 1, 2}};
+    if (options)
+        t->options = *options;
+    make_monitor(t, t->options.monitor);
+    t->ops = ptrace_ops;
+    t->ops.monitor = t->monitor;
+    t->base.ops = &t->ops;
+    sigemptyset(&t->wanted.pass);
+    sigemptyset(&t->wanted.program_signals);
+    return &t->base;
+}

@@ -1,0 +1,83 @@
+/*
+ * ptrace_target.h - a target that debugs processes of this machine with ptrace
+ *
+ * Three ways to a process: start one, attach to one, or adopt one that the caller has created and
+ * stopped. All calls must come from one thread, the one that traces (ptrace knows threads, not
+ * processes); SIGCHLD must be blocked while the target lives, so that no event is lost between a
+ * poll() of the target and the caller's sleep.
+ *
+ * The target reaps with waitpid(-1): a child of the caller that it does not know is handed to
+ * `other_child`.
+ */
+#ifndef DBG3_GDBBRIDGE_PTRACE_TARGET_H
+#define DBG3_GDBBRIDGE_PTRACE_TARGET_H
+
+#include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "gdbbridge/target.h"
+#include "runtime/base/err.h"
+
+/* ---- stops that mean something to the caller */
+
+enum stop_verdict {
+    STOP_REPORT, /* GDB sees the stop as it is, and the text, if any, on its console */
+    STOP_RESUME, /* GDB sees nothing; the thread goes on, without the signal */
+    STOP_EXIT,   /* the process is killed; GDB sees it exit with `code` */
+};
+
+struct stop {
+    struct target *target; /* for ops->read_registers, read_memory, write_registers ... */
+    struct ptid thread;
+    siginfo_t info;  /* as PTRACE_GETSIGINFO gives it */
+    uint64_t pc;     /* of a breakpoint trap: the address of the int3 */
+    int code;        /* out: exit code for STOP_EXIT */
+    char text[512];  /* out: for GDB's console, e.g. "end of recording\n"; empty: none */
+};
+
+/* Asked about each signal that stops a thread, before GDB hears of it and before its breakpoints are
+ * looked at; not about interrupts by GDB and finished steps. */
+struct stop_hook {
+    enum stop_verdict (*look)(void *arg, struct stop *stop);
+    void *arg;
+};
+
+/* ---- a process that the caller made */
+
+struct adopted {
+    /* Every thread is traced by the calling thread with PTRACE_SEIZE, is in a ptrace stop at any
+     * instruction, and its wait status has been consumed. */
+    pid_t pid;
+    const char *exec_file; /* what GDB takes for the program; NULL: /proc/PID/exe */
+    const void *auxv;      /* its auxiliary vector; NULL: /proc/PID/auxv */
+    size_t auxv_size;      /* bytes */
+    uint64_t hide_from;    /* mappings at and above are not shown in views of /proc; 0: show all */
+};
+
+struct ptrace_options {
+    /* Makes the process again for GDB's `run`: fills *out as for ptrace_target_adopt. NULL: `run`
+     * starts the program GDB names, or the last one started. */
+    int (*restart)(void *arg, struct adopted *out, struct err *err);
+    void *restart_arg;
+    struct stop_hook hook;                  /* look == NULL: none */
+    const struct monitor_command *monitor;  /* further ones, ended by a row without name; or NULL */
+    void (*other_child)(void *arg, pid_t pid, int status); /* or NULL */
+    void *other_child_arg;
+    int stdio[3]; /* descriptors for programs the target starts; -1: /dev/null */
+    bool foreground; /* a started program becomes the foreground of the terminal stdio[0] */
+};
+
+/* `options` may be NULL: no hooks, the caller's stdio. Strings and data in it are copied or must
+ * live as long as the target (monitor, args). Destroy with target->ops->destroy, which lets go of
+ * what is left: attached processes are detached, others killed. */
+struct target *ptrace_target_create(const struct ptrace_options *options);
+
+/* Each gives one more process, stopped, with its stop in *stop. */
+int ptrace_target_start(struct target *t, const struct run *how, struct event *stop, struct err *err);
+int ptrace_target_attach(struct target *t, pid_t pid, struct event *stop, struct err *err);
+int ptrace_target_adopt(struct target *t, const struct adopted *a, struct event *stop,
+                        struct err *err);
+
+#endif

@@ -1,0 +1,597 @@
+/*
+ * ptrace_wait.c - wait statuses: what happened, stopping all threads, choosing the event to report
+ *
+ * Each status is handled as it comes. It either concerns only us and the thread goes on (a new thread,
+ * a signal that GDB does not want, a step inside a range), or it becomes the thread's event. poll()
+ * then stops all other threads, whose own statuses may become further events, reports one event, and
+ * leaves the others for the next resume().
+ *
+ * Source: ptrace(2).
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "gdbbridge/procfs.h"
+#include "gdbbridge/ptrace_private.h"
+
+#define SYSCALL_TRAP (SIGTRAP | 0x80) /* PTRACE_O_TRACESYSGOOD */
+
+static void handle(struct ptrace_target *t, pid_t tid, int status);
+
+static pid_t wait_for(pid_t pid, int *status, int flags)
+{
+    pid_t got;
+    do
+        got = waitpid(pid, status, __WALL | flags);
+    while (got < 0 && errno == EINTR);
+    return got;
+}
+
+/* ------------------------------------------------------------------ events */
+
+static struct event *set_event(struct thread *th, enum event_kind kind, int code)
+{
+    th->has_event = true;
+    th->tripped = false;
+    th->event = (struct event){.kind = kind, .code = code};
+    th->event.thread = (struct ptid){th->process->pid, th->tid};
+    return &th->event;
+}
+
+/* The status was none of GDB's business: goes on if it may. */
+static void go_on(struct thread *th, int signal)
+{
+    const struct ptrace_target *t = th->process->owner;
+    if (t->running && !t->stopping && th->resumed && !th->process->hidden)
+        thread_start(th, signal);
+    else if (signal)
+        th->deliver = signal;
+}
+
+static void set_interrupted(struct thread *th)
+{
+    set_event(th, EVENT_STOPPED, SIGINT);
+    th->faked = SIGINT;
+    th->process->owner->interrupt = false;
+}
+
+/* ------------------------------------------------------------------ births */
+
+static bool take_early(struct ptrace_target *t, pid_t tid, int *status)
+{
+    for (struct early **at = &t->early; *at; at = &(*at)->next) {
+        struct early *e = *at;
+        if (e->tid != tid)
+            continue;
+        *status = e->status;
+        *at = e->next;
+        free(e);
+        return true;
+    }
+    return false;
+}
+
+/* A status of a process we do not know: a newborn whose parent's event is still to come, what we have
+ * let go in the meantime, or a child of the caller's. */
+static void unknown(struct ptrace_target *t, pid_t tid, int status)
+{
+    if (WIFSTOPPED(status) && status >> 16 == PTRACE_EVENT_STOP) {
+        struct early *e = malloc(sizeof *e);
+        if (!e)
+            abort();
+        *e = (struct early){t->early, tid, status};
+        t->early = e;
+    } else if (WIFSTOPPED(status) && status >> 16) {
+        ptrace(PTRACE_DETACH, tid, NULL, 0);
+    } else if (t->options.other_child) {
+        t->options.other_child(t->options.other_child_arg, tid, status);
+    }
+}
+
+static void on_clone(struct thread *th)
+{
+    struct ptrace_target *t = th->process->owner;
+    unsigned long tid;
+    int status;
+    if (!ptrace(PTRACE_GETEVENTMSG, th->tid, NULL, &tid) && !thread_find(t, (pid_t)tid)) {
+        struct thread *child = thread_add(th->process, (pid_t)tid, THREAD_RUNNING);
+        child->newborn = child->resumed = true;
+        if (take_early(t, child->tid, &status))
+            handle(t, child->tid, status);
+    }
+    go_on(th, 0);
+}
+
+/* The child of a fork, once it has stopped; NULL if it was killed before. */
+static struct process *adopt_child(struct thread *parent, bool vfork)
+{
+    struct process *p = parent->process, *child;
+    struct ptrace_target *t = p->owner;
+    unsigned long pid;
+    int status;
+    if (ptrace(PTRACE_GETEVENTMSG, parent->tid, NULL, &pid))
+        return NULL;
+    if (!take_early(t, (pid_t)pid, &status) &&
+        (wait_for((pid_t)pid, &status, 0) < 0 || !WIFSTOPPED(status)))
+        return NULL;
+    child = process_add(t, (pid_t)pid, p->attached);
+    thread_add(child, (pid_t)pid, THREAD_STOPPED);
+    points_copy(child, p);
+    child->vfork_parent = vfork ? p : NULL;
+    child->hidden = true;
+    child->hide_from = p->hide_from;
+    if (p->exec_file && !(child->exec_file = strdup(p->exec_file)))
+        abort();
+    if (p->auxv) {
+        child->auxv = malloc(p->auxv_size);
+        if (!child->auxv)
+            abort();
+        child->auxv_size = p->auxv_size;
+        memcpy(child->auxv, p->auxv, p->auxv_size);
+    }
+    return child;
+}
+
+static void on_fork(struct thread *th, bool vfork)
+{
+    struct process *p = th->process, *child = adopt_child(th, vfork);
+    th->in_vfork = vfork;
+    if (child && (vfork ? p->owner->wanted.vfork : p->owner->wanted.fork)) {
+        struct event *e = set_event(th, vfork ? EVENT_VFORK : EVENT_FORK, 0);
+        e->child = (struct ptid){child->pid, child->pid};
+        return;
+    }
+    if (child && vfork)
+        points_lift(p); /* the child uses our memory, untraced, until it has its own */
+    if (child)
+        process_let_go(child);
+    go_on(th, 0);
+}
+
+static void on_vfork_done(struct thread *th)
+{
+    struct process *p = th->process;
+    th->in_vfork = false;
+    if (p->points_suspended) {
+        points_put_back(p);
+        go_on(th, 0);
+    } else if (p->owner->wanted.vfork) {
+        set_event(th, EVENT_VFORK_DONE, 0);
+    } else {
+        go_on(th, 0);
+    }
+}
+
+/* ------------------------------------------------------------------ ends */
+
+/* Only the leader is left, whichever thread called exec, and all it had in memory is gone. */
+static void on_exec(struct thread *th)
+{
+    struct process *p = th->process;
+    unsigned long former;
+    struct thread *caller = NULL;
+    if (!ptrace(PTRACE_GETEVENTMSG, th->tid, NULL, &former))
+        caller = thread_find(p->owner, (pid_t)former);
+    if (caller && caller != th) {
+        th->resumed = caller->resumed;
+        th->stepping = caller->stepping;
+        th->has_event = false;
+    }
+    for (struct thread *other = p->threads, *next; other; other = next) {
+        next = other->next;
+        if (other != th)
+            thread_remove(other);
+    }
+    points_forget(p);
+    if (p->memory >= 0)
+        close(p->memory);
+    p->memory = -1;
+    p->vfork_parent = NULL;
+    free(p->exec_file);
+    free(p->auxv);
+    p->exec_file = NULL;
+    p->auxv = NULL;
+    p->hide_from = 0;
+    if (!p->owner->wanted.exec) {
+        go_on(th, 0);
+        return;
+    }
+    struct event *e = set_event(th, EVENT_EXEC, 0);
+    procfs_exe(p->pid, e->path, sizeof e->path);
+}
+
+static void on_end(struct thread *th, int status)
+{
+    struct process *p = th->process;
+    if (th->tid != p->pid) {
+        thread_remove(th);
+        return;
+    }
+    p->gone = true;
+    p->status = status;
+    while (p->threads)
+        thread_remove(p->threads);
+}
+
+/* ------------------------------------------------------------------ stops */
+
+/* The stop that PTRACE_INTERRUPT asks for, that a newborn begins with, or that of job control. */
+static void on_event_stop(struct thread *th, int signal, bool interrupted)
+{
+    struct ptrace_target *t = th->process->owner;
+    if (th->newborn) {
+        th->newborn = false;
+        go_on(th, 0);
+        return;
+    }
+    bool job = signal != SIGTRAP;
+    th->job_stopped = job;
+    if (t->interrupt && t->running && !t->stopping && interrupted && th->resumed)
+        set_interrupted(th);
+    else
+        go_on(th, 0);
+}
+
+static bool catches(const struct process *p, int number)
+{
+    if (!p->catching || !p->ncatch)
+        return p->catching;
+    for (size_t i = 0; i < p->ncatch; i++)
+        if (p->catch[i] == number)
+            return true;
+    return false;
+}
+
+static void on_syscall(struct thread *th)
+{
+    struct __ptrace_syscall_info info = {0};
+    const struct user_regs_struct *user = thread_user(th);
+    if (!user || !catches(th->process, (int)user->orig_rax) ||
+        ptrace(PTRACE_GET_SYSCALL_INFO, th->tid, sizeof info, &info) < 0) {
+        go_on(th, 0);
+        return;
+    }
+    set_event(th, info.op == PTRACE_SYSCALL_INFO_ENTRY ? EVENT_SYSCALL_ENTRY : EVENT_SYSCALL_RETURN,
+              (int)user->orig_rax);
+}
+
+/* What a SIGTRAP comes from. An int3 leaves the program counter behind it: that is corrected. */
+static enum trap why_trap(struct thread *th, const siginfo_t *info, uint64_t *addr)
+{
+    enum trap trap;
+    switch (info->si_code) {
+    case SI_KERNEL: { /* x86 Linux: int3 */
+        const struct user_regs_struct *user = thread_user(th);
+        if (!user)
+            return TRAP_OTHER;
+        struct user_regs_struct back = *user;
+        back.rip--;
+        thread_set_user(th, &back);
+        *addr = back.rip;
+        return TRAP_SW_BREAK;
+    }
+    case TRAP_TRACE: /* a step, which may also have met a watchpoint */
+        trap = debug_why(th, addr);
+        return trap == TRAP_OTHER ? TRAP_STEP : trap;
+    case TRAP_HWBKPT:
+        return debug_why(th, addr);
+    case TRAP_BRKPT: /* a step over a system call */
+    case SIGTRAP:    /* a step into a signal handler */
+        return th->stepping ? TRAP_STEP : TRAP_OTHER;
+    default: /* sent by somebody */
+        return TRAP_OTHER;
+    }
+}
+
+/* Asks the caller's hook. Returns true if GDB shall not see the stop. */
+static bool ask_hook(struct thread *th, const siginfo_t *info, char *text, size_t size)
+{
+    struct ptrace_target *t = th->process->owner;
+    if (!t->options.hook.look)
+        return false;
+    struct stop stop = {.target = &t->base,
+                        .thread = {th->process->pid, th->tid},
+                        .info = *info,
+                        .pc = thread_pc(th)};
+    enum stop_verdict verdict = t->options.hook.look(t->options.hook.arg, &stop);
+    memcpy(text, stop.text, size < sizeof stop.text ? size : sizeof stop.text);
+    text[size - 1] = '\0';
+    if (verdict == STOP_RESUME) {
+        go_on(th, 0);
+        return true;
+    }
+    if (verdict == STOP_EXIT) {
+        struct process *p = th->process;
+        p->exit_code = stop.code & 0xff;
+        process_kill(p);
+        return true;
+    }
+    return false;
+}
+
+static void on_signal(struct thread *th, int signal, int injecting)
+{
+    struct ptrace_target *t = th->process->owner;
+    enum trap trap = TRAP_OTHER;
+    uint64_t addr = 0;
+    siginfo_t info;
+    char text[sizeof th->event.console] = "";
+    if (ptrace(PTRACE_GETSIGINFO, th->tid, NULL, &info))
+        return; /* killed while it stopped */
+    th->can_inject = !(signal == SIGTRAP && info.si_code == SIGTRAP);
+    if (signal == injecting && info.si_code == SI_TKILL) {
+        go_on(th, signal);
+        return;
+    }
+    if (signal == SIGTRAP)
+        trap = why_trap(th, &info, &addr);
+    if (trap == TRAP_STEP) {
+        uint64_t pc = thread_pc(th);
+        if (pc >= th->step_low && pc < th->step_high) {
+            go_on(th, 0);
+            return;
+        }
+    } else if (ask_hook(th, &info, text, sizeof text)) {
+        return;
+    }
+    if (trap == TRAP_OTHER && !th->stepping && sigismember(&t->wanted.pass, signal) == 1) {
+        go_on(th, signal);
+        return;
+    }
+    struct event *e = set_event(th, EVENT_STOPPED, signal);
+    e->trap = trap;
+    e->addr = addr;
+    memcpy(e->console, text, sizeof text);
+    th->tripped = trap == TRAP_SW_BREAK && point_inserted(th->process, addr);
+}
+
+static void on_stop(struct thread *th, int status)
+{
+    bool interrupted = th->interrupting;
+    int injecting = th->injecting, signal = WSTOPSIG(status);
+    th->state = THREAD_STOPPED;
+    thread_forget_registers(th);
+    /* A stop of another kind takes the interrupt with it, or the interrupt comes later and is then
+     * seen as a stop without a reason. */
+    th->interrupting = th->can_inject = false;
+    th->faked = 0;
+    if (status >> 16 != PTRACE_EVENT_STOP)
+        th->injecting = 0;
+    switch (status >> 16) {
+    case 0:
+        if (signal == SYSCALL_TRAP)
+            on_syscall(th);
+        else
+            on_signal(th, signal, injecting);
+        break;
+    case PTRACE_EVENT_STOP:
+        on_event_stop(th, signal, interrupted);
+        break;
+    case PTRACE_EVENT_CLONE:
+        on_clone(th);
+        break;
+    case PTRACE_EVENT_FORK:
+    case PTRACE_EVENT_VFORK:
+        on_fork(th, status >> 16 == PTRACE_EVENT_VFORK);
+        break;
+    case PTRACE_EVENT_VFORK_DONE:
+        on_vfork_done(th);
+        break;
+    case PTRACE_EVENT_EXEC:
+        on_exec(th);
+        break;
+    case PTRACE_EVENT_EXIT:
+        /* From here on it cannot be stopped; a leader may stay a zombie for long. */
+        th->state = THREAD_EXITING;
+        th->has_event = false;
+        ptrace(PTRACE_CONT, th->tid, NULL, 0);
+        break;
+    default:
+        go_on(th, 0);
+        break;
+    }
+}
+
+static void handle(struct ptrace_target *t, pid_t tid, int status)
+{
+    struct thread *th = thread_find(t, tid);
+    if (!th)
+        unknown(t, tid, status);
+    else if (WIFSTOPPED(status))
+        on_stop(th, status);
+    else if (WIFEXITED(status) || WIFSIGNALED(status))
+        on_end(th, status);
+}
+
+void wait_reap(struct ptrace_target *t)
+{
+    int status;
+    pid_t tid;
+    while ((tid = wait_for(-1, &status, WNOHANG)) > 0)
+        handle(t, tid, status);
+}
+
+/* ------------------------------------------------------------------ stopping all */
+
+/* A vfork parent cannot be stopped and does nothing until its child is done. */
+static bool can_stop(const struct thread *th)
+{
+    return th->state == THREAD_RUNNING && !th->in_vfork;
+}
+
+static bool any_running(const struct ptrace_target *t)
+{
+    for (const struct process *p = t->processes; p; p = p->next)
+        for (const struct thread *th = p->threads; th; th = th->next)
+            if (can_stop(th))
+                return true;
+    return false;
+}
+
+void wait_stop_all(struct ptrace_target *t)
+{
+    int status;
+    pid_t tid;
+    t->stopping = true;
+    wait_reap(t);
+    for (struct process *p = t->processes; p; p = p->next)
+        for (struct thread *th = p->threads; th; th = th->next)
+            if (can_stop(th) && !th->newborn && !th->interrupting)
+                th->interrupting = !ptrace(PTRACE_INTERRUPT, th->tid, NULL, 0);
+    while (any_running(t) && (tid = wait_for(-1, &status, 0)) > 0)
+        handle(t, tid, status);
+    t->stopping = false;
+}
+
+void process_kill(struct process *p)
+{
+    struct ptrace_target *t = p->owner;
+    bool stopping = t->stopping;
+    int status;
+    pid_t tid;
+    if (p->pid <= 1)
+        return;
+    if (!p->gone)
+        kill(p->pid, SIGKILL);
+    t->stopping = true; /* nothing is to be started meanwhile */
+    while (!p->gone && (tid = wait_for(-1, &status, 0)) > 0)
+        handle(t, tid, status);
+    t->stopping = stopping;
+}
+
+/* ------------------------------------------------------------------ reporting */
+
+/* The thread whose event is reported: one that steps, so that GDB's stepping gets on; else one that
+ * was not reported last. */
+static struct thread *choose(const struct ptrace_target *t)
+{
+    struct thread *best = NULL;
+    for (struct process *p = t->processes; p; p = p->next)
+        for (struct thread *th = p->threads; th; th = th->next) {
+            if (!th->has_event || !th->resumed)
+                continue;
+            if (!best || (th->stepping && !best->stepping) ||
+                (th->stepping == best->stepping && best->tid == t->last))
+                best = th;
+        }
+    return best;
+}
+
+static struct process *choose_gone(const struct ptrace_target *t)
+{
+    for (struct process *p = t->processes; p; p = p->next)
+        if (p->gone)
+            return p;
+    return NULL;
+}
+
+static void report_end(struct process *p, struct event *e)
+{
+    *e = (struct event){.kind = EVENT_EXITED, .thread = {p->pid, p->pid}};
+    if (p->exit_code >= 0) {
+        e->code = p->exit_code;
+    } else if (WIFEXITED(p->status)) {
+        e->code = WEXITSTATUS(p->status);
+    } else {
+        e->kind = EVENT_KILLED;
+        e->code = WTERMSIG(p->status);
+    }
+    process_remove(p);
+}
+
+static void report(struct ptrace_target *t, struct thread *th, struct event *e)
+{
+    *e = th->event;
+    th->has_event = false;
+    th->reported = e->kind == EVENT_STOPPED && e->trap == TRAP_OTHER && !th->faked ? e->code : 0;
+    t->last = th->tid;
+    if (e->kind == EVENT_FORK || e->kind == EVENT_VFORK) {
+        struct process *child = process_find(t, e->child.pid);
+        if (child)
+            child->hidden = false;
+    }
+}
+
+/* Can a thread still cause an event? A process whose threads all exit will end. */
+static bool may_happen(const struct ptrace_target *t)
+{
+    for (const struct process *p = t->processes; p; p = p->next) {
+        bool alive = false;
+        for (const struct thread *th = p->threads; th; th = th->next) {
+            if (th->resumed && th->state == THREAD_RUNNING)
+                return true;
+            alive |= th->state != THREAD_EXITING;
+        }
+        if (!alive)
+            return true;
+    }
+    return false;
+}
+
+static void send_interrupt(struct ptrace_target *t)
+{
+    struct thread *found = NULL;
+    for (struct process *p = t->processes; p; p = p->next)
+        for (struct thread *th = p->threads; th; th = th->next) {
+            if (!th->resumed || th->state == THREAD_EXITING || p->hidden)
+                continue;
+            if (th->interrupting)
+                return;
+            if (th->state == THREAD_STOPPED && !th->has_event) {
+                set_interrupted(th);
+                return;
+            }
+            if (!found && can_stop(th) && !th->newborn)
+                found = th;
+        }
+    if (found)
+        found->interrupting = !ptrace(PTRACE_INTERRUPT, found->tid, NULL, 0);
+}
+
+/* The interrupt is no signal, so that it also works where the program blocks SIGINT; GDB sees one.
+ * But a program that GDB lets have its SIGINTs shall get it. */
+void target_interrupt(struct target *base)
+{
+    struct ptrace_target *t = ptrace_target_of(base);
+    struct process *p = t->processes;
+    if (t->running && p && p->pid > 1 && sigismember(&t->wanted.pass, SIGINT) == 1) {
+        kill(p->pid, SIGINT);
+        t->interrupt = false;
+        return;
+    }
+    t->interrupt = true;
+    if (t->running)
+        send_interrupt(t);
+}
+
+int target_poll(struct target *base, struct event *event)
+{
+    struct ptrace_target *t = ptrace_target_of(base);
+    wait_reap(t);
+    if (!t->running)
+        return 0;
+    if (!choose(t) && !choose_gone(t)) {
+        if (may_happen(t)) {
+            if (t->interrupt)
+                send_interrupt(t);
+            if (!choose(t))
+                return 0;
+        } else {
+            *event = (struct event){.kind = EVENT_NONE_LEFT};
+            t->running = false;
+            return 1;
+        }
+    }
+    wait_stop_all(t);
+    struct thread *th = choose(t);
+    if (th)
+        report(t, th, event);
+    else
+        report_end(choose_gone(t), event);
+    t->running = false;
+    return 1;
+}
