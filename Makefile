@@ -1,7 +1,11 @@
 # dbg3: one non-recursive Makefile; each top folder adds its objects and targets in rules.mk.
 #
-#   make            build everything into build/
+#   make            build everything into build/; V=1 shows the commands
 #   make help       list the targets
+#
+#   make BUILD=build-clang CC=clang               another compiler, beside the first
+#   make BUILD=build-asan SANITIZE=address,undefined
+#                                                 what lives in ordinary processes under sanitizers
 
 CC       ?= gcc
 BUILD    ?= build
@@ -21,6 +25,9 @@ endif
 # What a Debian 12 needs to build, test and use everything.
 PACKAGES := gcc clang make pkg-config python3 gfortran mpich libmpich-dev gdb check libuv1-dev libsqlite3-dev libxxhash-dev liblz4-dev libzstd-dev libelf-dev libdw-dev libjansson-dev libncurses-dev libclang-rt-14-dev libsubunit-dev spin
 
+# How long `make fuzz` runs each fuzzer.
+FUZZ_SECONDS ?= 5
+
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -29,7 +36,8 @@ PACKAGES := gcc clang make pkg-config python3 gfortran mpich libmpich-dev gdb ch
 PROGRAMS   :=# what `make` builds
 UNIT_TESTS :=# Check programs that `make check` runs
 FLOW_TESTS :=# scripts that `make check-flow` runs
-FUZZERS    :=
+FUZZERS    :=# libFuzzer programs, fuzz_<thing>; their corpus is tests/fuzz/corpus/<thing>/
+INSTALL    :=# what `make install` copies: FILE:PLACE, the place below PREFIX; programs are executable
 
 # Includes point one way (DESIGN): rules of the lower rooms first.
 include runtime/rules.mk msgcounter/rules.mk replay/rules.mk $(filter-out runtime/% msgcounter/% replay/%,$(sort $(wildcard */rules.mk)))
@@ -48,20 +56,56 @@ FORCE:
 
 all: $(PROGRAMS) ## build everything
 
-check: all $(UNIT_TESTS) ## fast tests: unit, golden, corpus replay, dependencies, headers, symbols
-	@tests/run-unit $(UNIT_TESTS)
+check: all $(UNIT_TESTS) ## fast tests: unit, golden, corpus replay, dependencies, headers, form
+	@BUILD='$(BUILD)' CC='$(CC)' tests/run-unit $(UNIT_TESTS)
 
 check-flow: all ## end-to-end flows under mpiexec
-	@tests/run-flow $(FLOW_TESTS)
+	@BUILD='$(BUILD)' tests/run-flow $(FLOW_TESTS)
 
 check-all: check check-flow ## both
 
-clean: ## remove build/
+check-clone: ## a fresh clone of HEAD builds without a warning with gcc and clang, and passes make check
+	@tests/run-clone
+
+check-sanitize: ## the unit tests under address and undefined-behaviour sanitizers
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)-sanitize SANITIZE=address,undefined check
+
+fuzz: $(FUZZERS) ## run each fuzzer for FUZZ_SECONDS (default 5) from its corpus
+	@BUILD='$(BUILD)' FUZZ_SECONDS='$(FUZZ_SECONDS)' tests/run-fuzz $(FUZZERS)
+
+golden-update: all $(UNIT_TESTS) ## write tests/golden/ anew from what the tests see, and show what changed
+	@BUILD='$(BUILD)' CC='$(CC)' GOLDEN_UPDATE=1 tests/run-unit $(UNIT_TESTS)
+	@git --no-pager diff --stat -p -- tests/golden
+
+deps: ## install what is missing of the packages that all this needs (Debian, as root)
+	@.ci/packages $(PACKAGES)
+
+demo: deps ## install, build, and run the three phases on scenarios/late_crash, unattended
+	@$(MAKE) --no-print-directory all
+	@BUILD='$(BUILD)' docs/demo.sh
+
+install: all ## copy dbg3 and what it needs to PREFIX (default /usr/local)
+	@set -e; for item in $(INSTALL); do \
+	    file=$${item%%:*} place='$(DESTDIR)$(PREFIX)'/$${item#*:}; \
+	    mode=644; [ ! -x "$$file" ] || mode=755; \
+	    install -D -m $$mode "$$file" "$$place"; echo "  INSTALL $$place"; \
+	done
+
+clean: ## remove the build folder
 	rm -rf $(BUILD)
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: all check check-flow check-all clean help FORCE
+# Says "CC name" once for each target in place of its commands: make expands SHELL before each line
+# of a recipe. V=1 shows the commands; make -s says nothing.
+ifeq ($(V)$(findstring s,$(firstword -$(MAKEFLAGS))),)
+.SILENT:
+verb   = $(if $(filter %.o,$@),CC,$(if $(filter $(BUILD)/gen/%,$@),GEN,LINK))
+say    = $(if $(said-$@),,$(eval said-$@ := 1)$(info $()  $(verb)	$(@:$(BUILD)/%=%)))
+SHELL  = $(if $(filter-out $(BUILD)/flags,$(filter $(BUILD)/%,$@)),$(say))/bin/sh
+endif
+
+.PHONY: all check check-flow check-all check-sanitize check-clone fuzz golden-update deps demo install clean help FORCE

@@ -13,7 +13,8 @@ def project_files():
     """Paths from the root of all files that belong to the project, sorted: what git tracks, or
     everything but build folders where there is no git (an unpacked archive)."""
     if os.path.exists(os.path.join(ROOT, ".git")):
-        listed = subprocess.run(["git", "-C", ROOT, "ls-files", "-z"], capture_output=True, text=True)
+        listed = subprocess.run(["git", "-C", ROOT, "ls-files", "-z"], capture_output=True,
+                                text=True)
         if listed.returncode == 0:
             names = listed.stdout.split("\0")
             return sorted(n for n in names if n and os.path.isfile(os.path.join(ROOT, n)))

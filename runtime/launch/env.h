@@ -15,7 +15,7 @@
 #define ENV_PHASE        "DBG3_PHASE"        /* batch, restart, refine */
 #define ENV_COORD        "DBG3_COORD"        /* host:port */
 #define ENV_TOKEN        "DBG3_TOKEN"
-#define ENV_EPOCH        "DBG3_EPOCH"        /* restart, refine: folder of the epoch; absent: the start */
+#define ENV_EPOCH        "DBG3_EPOCH"        /* restart, refine: epoch folder; none: the start */
 #define ENV_EVERY_N_MSGS "DBG3_EVERY_N_MSGS"
 #define ENV_KEEP         "DBG3_KEEP"
 #define ENV_LOG          "DBG3_LOG"          /* the user's own, for the application's children */
