@@ -375,7 +375,10 @@ int hand_recv(enum call call, const uint64_t *v)
     } else if (op.status.error == GATE_PENDING) {
         rc = p2p_refused(call, v, rc);
     } else {
-        count_taken(comm_world_rank(op.comm, op.status.source));
+        if (__builtin_expect(op.peer == MPI_PROC_NULL, 0))
+            op.status = status_no_proc;
+        else
+            count_taken(comm_world_rank(op.comm, op.status.source));
         rc = recv_done(call, v, &op);
     }
     count_waited();

@@ -25,21 +25,12 @@ static const struct probe probes[CALL_COUNT] = {
     [CALL_MPI_Improbe] = {.flag = 3, .message = 4, .status = 5},
 };
 
-static void message_destroy(struct object *o)
-{
-    struct message *m = (struct message *)o;
-    match_free(&p2p_drained, m->drained);
-    if (!m->comm->head.predefined)
-        object_put(&m->comm->head);
-}
-
 /* Gives the application a message; MPI_MESSAGE_NO_PROC is none of ours. */
 static MPI_Message message_new(struct comm *c, const struct gate_status *st, int real,
                                struct match_message *drained, int want)
 {
     if (st->source == MPI_PROC_NULL)
         return MPI_MESSAGE_NO_PROC;
-    object_destroy[HANDLE_MESSAGE] = message_destroy;
     struct message *m = stub_alloc(sizeof *m);
     m->head = (struct object){.kind = HANDLE_MESSAGE, .real = (uint64_t)(uint32_t)real, .made = CALL_MPI_Mprobe};
     m->comm = c;
@@ -188,9 +179,6 @@ static int matched_start(enum call imrecv, const uint64_t *v, struct message *m,
     return rc;
 }
 
-/* MPI_MESSAGE_NO_PROC: an empty message from MPI_PROC_NULL. */
-static const struct gate_status no_proc_status = {.source = MPI_PROC_NULL, .tag = MPI_ANY_TAG};
-
 static struct message *message_of(const MPI_Message *id)
 {
     return (struct message *)handle_object(HANDLE_MESSAGE, *id);
@@ -200,9 +188,13 @@ static struct message *message_of(const MPI_Message *id)
 static void message_end(MPI_Message *id)
 {
     struct message *m = message_of(id);
-    if (m)
-        handle_free(&m->head);
     *id = MPI_MESSAGE_NULL;
+    if (!m)
+        return;
+    match_free(&p2p_drained, m->drained);
+    if (!m->comm->head.predefined)
+        object_put(&m->comm->head);
+    handle_free(&m->head);
 }
 
 static int mrecv_done(enum call call, const uint64_t *v, const struct request *op)
@@ -239,7 +231,7 @@ int hand_mrecv(enum call call, const uint64_t *v)
     uint64_t args[6];
     if (*id == MPI_MESSAGE_NO_PROC) {
         message_end(id);
-        status_put((MPI_Status *)v[4], &no_proc_status);
+        status_put((MPI_Status *)v[4], &status_no_proc);
         return MPI_SUCCESS;
     }
     if (!m)
@@ -263,7 +255,7 @@ static int imrecv_no_proc(enum call call, const uint64_t *v, int want)
 {
     uint64_t args[] = {v[0], v[1], v[2], (uint64_t)MPI_PROC_NULL, (uint64_t)MPI_ANY_TAG, MPI_COMM_WORLD};
     struct request *r = p2p_request(REQUEST_RECV, call, args, 0, want);
-    request_settle(r, &no_proc_status);
+    request_settle(r, &status_no_proc);
     return r->head.id;
 }
 

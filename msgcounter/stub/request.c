@@ -307,6 +307,8 @@ const char *request_unable(void)
 
 /* -------------------------------------------------------------------------------------- statuses */
 
+const struct gate_status status_no_proc = {.source = MPI_PROC_NULL, .tag = MPI_ANY_TAG};
+
 void status_put(MPI_Status *out, const struct gate_status *in)
 {
     if (out == MPI_STATUS_IGNORE)

@@ -126,6 +126,9 @@ const char *request_unable(void);
 
 /* --- statuses --- */
 
+/* What a receive from MPI_PROC_NULL gets (MPI 4.0 §3.10; MPICH 4.0.2 forgets it for MPI_Irecv). */
+extern const struct gate_status status_no_proc;
+
 /* To the application's struct, which may be MPI_STATUS_IGNORE. MPI_ERROR is left alone, as MPI wants. */
 void status_put(MPI_Status *out, const struct gate_status *in);
 void status_put_empty(MPI_Status *out);
