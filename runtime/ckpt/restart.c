@@ -103,10 +103,12 @@ static void restore_signals(const struct image_meta *meta)
             park_chained = (struct park_action){k.handler, k.flags, k.restorer, k.mask};
         if (sig == SIGKILL || sig == SIGSTOP || sig == GATE_SIGNAL)
             continue;
-        if (k.handler >= GATE_ADDR) { /* the failure handler of the process that was saved */
+        if (k.handler >= GATE_ADDR) {
+            /* The lower half's: either the handler of last words, or one that its library has installed
+             * anew in this process. */
+            if (!(GATE->fatal_mask >> (sig - 1) & 1))
+                continue;
             k.handler = (uint64_t)GATE->fatal;
-            if (!k.handler)
-                k.flags = k.restorer = 0;
         }
         sys_call(SYS_rt_sigaction, sig, &k, NULL, 8, 0, 0);
     }

@@ -10,12 +10,14 @@
 #include <elf.h>
 #include <errno.h>
 #include <link.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ipc.h>
 #include <sys/mman.h>
 #include <sys/shm.h>
+#include <unistd.h>
 
 #include "runtime/half/arena.h"
 #include "runtime/half/gate.h"
@@ -186,14 +188,42 @@ static const struct steered {
 };
 #define NSTEERED (sizeof steered / sizeof steered[0])
 
-long steer_syscall(int nr, const long *args);
-
-long steer_syscall(int nr, const long *args)
+static const struct steered *find_steered(long nr)
 {
     for (unsigned i = 0; i < NSTEERED; i++)
         if (steered[i].nr == nr)
-            return steered[i].fn(args);
-    return -ENOSYS;
+            return &steered[i];
+    return NULL;
+}
+
+long steer_syscall(int nr, const long *args);
+
+/* Called by steer_entry.S. */
+long steer_syscall(int nr, const long *args)
+{
+    const struct steered *s = find_steered(nr);
+    return s ? s->fn(args) : -ENOSYS;
+}
+
+/*
+ * Takes the place of libc's for everything in the lower half: UCX makes its memory calls through it.
+ * Declared in unistd.h.
+ */
+long syscall(long nr, ...)
+{
+    long a[6];
+    va_list ap;
+    va_start(ap, nr);
+    for (int i = 0; i < 6; i++)
+        a[i] = va_arg(ap, long);
+    va_end(ap);
+    const struct steered *s = find_steered(nr);
+    long r = s ? s->fn(a) : sys_call(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+    if (sys_failed(r)) {
+        errno = (int)-r;
+        return -1;
+    }
+    return r;
 }
 
 /* ---- patching ---- */
