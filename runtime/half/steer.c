@@ -32,6 +32,7 @@
 #define SITE_BYTES  7 /* mov $imm32,%eax; syscall */
 #define ISLAND_STEP 40
 
+static bool steering; /* false until steer_install(): constructors of libraries run before */
 static struct arena arena;
 static volatile char arena_lock;
 static uint64_t brk_start, brk_now, brk_limit;
@@ -217,7 +218,7 @@ long syscall(long nr, ...)
     for (int i = 0; i < 6; i++)
         a[i] = va_arg(ap, long);
     va_end(ap);
-    const struct steered *s = find_steered(nr);
+    const struct steered *s = steering ? find_steered(nr) : NULL;
     long r = s ? s->fn(a) : sys_call(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
     if (sys_failed(r)) {
         errno = (int)-r;
@@ -328,6 +329,7 @@ int steer_install(struct err *err)
         return -1;
     if (pt.objects != 2)
         return err_set(err, "expected libc.so.6 and ld-linux, found %d of them", pt.objects);
+    steering = true;
     return 0;
 }
 
