@@ -41,7 +41,7 @@ static int segment_create(const char *path, uint64_t size, struct log_map *map)
 {
     char new[PATH_MAX + sizeof NEW];
     snprintf(new, sizeof new, "%s" NEW, path);
-    int fd = open(new, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    int fd = open(new, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0)
         return -errno;
     int rc = -posix_fallocate(fd, 0, (off_t)size);
@@ -75,7 +75,7 @@ int log_file_rotate(struct log_writer *w, uint32_t segment, uint64_t min_size, s
         return rc;
     char folder[PATH_MAX];
     rank_path(folder, sizeof folder, file->dir, w->owner.rank);
-    if (mkdir(folder, 0755) < 0 && errno != EEXIST)
+    if (mkdir(folder, 0700) < 0 && errno != EEXIST)
         return -errno;
 
     struct log_map old = *map;

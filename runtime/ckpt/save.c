@@ -321,6 +321,9 @@ int save_image(const struct save_request *request, struct image_written *written
     state.nblobs = 1;
     if (image_source_self(&source, err) < 0)
         goto out;
+    /* In an epoch nothing moves. At a fine checkpoint or a failure a peer may be writing into the buffer of a
+     * pending receive (shared memory transports do): what is hashed must be a copy. */
+    source.direct = request->kind == IMAGE_FULL && request->checkpoint == 0;
     struct image_write_options options = {.sync = request->sync, .changed = request->changed,
                                           .nchanged = request->nchanged};
     if (mapped_from)
