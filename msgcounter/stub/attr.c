@@ -12,8 +12,11 @@
 #include "msgcounter/stub/fortran.h"
 #include "msgcounter/stub/win.h"
 
+/* As in MPICH, a keyval that was freed lives on, with its id, while attributes have it: each counts as a
+ * handle. */
 struct keyval {
     struct object head;
+    bool freed;
     void (*copy)(void), (*delete)(void);
     void *extra;
     attr_copy_proxy *copy_proxy; /* other languages' way to call them; NULL: C */
@@ -71,13 +74,13 @@ static struct attr *attr_new(struct keyval *k, intptr_t value, int type)
 {
     struct attr *a = stub_alloc(sizeof *a);
     *a = (struct attr){.keyval = k, .value = value, .type = type};
-    object_get(&k->head);
+    handle_again(&k->head, 0);
     return a;
 }
 
 static void attr_drop(struct attr *a)
 {
-    object_put(&a->keyval->head);
+    handle_free(&a->keyval->head);
     stub_free(a);
 }
 
@@ -137,7 +140,10 @@ int hand_keyval_free(enum call call, const uint64_t *v)
     struct keyval *k = v[0] ? keyval_of(*(int *)v[0]) : NULL;
     if (!k)
         return error_return(call, v, MPI_ERR_KEYVAL);
-    handle_free(&k->head);
+    if (!k->freed) {
+        k->freed = true;
+        handle_free(&k->head);
+    }
     *(int *)v[0] = MPI_KEYVAL_INVALID;
     return MPI_SUCCESS;
 }

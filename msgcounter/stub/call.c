@@ -154,7 +154,9 @@ static void translate_array(struct way *w, unsigned i)
 static void translate_handle(struct way *w, unsigned i)
 {
     const struct param_info *p = &w->info->params[i];
-    if (p->by_value) {
+    if (p->handle == HANDLE_ERRHANDLER) {
+        w->real[i] = (uint64_t)MPI_ERRORS_RETURN; /* the stub calls the handler */
+    } else if (p->by_value) {
         w->real[i] = handle_real(p->handle, (int64_t)w->v[i]);
     } else if (!w->v[i]) {
         return;
@@ -300,8 +302,12 @@ int call_generic(enum call call, const uint64_t *v)
     const struct call_info *info = &call_table[call];
     call_refuse_unrecorded(call);
     int rc = info->before ? info->before(call, v) : 0;
-    if (rc)
+    if (rc) {
+        if (info->result >= 0 && v[info->result])
+            handle_store(&info->params[info->result], (void *)v[info->result],
+                         handle_null(info->params[info->result].handle));
         return error_return(call, v, rc);
+    }
     struct comm *collective = call_collective(info, v);
     if (collective)
         coll_begin(call, collective); /* may end in another process, in another mode */

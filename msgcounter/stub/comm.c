@@ -41,7 +41,7 @@ struct comm_note {
 };
 
 static struct stub_lock lock;
-static struct comm *last;
+static struct comm *last = &comm_world;
 static uint64_t order;
 
 /* How many communicators were made from a parent with a list of members: see gid above. */
@@ -95,8 +95,10 @@ void comm_start(int rank, int size)
     comm_self.size = 1;
     comm_self.members = stub_memdup(&rank, sizeof rank);
     comm_self.gid = XXH3_64bits_withSeed(&rank, sizeof rank, 2);
+    comm_self.next = comm_world.next; /* made with sessions before */
     comm_world.next = &comm_self;
-    last = &comm_self;
+    if (!last || last == &comm_world)
+        last = &comm_self;
 }
 
 /* ----------------------------------------------------------------------------- asking MPI */
@@ -232,6 +234,7 @@ struct object *comm_make(struct made *m)
     c->errors = parent ? parent->errors : MPI_ERRHANDLER_NULL;
     c->errhandler = parent ? parent->errhandler : NULL;
     object_get(c->errhandler);
+    errhandler_from_call(m, &c->errhandler, &c->errors);
     stub_lock(&lock);
     c->gid = comm_gid(parent, c);
     append(c);

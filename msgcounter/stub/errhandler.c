@@ -178,6 +178,20 @@ int hand_errhandler_set(enum call call, const uint64_t *v)
     return MPI_SUCCESS;
 }
 
+void errhandler_from_call(const struct made *m, struct object **handler, MPI_Errhandler *errors)
+{
+    const struct call_info *info = &call_table[m->call];
+    for (unsigned i = 0; i < info->nparams; i++) {
+        if (info->params[i].kind != PARAM_HANDLE || info->params[i].handle != HANDLE_ERRHANDLER)
+            continue;
+        struct errhandler *h = errhandler_of((MPI_Errhandler)m->v[i]);
+        object_put(*handler);
+        *handler = h ? &h->head : NULL;
+        object_get(*handler);
+        *errors = h ? MPI_ERRHANDLER_NULL : (MPI_Errhandler)m->v[i];
+    }
+}
+
 int hand_errhandler_get(enum call call, const uint64_t *v)
 {
     struct place p;

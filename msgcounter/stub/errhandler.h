@@ -14,6 +14,9 @@
 /* The handler on MPI_FILE_NULL: new files inherit it. */
 extern struct win file_default;
 
+/* The handler that a call gives the object that it makes (MPI_Session_init), if it has such a parameter. */
+void errhandler_from_call(const struct made *m, struct object **handler, MPI_Errhandler *errors);
+
 void errhandler_set_cxx(MPI_Errhandler id, void (*call)(void));
 
 /* After a restart. Returns 0 or an MPI error code. [crosses] */

@@ -20,9 +20,15 @@ static struct {
 
 static struct object tombstone;
 
+/* Handles that are ints may come with any upper half. */
+static uint64_t real_key(enum handle_kind kind, uint64_t real)
+{
+    return kind == HANDLE_FILE ? real : (uint32_t)real;
+}
+
 static uint32_t hash_real(enum handle_kind kind, uint64_t real)
 {
-    uint64_t h = (real + kind) * 0x9e3779b97f4a7c15u;
+    uint64_t h = (real_key(kind, real) + kind) * 0x9e3779b97f4a7c15u;
     return (uint32_t)(h >> 32);
 }
 
@@ -35,7 +41,7 @@ static struct object **find_slot(enum handle_kind kind, uint64_t real)
             return free_slot ? free_slot : s;
         if (*s == &tombstone)
             free_slot = free_slot ? free_slot : s;
-        else if ((*s)->real == real && (*s)->kind == kind)
+        else if ((*s)->kind == kind && real_key(kind, (*s)->real) == real_key(kind, real))
             return s;
     }
 }

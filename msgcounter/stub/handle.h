@@ -21,6 +21,7 @@
 #ifndef DBG3_STUB_HANDLE_H
 #define DBG3_STUB_HANDLE_H
 
+#include <mpi.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -76,6 +77,12 @@ struct handle_table {
 };
 
 extern struct handle_table handle_tables[HANDLE_NKINDS];
+
+/* MPI_COMM_NULL and its like (mpi.h: a kind and nothing else). */
+static inline int handle_null(enum handle_kind kind)
+{
+    return kind == HANDLE_FILE ? 0 : kind == HANDLE_MESSAGE ? MPI_MESSAGE_NULL : kind << HANDLE_KIND_SHIFT;
+}
 
 static inline bool handle_is_ours(enum handle_kind kind, int64_t id)
 {

@@ -31,8 +31,9 @@ struct object *file_make(struct made *m)
 
 struct object *session_make(struct made *m)
 {
-    /* MPI_Session_init may give an error handler, which is one of ours. */
     struct object *o = make(m, CALL_MPI_Session_set_errhandler, MPI_ERRORS_ARE_FATAL);
+    struct win *w = (struct win *)o;
+    errhandler_from_call(m, &w->errhandler, &w->errors);
     return o;
 }
 
