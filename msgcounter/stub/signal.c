@@ -170,11 +170,13 @@ EXPORT sighandler_t sysv_signal(int sig, sighandler_t handler)
     return __sysv_signal(sig, handler);
 }
 
-/* A stack on which a stack overflow can still be told. Programs that set their own keep it. */
+/* A stack on which a stack overflow can still be told. UCX has set one in the lower half, which does not
+ * survive a restart. Programs that set their own keep it. */
 static void give_altstack(void)
 {
     stack_t old, st = {.ss_size = ALTSTACK_BYTES};
-    if (sigaltstack(NULL, &old) < 0 || !(old.ss_flags & SS_DISABLE))
+    if (sigaltstack(NULL, &old) < 0 ||
+        (!(old.ss_flags & SS_DISABLE) && (uint64_t)old.ss_sp < GATE_ADDR))
         return;
     st.ss_sp = sys_mmap(NULL, ALTSTACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
                         -1, 0);
