@@ -4,6 +4,7 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +36,7 @@ struct start {
     const struct run *how;
     const int *stdio;
     bool foreground;
+    const char *file; /* of the program, wherever the child goes */
     int go[2];     /* closed by the parent when it traces the child */
     int failed[2]; /* the child's errno if it cannot exec */
 };
@@ -75,7 +77,7 @@ static void child(const struct start *s)
     sigprocmask(SIG_SETMASK, &none, NULL);
     if (read(s->go[0], &byte, 1) != 0)
         _exit(127);
-    execvpe(s->how->argv[0], s->how->argv, s->how->env);
+    execvpe(s->file, s->how->argv, s->how->env);
 failed:
     error = errno;
     if (write(s->failed[1], &error, sizeof error) < 0)
@@ -121,11 +123,27 @@ static void close_pair(int pair[2])
     close(pair[1]);
 }
 
+/* The program's file for execvpe: a relative path is made absolute, a bare name is left to PATH. */
+static int find_program(const char *name, char *file, size_t size, struct err *err)
+{
+    char here[PATH_MAX];
+    if (name[0] == '/' || !strchr(name, '/'))
+        snprintf(file, size, "%s", name);
+    else if (getcwd(here, sizeof here))
+        snprintf(file, size, "%s/%s", here, name);
+    else
+        return err_sys(err, "cannot run %s", name);
+    return 0;
+}
+
 /* Starts how->argv, seized and stopped behind its exec. Returns its pid or -1. */
 static pid_t spawn(struct ptrace_target *t, const struct run *how, int options, struct err *err)
 {
-    struct start s = {how, t->options.stdio, t->options.foreground, {-1, -1}, {-1, -1}};
+    char file[2 * PATH_MAX];
+    struct start s = {how, t->options.stdio, t->options.foreground, file, {-1, -1}, {-1, -1}};
     pid_t pid;
+    if (find_program(how->argv[0], file, sizeof file, err))
+        return -1;
     if (pipe2(s.go, O_CLOEXEC))
         return err_sys(err, "pipe");
     if (pipe2(s.failed, O_CLOEXEC)) {
@@ -154,6 +172,7 @@ static pid_t spawn(struct ptrace_target *t, const struct run *how, int options, 
     return pid;
 }
 
+/* Remembers how a program is run; an empty name stands for the one remembered so far. */
 static void remember_argv(struct ptrace_target *t, char **argv)
 {
     size_t n = 0;
@@ -162,7 +181,7 @@ static void remember_argv(struct ptrace_target *t, char **argv)
         n++;
     copy = calloc(n + 1, sizeof *copy);
     for (size_t i = 0; copy && i < n; i++)
-        if (!(copy[i] = strdup(argv[i])))
+        if (!(copy[i] = strdup(i == 0 && !argv[0][0] ? t->argv[0] : argv[i])))
             abort();
     if (!copy)
         abort();
@@ -178,11 +197,11 @@ int ptrace_target_start(struct target *base, const struct run *how, struct event
     struct ptrace_target *t = ptrace_target_of(base);
     struct run again = *how;
     struct process *p;
-    if (!how->argv) {
-        if (!t->argv)
-            return err_set(err, "no program to run");
-        again.argv = t->argv;
-    }
+    if ((!how->argv || !how->argv[0][0]) && !t->argv)
+        return err_set(err, "no program to run");
+    if (how->argv)
+        remember_argv(t, how->argv);
+    again.argv = t->argv;
     pid_t pid = spawn(t, &again, trace_options(false), err);
     if (pid < 0)
         return -1;
@@ -192,8 +211,6 @@ int ptrace_target_start(struct target *base, const struct run *how, struct event
         target_kill(base, pid);
         return err_set(err, "%s is not an x86-64 program", again.argv[0]);
     }
-    if (how->argv)
-        remember_argv(t, how->argv);
     first_stop(p, stop);
     return 0;
 }

@@ -12,3 +12,16 @@ GDBBRIDGE_OBJS := $(RSP_OBJS) $(patsubst %,$(BUILD)/gdbbridge/%.o,procfs tls ptr
 PROGRAMS += $(BUILD)/gdbbridge/gdbserver
 $(BUILD)/gdbbridge/gdbserver: $(BUILD)/tests/flow/gdb/serve.o $(GDBBRIDGE_OBJS) $(BASE_OBJS)
 	$(CC) $(LDFLAGS) $(SAN) -o $@ $^
+
+# Programs that the flow tests debug, as a user builds them.
+GDB_PROGRAMS := $(patsubst %,$(BUILD)/tests/flow/gdb/%,libshared.so libopened.so threads actions crowd)
+PROGRAMS     += $(GDB_PROGRAMS)
+$(BUILD)/tests/flow/gdb/lib%.so: tests/flow/gdb/%.c
+	@mkdir -p $(@D)
+	$(CC) -g -O0 -fPIC -shared -o $@ $<
+$(BUILD)/tests/flow/gdb/threads: tests/flow/gdb/threads.c $(BUILD)/tests/flow/gdb/libshared.so
+	@mkdir -p $(@D)
+	$(CC) -g -O0 -pthread -o $@ $< -L$(@D) -lshared -Wl,-rpath,'$$ORIGIN'
+$(BUILD)/tests/flow/gdb/%: tests/flow/gdb/%.c
+	@mkdir -p $(@D)
+	$(CC) -g -O0 -pthread -o $@ $<

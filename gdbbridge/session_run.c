@@ -216,7 +216,7 @@ static void run_run(struct session *s, const struct rsp_param *p)
         }
         text = next ? next + 1 : end;
     }
-    start(s, argv[0][0] ? argv : NULL);
+    start(s, argv);
 out:
     for (char **a = argv; *a; a++)
         free(*a);

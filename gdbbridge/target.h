@@ -94,7 +94,8 @@ struct thread_info {
 
 /* How a program is started. */
 struct run {
-    char **argv;           /* NULL-terminated; argv[0] is the program's file. NULL: as last time */
+    /* NULL-terminated; argv[0] is the program's file, "" the last one. NULL: all as last time. */
+    char **argv;
     char **env;            /* NULL-terminated NAME=VALUE */
     const char *directory; /* NULL: the stub's */
     bool randomize;        /* address space layout randomization */
