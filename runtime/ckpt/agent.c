@@ -34,6 +34,7 @@
 #include "runtime/coord/cut_rank.h"
 #include "runtime/coord/proto.h"
 #include "runtime/half/gate.h"
+#include "runtime/half/own_fd.h"
 #include "runtime/half/sys.h"
 #include "runtime/half/threads.h"
 
@@ -44,7 +45,6 @@
 #define RX_BYTES          (PROTO_BODY_MAX + PROTO_HEADER)
 #define COMMS_MAX         65536
 #define FINE_BATCH        256
-#define HIGH_FD           700 /* our descriptors stay out of the application's way */
 
 enum agent_stage { STAGE_IDLE, STAGE_ASKED, STAGE_PARKED, STAGE_SAVED };
 
@@ -329,7 +329,7 @@ static void on_write(const struct proto_msg *msg)
 
 static void coordinator_lost(const char *why)
 {
-    close(agent.sock);
+    own_fd_close(agent.sock);
     agent.sock = -1;
     agent.rx_n = 0;
     if (agent.finalized)
@@ -491,11 +491,8 @@ static int dial(const char *address, struct err *err)
     freeaddrinfo(list);
     if (fd < 0)
         return err_sys(err, "cannot reach the coordinator at %s", address);
-    int high = fcntl(fd, F_DUPFD_CLOEXEC, HIGH_FD), one = 1;
-    if (high >= 0) {
-        close(fd);
-        fd = high;
-    }
+    int one = 1;
+    fd = own_fd_take(fd);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     return fd;
 }
@@ -556,8 +553,7 @@ static void connect_coordinator(void)
         threads_wake_agent();
         return;
     }
-    if (fd >= 0)
-        close(fd);
+    own_fd_close(fd);
     agent.sock = -1;
     pthread_mutex_unlock(&agent.lock);
     say(err.text);

@@ -19,6 +19,7 @@
 
 #include "runtime/half/gate.h"
 #include "runtime/half/maps.h"
+#include "runtime/half/own_fd.h"
 #include "runtime/half/sys.h"
 
 #define FILES_MAX      4096
@@ -189,11 +190,11 @@ static enum image_file_kind kind_of(const struct stat *st, int fd)
     return IMAGE_FILE_OTHER;
 }
 
-/* Shared memory of the MPI library, which it keeps open. */
+/* Shared memory and devices of the MPI library, which it keeps open; and views of this very process. */
 static bool belongs_to_lower(const char *path)
 {
     return strncmp(path, "/dev/shm/", 9) == 0 || strncmp(path, "/memfd:", 7) == 0 ||
-           strncmp(path, "/dev/infiniband", 15) == 0;
+           strncmp(path, "/dev/infiniband", 15) == 0 || strncmp(path, "/proc/", 6) == 0;
 }
 
 static void describe_files(struct files *files)
@@ -210,7 +211,7 @@ static void describe_files(struct files *files)
         snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
         ssize_t len = readlink(link, name, sizeof files->names[0] - 1);
         name[len > 0 ? len : 0] = '\0';
-        if (belongs_to_lower(name))
+        if (own_fd_is(fd) || belongs_to_lower(name))
             continue;
         off_t at = lseek(fd, 0, SEEK_CUR);
         files->file[files->n++] = (struct image_file){

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "runtime/base/log.h"
+#include "runtime/half/own_fd.h"
 
 /* Newer than Debian 12's headers: Linux 6.7, include/uapi/linux/{userfaultfd,fs}.h. */
 #ifndef UFFD_USER_MODE_ONLY
@@ -57,8 +58,8 @@ int track_start(struct err *err)
 {
     struct uffdio_api api = {.api = UFFD_API,
                              .features = UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED};
-    uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
-    pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    uffd = own_fd_take((int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY));
+    pagemap = own_fd_take(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
     precise = uffd >= 0 && pagemap >= 0 && ioctl(uffd, UFFDIO_API, &api) == 0;
     if (!precise)
         log_info("no asynchronous write protection here: fine checkpoints write all of memory");

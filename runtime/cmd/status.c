@@ -83,16 +83,17 @@ static int read_counters(struct status *st, struct err *err)
     return 0;
 }
 
-/* "waiting in MPI_Recv for 3" */
+/* "MPI_Recv for 3", "computing"; of a job that has ended "was computing". */
 static const char *activity(const struct status *st, const struct counters_file *c, char *buf,
                             size_t cap)
 {
     char call[65];
     uint64_t state = counters_get(&c->state), peer = counters_get(&c->peer_wanted);
     bool over = !st->running && state != COUNTERS_FINALIZED && state != COUNTERS_DEAD;
-    int n = snprintf(buf, cap, "%s%s", over ? "ended while " : "", counters_state_name(state));
-    if (counters_get(&c->call) && *counters_call(c, call, sizeof call))
-        n += snprintf(buf + n, cap - (size_t)n, " %s", call);
+    bool waits = state == COUNTERS_WAITING || state == COUNTERS_COLLECTIVE;
+    bool named = counters_get(&c->call) && *counters_call(c, call, sizeof call);
+    int n = snprintf(buf, cap, "%s%s", over ? "was " : "",
+                     named && waits ? call : counters_state_name(state));
     if (state == COUNTERS_WAITING && peer && (size_t)n < cap)
         snprintf(buf + n, cap - (size_t)n, " for %" PRIu64, peer - 1);
     return buf;
@@ -132,7 +133,7 @@ static void print_row(const struct status *st, unsigned r)
         printf("%5u  -\n", r);
         return;
     }
-    printf("%5u %10" PRIu64 " %8" PRIu64 " %7s %8" PRIu64 " %7s %8" PRIu64 "  %.19s\n", r,
+    printf("%5u %9" PRIu64 " %8" PRIu64 " %7s %8" PRIu64 " %7s %7" PRIu64 "  %.21s\n", r,
            counters_get(&c->messages), counters_get(&c->sent_msgs),
            human_bytes(counters_get(&c->sent_bytes), sent, sizeof sent),
            counters_get(&c->recv_msgs),
@@ -140,7 +141,7 @@ static void print_row(const struct status *st, unsigned r)
            counters_get(&c->collectives), activity(st, c, what, sizeof what));
 }
 
-#define TABLE_HEAD " rank   messages     sent   bytes received   bytes    colls  state\n"
+#define TABLE_HEAD " rank  messages     sent   bytes received   bytes   colls  state\n"
 
 static void print_table(const struct status *st)
 {

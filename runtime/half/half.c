@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "runtime/half/gate.h"
+#include "runtime/half/own_fd.h"
 #include "runtime/half/steer.h"
 #include "runtime/half/sys.h"
 #include "runtime/half/threads.h"
@@ -200,6 +201,7 @@ static int check_machine(struct err *err)
 
 int half_prepare(uint32_t mode, uint32_t ncalls, struct err *err)
 {
+    own_fd_start();
     if (check_machine(err) < 0)
         return -1;
     void *at = sys_mmap((void *)GATE_ADDR, GATE_SIZE, PROT_READ | PROT_WRITE,

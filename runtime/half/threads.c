@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "runtime/half/gate.h"
+#include "runtime/half/own_fd.h"
 #include "runtime/half/sys.h"
 
 #define DONOR_STACK (128ul << 10)
@@ -184,7 +185,7 @@ int threads_start(void (*agent)(void), struct err *err)
 {
     pthread_t thread;
     main_fs = fs_base();
-    wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    wake_fd = own_fd_take(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (wake_fd < 0)
         return err_sys(err, "eventfd");
     int rc = pthread_create(&thread, NULL, agent_run, (void *)agent);
