@@ -213,21 +213,40 @@ static void replay_left(void)
     }
 }
 
+/* Those of the left requests that are in a state. */
+struct left {
+    enum request_state state;
+    bool owned_only;
+    int n;
+    struct request *some[FEW];
+};
+
+static void note_left(struct request *r, void *arg)
+{
+    struct left *l = arg;
+    if ((r->owned || (r->orphan && !l->owned_only)) && r->state == l->state && l->n < FEW)
+        l->some[l->n++] = r;
+}
+
+static struct left find_left(enum request_state state, bool owned_only)
+{
+    struct left l = {.state = state, .owned_only = owned_only};
+    request_each(note_left, &l);
+    return l;
+}
+
 static void sweep(void)
 {
-    struct request *some[FEW];
-    int n = 0;
     if (replaying()) {
         replay_left();
         return;
     }
-    for (struct request *r = request_pending.next; r != &request_pending && n < FEW; r = r->next)
-        if ((r->orphan || r->owned) && r->head.real)
-            some[n++] = r;
-    if (n)
-        requests_settle(GATE_COMPLETE_ALL, n, some);
-    while (request_left.next != &request_left)
-        end_left(request_left.next);
+    struct left l = find_left(REQUEST_PENDING, false);
+    if (l.n)
+        requests_settle(GATE_COMPLETE_ALL, l.n, l.some);
+    l = find_left(REQUEST_COMPLETE, false);
+    for (int i = 0; i < l.n; i++)
+        end_left(l.some[i]);
 }
 
 void requests_sweep(void)
@@ -239,10 +258,8 @@ void requests_sweep(void)
 void requests_flush_buffered(void)
 {
     while (request_buffered && !replaying()) {
-        struct request *r = request_pending.next;
-        while (r != &request_pending && !r->owned)
-            r = r->next;
-        if (r != &request_pending && request_wait(r) == SETTLE_REPLAY)
+        struct left l = find_left(REQUEST_PENDING, true);
+        if (l.n && requests_settle(GATE_COMPLETE_ALL | GATE_COMPLETE_WAIT, l.n, l.some) == SETTLE_REPLAY)
             return;
         sweep();
     }
@@ -378,23 +395,12 @@ static bool completion_run(struct completion *c, uint32_t how)
 
 /* ---------------------------------------------------------------------------------------- delivery */
 
-/* MPICH leaves the status of a send alone but for the cancelled bit. */
-void status_deliver(const struct request *r, MPI_Status *s)
-{
-    if (s == MPI_STATUS_IGNORE)
-        return;
-    if (r->kind == REQUEST_SEND)
-        s->count_hi_and_cancelled = (s->count_hi_and_cancelled & ~1) | (r->status.cancelled != 0);
-    else
-        status_put(s, &r->status);
-}
-
 /* Hands element i over to the application. Returns the operation's error code. */
 static int deliver(struct completion *c, int i, MPI_Status *s)
 {
     struct request *r = c->req[i];
     int error = r->status.error;
-    status_deliver(r, s);
+    status_deliver(r, &r->status, s);
     if (!r->persistent)
         c->ids[i] = MPI_REQUEST_NULL;
     request_deliver(r);
@@ -412,6 +418,69 @@ static int finish(enum call call, int rc)
 {
     return rc ? error_return_comm(call, NULL, rc) : MPI_SUCCESS;
 }
+
+/* ------------------------------------------------------------------------------------- the fast path */
+
+/* What request_settle_real and request_deliver do to a send or receive that is done without error. */
+static inline void end_now(struct request *r, const struct gate_status *st, MPI_Status *out)
+{
+    if (r->peer == MPI_PROC_NULL) {
+        status_deliver(r, &status_no_proc, out);
+    } else if (r->kind == REQUEST_SEND) {
+        count_send(r->world, r->bytes);
+        status_deliver(r, st, out);
+    } else {
+        int world = comm_world_rank(r->comm, st->source);
+        count_taken(world);
+        count_recv(world, st->bytes);
+        status_put(out, st);
+    }
+    request_delete(r);
+}
+
+enum now {
+    NOW_DONE,  /* the call is done */
+    NOW_NOT,   /* a Test of one request that has not completed: flag is 0 */
+    NOW_LATER, /* what has completed is settled; the general way takes over */
+};
+
+/* Wait, Test and Waitall of a few pending sends and receives, live, without errors: one pass to resolve, one
+ * crossing, one pass to deliver. */
+static enum now complete_now(uint32_t how, int n, MPI_Request *ids, MPI_Status *statuses, bool set_error)
+{
+    struct request *req[FEW];
+    struct gate_status st[FEW];
+    int real[FEW];
+    if (GATE->mode != GATE_LIVE || request_nleft || n > FEW || n <= 0 || !ids)
+        return NOW_LATER;
+    for (int i = 0; i < n; i++) {
+        struct request *r = req[i] = request_of(ids[i]);
+        if (!r || r->state != REQUEST_PENDING || r->kind == REQUEST_OTHER || r->persistent)
+            return NOW_LATER;
+        real[i] = (int)r->head.real;
+    }
+    uint64_t rc = cross(GATE->complete, how | GATE_COMPLETE_ALL, (uint64_t)n, (uint64_t)real, (uint64_t)st);
+    bool good = rc == (uint64_t)n;
+    for (int i = 0; i < n; i++)
+        good &= !(st[i].error | st[i].cancelled);
+    if (!good && !how && st[0].error == GATE_PENDING)
+        return NOW_NOT;
+    for (int i = 0; i < n; i++) {
+        MPI_Status *out = status_at(statuses, i);
+        if (!good) {
+            if (st[i].error != GATE_PENDING)
+                request_settle_real(req[i], &st[i]);
+            continue;
+        }
+        end_now(req[i], &st[i], out);
+        if (set_error && out != MPI_STATUS_IGNORE)
+            out->MPI_ERROR = MPI_SUCCESS;
+        ids[i] = MPI_REQUEST_NULL;
+    }
+    return good ? NOW_DONE : NOW_LATER;
+}
+
+/* -------------------------------------------------------------------------------------- the calls */
 
 static int one(enum call call, MPI_Request *id, int *flag, MPI_Status *status, uint32_t how)
 {
@@ -431,11 +500,18 @@ static int one(enum call call, MPI_Request *id, int *flag, MPI_Status *status, u
 int hand_wait(enum call call, const uint64_t *v)
 {
     int flag;
+    if (complete_now(GATE_COMPLETE_WAIT, 1, (MPI_Request *)v[0], (MPI_Status *)v[1], false) == NOW_DONE)
+        return MPI_SUCCESS;
     return one(call, (MPI_Request *)v[0], &flag, (MPI_Status *)v[1], GATE_COMPLETE_ANY | GATE_COMPLETE_WAIT);
 }
 
 int hand_test(enum call call, const uint64_t *v)
 {
+    enum now now = complete_now(0, 1, (MPI_Request *)v[0], (MPI_Status *)v[2], false);
+    if (now != NOW_LATER) {
+        *(int *)v[1] = now == NOW_DONE;
+        return MPI_SUCCESS;
+    }
     return one(call, (MPI_Request *)v[0], (int *)v[1], (MPI_Status *)v[2], GATE_COMPLETE_ANY);
 }
 
@@ -537,6 +613,9 @@ static int deliver_all(struct completion *c, MPI_Status *statuses, bool set_erro
 int hand_waitall(enum call call, const uint64_t *v)
 {
     struct completion c;
+    if (complete_now(GATE_COMPLETE_WAIT, (int)v[0], (MPI_Request *)v[1], (MPI_Status *)v[2], true) ==
+        NOW_DONE)
+        return MPI_SUCCESS;
     int rc = completion_open(&c, call, (int)v[0], (MPI_Request *)v[1]);
     if (rc)
         return finish(call, rc);
@@ -577,7 +656,7 @@ int hand_request_get_status(enum call call, const uint64_t *v)
     else if (!(*flag = completion_run(&c, GATE_COMPLETE_ANY)))
         return MPI_SUCCESS;
     else
-        status_deliver(c.req[0], (MPI_Status *)v[2]);
+        status_deliver(c.req[0], &c.req[0]->status, (MPI_Status *)v[2]);
     return finish(call, c.active ? c.req[0]->status.error : MPI_SUCCESS);
 }
 

@@ -45,7 +45,4 @@ void received_record(const struct request *r, uint8_t status_param, uint8_t data
 const struct log_field *received_apply(const struct log_record *rec, const struct log_field *f,
                                        struct request *r);
 
-/* Writes the status of a completed operation to the application's, by MPICH's rules. */
-void status_deliver(const struct request *r, MPI_Status *s);
-
 #endif

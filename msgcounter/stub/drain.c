@@ -118,29 +118,47 @@ static void finish_incoming(void)
 
 #define BATCH 64
 
+struct batch {
+    int n;
+    struct request *some[BATCH];
+};
+
+static void test_batch(struct batch *b)
+{
+    if (b->n)
+        requests_settle(GATE_COMPLETE_ALL, b->n, b->some);
+    b->n = 0;
+}
+
+static void test_pending(struct request *r, void *arg)
+{
+    struct batch *b = arg;
+    if (r->state == REQUEST_PENDING && r->head.real)
+        b->some[b->n++] = r;
+    if (b->n == BATCH)
+        test_batch(b);
+}
+
 /* Tests every pending request once. */
 static void progress_pending(void)
 {
-    struct request *batch[BATCH], *r = request_pending.next;
-    while (r != &request_pending) {
-        int n = 0;
-        while (r != &request_pending && n < BATCH) {
-            if (r->head.real)
-                batch[n++] = r;
-            r = r->next; /* not in the batch any more: settling it does not move this one */
-        }
-        if (n)
-            requests_settle(GATE_COMPLETE_ALL, n, batch);
-    }
+    struct batch b = {0};
+    request_each(test_pending, &b);
+    test_batch(&b);
 }
 
 /* Sends and collectives must be done; a receive may wait for a message that is yet to be sent. */
+static void check_pending(struct request *r, void *arg)
+{
+    if (r->state == REQUEST_PENDING && r->kind != REQUEST_RECV)
+        *(bool *)arg = false;
+}
+
 static bool pending_allowed(void)
 {
-    for (const struct request *r = request_pending.next; r != &request_pending; r = r->next)
-        if (r->kind != REQUEST_RECV)
-            return false;
-    return true;
+    bool allowed = true;
+    request_each(check_pending, &allowed);
+    return allowed;
 }
 
 int drain_step(const uint64_t *expected, int nranks)
@@ -167,14 +185,35 @@ int drain_step(const uint64_t *expected, int nranks)
     return !incoming && (!expected || pending_allowed());
 }
 
+/* -------------------------------------------------------------------------------------- after a restart */
+
+struct repost {
+    struct request *next; /* the earliest that was started after `after` */
+    uint64_t after;
+    bool sends;
+};
+
+static void find_next(struct request *r, void *arg)
+{
+    struct repost *p = arg;
+    if (r->state != REQUEST_PENDING)
+        return;
+    p->sends |= r->kind != REQUEST_RECV;
+    if (r->order > p->after && (!p->next || r->order < p->next->order))
+        p->next = r;
+}
+
+/* In the order in which they were posted, each found by a pass over the table: pending receives are few. */
 int request_rebuild(void)
 {
-    for (struct request *r = request_pending.next; r != &request_pending; r = r->next) {
-        if (r->kind != REQUEST_RECV)
+    struct repost p = {0};
+    while (p.next = NULL, request_each(find_next, &p), p.next) {
+        if (p.sends)
             return say("an operation was still pending in the checkpoint", -EPROTO);
-        r->head.real = 0;
-        if (p2p_start_real(r))
+        p.next->head.real = 0;
+        if (p2p_start_real(p.next))
             return say("a pending receive could not be posted again", -EIO);
+        p.after = p.next->order;
     }
     return 0;
 }

@@ -15,8 +15,11 @@
  * Persistent sends and receives have no persistent twin in the lower half: each start makes an ordinary
  * real request, so that an inactive one needs nothing at restart.
  *
- * Requests live in an array beside the handle table's and never move. All pending ones are on a list in
- * the order in which they were started: the order in which a restart posts receives again.
+ * Requests live in an array beside the handle table's and never move; free ones are chained. Each knows when
+ * it was started: a restart posts pending receives again in that order.
+ *
+ * What every send and receive goes through is inline here. A copy of a whole gate_status right after the
+ * lower half has written its fields would wait for the store buffer: fields are read one by one.
  */
 #ifndef DBG3_STUB_REQUEST_H
 #define DBG3_STUB_REQUEST_H
@@ -40,33 +43,29 @@ enum request_kind {
 enum request_state { REQUEST_INACTIVE, REQUEST_PENDING, REQUEST_COMPLETE };
 
 struct request {
-    struct object head; /* real: 0 unless pending; an inactive REQUEST_OTHER keeps it */
+    struct object head; /* real: 0 unless pending; an inactive REQUEST_OTHER keeps it. id: the slot's for good */
     uint8_t kind;       /* enum request_kind */
     uint8_t state;      /* enum request_state */
     bool persistent;
     bool orphan;    /* the application has freed it while it was pending */
-    uint16_t start; /* enum call that starts it: Isend, Irecv_c, ...; for OTHER the call that made it */
     bool owned;     /* of a buffered send: buf is ours and goes with the request; nobody waits for it */
+    uint16_t start; /* enum call that starts it: Isend, Irecv_c, ...; for OTHER the call that made it */
 
     /* The operation, as the application gave it. */
     void *buf;
     int64_t count;
-    MPI_Datatype datatype; /* id, which the application may free: then `type` counts */
+    struct comm *comm;     /* referenced; NULL for some REQUEST_OTHER */
     struct datatype *type; /* referenced; NULL if predefined */
-    struct comm *comm;     /* referenced; NULL for REQUEST_OTHER */
+    MPI_Datatype datatype; /* id, which the application may free: then `type` counts */
     int peer, tag;
-    int world;     /* world rank of peer; of a send, -1 if it is not counted */
-    int64_t bytes; /* of a send */
+    int world;      /* world rank of peer, -1 if it has none */
+    int64_t bytes;  /* of a send */
+    uint64_t order; /* of the start among all of this rank */
 
     struct gate_status status; /* valid when COMPLETE */
-    struct request *next, *prev; /* pending ones; `next` also chains free ones' */
+    struct handle_slot *slot;
+    struct request *next; /* free ones */
 };
-
-/* All pending requests in starting order: a ring through this element. */
-extern struct request request_pending;
-
-/* Those that are orphans or owned and complete: to be ended by requests_sweep (complete.h). */
-extern struct request request_left;
 
 /* How many requests are orphans or owned: nobody will wait for them. */
 extern unsigned request_nleft;
@@ -74,12 +73,72 @@ extern unsigned request_nleft;
 /* Room that owned requests take in the application's buffer for buffered sends (MPI 4.0 §3.6.1). */
 extern int64_t request_buffered;
 
-/* A new pending request with an id, on the list. In replay `want` is the recorded id; else 0. */
-struct request *request_new(enum request_kind kind, enum call start, int want);
+extern struct request *request_free_list;
+extern uint64_t request_order;
+
+/* With the table's lock, with more slots, or with a given id. */
+struct request *request_take_slowly(int want);
+void request_put_back_slowly(struct request *r);
+/* Drops references and, if owned, the buffer. */
+void request_release(struct request *r);
+
+/* A new pending request with an id. In replay `want` is the recorded id; else 0. */
+static inline struct request *request_new(enum request_kind kind, enum call start, int want)
+{
+    struct request *r = request_free_list;
+    if (__builtin_expect(!r || want || stub_threads_multiple, 0)) {
+        r = request_take_slowly(want);
+    } else {
+        request_free_list = r->next;
+        r->slot->object = &r->head;
+    }
+    r->head.real = 0;
+    r->kind = (uint8_t)kind;
+    r->state = REQUEST_PENDING;
+    r->persistent = r->orphan = r->owned = false;
+    r->start = (uint16_t)start;
+    r->comm = NULL;
+    r->type = NULL;
+    r->order = ++request_order;
+    return r;
+}
+
+/* Ends a request: id, references and, if owned, the buffer. */
+static inline void request_delete(struct request *r)
+{
+    if (r->type || r->orphan || r->owned || (r->comm && !r->comm->head.predefined))
+        request_release(r);
+    r->state = REQUEST_INACTIVE;
+    if (__builtin_expect(stub_threads_multiple, 0)) {
+        request_put_back_slowly(r);
+        return;
+    }
+    r->slot->object = NULL;
+    r->next = request_free_list;
+    request_free_list = r;
+}
 
 /* Notes the operation; takes references on what may be freed before it ends. */
-void request_describe(struct request *r, const void *buf, int64_t count, MPI_Datatype datatype, int peer,
-                      int tag, struct comm *comm);
+static inline void request_describe(struct request *r, const void *buf, int64_t n, MPI_Datatype datatype,
+                                    int peer, int tag, struct comm *comm)
+{
+    r->buf = (void *)buf;
+    r->count = n;
+    r->datatype = datatype;
+    r->peer = peer;
+    r->tag = tag;
+    r->comm = comm;
+    r->world = comm_world_rank(comm, peer);
+    if (!comm->head.predefined)
+        object_get(&comm->head);
+    if (handle_is_ours(HANDLE_DATATYPE, datatype)) {
+        r->type = (struct datatype *)handle_object(HANDLE_DATATYPE, datatype);
+        object_get(&r->type->head);
+    }
+}
+
+/* Calls fn for each request that is not free, in order of ids; fn may end the one it is given. */
+void request_each(void (*fn)(struct request *r, void *arg), void *arg);
 
 /* `buf` (from stub_alloc, described already) is now the request's own. */
 void request_own(struct request *r);
@@ -87,13 +146,10 @@ void request_own(struct request *r);
 /* The application has freed a pending request. */
 void request_abandon(struct request *r);
 
-/* Ends a request: id, references and, if owned, the buffer. */
-void request_delete(struct request *r);
-
 /* A new request is persistent and starts its life inactive. */
 void request_persist(struct request *r);
 
-/* An inactive persistent request is pending again: to the end of the list. */
+/* An inactive persistent request is pending again. */
 void request_activate(struct request *r);
 
 /* PENDING to COMPLETE with this status. */
@@ -129,10 +185,6 @@ const char *request_unable(void);
 /* What a receive from MPI_PROC_NULL gets (MPI 4.0 §3.10; MPICH 4.0.2 forgets it for MPI_Irecv). */
 extern const struct gate_status status_no_proc;
 
-/* To the application's struct, which may be MPI_STATUS_IGNORE. MPI_ERROR is left alone, as MPI wants. */
-void status_put(MPI_Status *out, const struct gate_status *in);
-void status_put_empty(MPI_Status *out);
-
 static inline int64_t status_bytes(const MPI_Status *s)
 {
     return (int64_t)(uint32_t)s->count_lo | (int64_t)((uint32_t)s->count_hi_and_cancelled >> 1) << 32;
@@ -142,6 +194,33 @@ static inline void status_set_bytes(MPI_Status *s, int64_t bytes)
 {
     s->count_lo = (int)(uint32_t)bytes;
     s->count_hi_and_cancelled = (int)((uint32_t)(bytes >> 32) << 1 | (s->count_hi_and_cancelled & 1));
+}
+
+/* To the application's struct, which may be MPI_STATUS_IGNORE. MPI_ERROR is left alone, as MPI wants. */
+static inline void status_put(MPI_Status *out, const struct gate_status *in)
+{
+    if (out == MPI_STATUS_IGNORE)
+        return;
+    out->MPI_SOURCE = in->source;
+    out->MPI_TAG = in->tag;
+    out->count_hi_and_cancelled = in->cancelled != 0;
+    status_set_bytes(out, in->bytes);
+}
+
+static inline void status_put_empty(MPI_Status *out)
+{
+    status_put(out, &(struct gate_status){.source = MPI_ANY_SOURCE, .tag = MPI_ANY_TAG});
+}
+
+/* Of a completed operation, by MPICH's rules: that of a send is left alone but for the cancelled bit. */
+static inline void status_deliver(const struct request *r, const struct gate_status *in, MPI_Status *out)
+{
+    if (out == MPI_STATUS_IGNORE)
+        return;
+    if (r->kind == REQUEST_SEND)
+        out->count_hi_and_cancelled = (out->count_hi_and_cancelled & ~1) | (in->cancelled != 0);
+    else
+        status_put(out, in);
 }
 
 #endif
