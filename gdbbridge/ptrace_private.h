@@ -99,6 +99,7 @@ struct process {
     bool gone; /* `status` is its exit, yet to be reported */
     int status;
     int exit_code; /* >= 0: what GDB sees instead of status (STOP_EXIT) */
+    char exit_text[512];
 
     /* Overrides of an adopted process. */
     char *exec_file;

@@ -23,9 +23,10 @@
 /* ---- stops that mean something to the caller */
 
 enum stop_verdict {
-    STOP_REPORT, /* GDB sees the stop as it is, and the text, if any, on its console */
-    STOP_RESUME, /* GDB sees nothing; the thread goes on, without the signal */
-    STOP_EXIT,   /* the process is killed; GDB sees it exit with `code` */
+    STOP_DEFAULT, /* none of the hook's: as if it had not been asked */
+    STOP_REPORT,  /* GDB sees the thread stop with `signal`, after `text` on its console */
+    STOP_RESUME,  /* GDB sees nothing; the thread goes on, without the signal */
+    STOP_EXIT,    /* the process is killed; GDB sees `text` and that it exits with `code` */
 };
 
 struct stop {
@@ -33,12 +34,14 @@ struct stop {
     struct ptid thread;
     siginfo_t info;  /* as PTRACE_GETSIGINFO gives it */
     uint64_t pc;     /* of a breakpoint trap: the address of the int3 */
+    int signal;      /* in: that of the stop; out: what GDB is told, 0 for "stopped" without one */
     int code;        /* out: exit code for STOP_EXIT */
     char text[512];  /* out: for GDB's console, e.g. "end of recording\n"; empty: none */
 };
 
 /* Asked about each signal that stops a thread, before GDB hears of it and before its breakpoints are
- * looked at; not about interrupts by GDB and finished steps. */
+ * looked at; not about interrupts by GDB and finished steps. A thread that int3 stopped is at the int3 and meets
+ * it again when it goes on, unless the hook moves its program counter (write_registers). */
 struct stop_hook {
     enum stop_verdict (*look)(void *arg, struct stop *stop);
     void *arg;

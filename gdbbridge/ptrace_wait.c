@@ -18,6 +18,10 @@
 #include "gdbbridge/procfs.h"
 #include "gdbbridge/ptrace_private.h"
 
+_Static_assert(sizeof((struct stop){0}.text) == sizeof((struct event){0}.console) &&
+                   sizeof((struct stop){0}.text) == sizeof((struct process){0}.exit_text),
+               "one text goes through all three");
+
 #define SYSCALL_TRAP (SIGTRAP | 0x80) /* PTRACE_O_TRACESYSGOOD */
 
 static void handle(struct ptrace_target *t, pid_t tid, int status);
@@ -287,28 +291,35 @@ static enum trap why_trap(struct thread *th, const siginfo_t *info, uint64_t *ad
     }
 }
 
-/* Asks the caller's hook. Returns true if GDB shall not see the stop. */
-static bool ask_hook(struct thread *th, const siginfo_t *info, char *text, size_t size)
+/* Does what the caller's hook wants done about a stop. Returns true if that was all, false if it is to be
+ * treated as any other. */
+static bool ask_hook(struct thread *th, int signal, const siginfo_t *info)
 {
-    struct ptrace_target *t = th->process->owner;
+    struct process *p = th->process;
+    struct ptrace_target *t = p->owner;
+    struct event *e;
     if (!t->options.hook.look)
         return false;
     struct stop stop = {.target = &t->base,
-                        .thread = {th->process->pid, th->tid},
+                        .thread = {p->pid, th->tid},
                         .info = *info,
-                        .pc = thread_pc(th)};
-    enum stop_verdict verdict = t->options.hook.look(t->options.hook.arg, &stop);
-    memcpy(text, stop.text, size < sizeof stop.text ? size : sizeof stop.text);
-    text[size - 1] = '\0';
-    if (verdict == STOP_RESUME) {
+                        .pc = thread_pc(th),
+                        .signal = signal};
+    switch (t->options.hook.look(t->options.hook.arg, &stop)) {
+    case STOP_RESUME:
         go_on(th, 0);
         return true;
-    }
-    if (verdict == STOP_EXIT) {
-        struct process *p = th->process;
+    case STOP_EXIT:
         p->exit_code = stop.code & 0xff;
+        memcpy(p->exit_text, stop.text, sizeof p->exit_text - 1);
         process_kill(p);
         return true;
+    case STOP_REPORT:
+        e = set_event(th, EVENT_STOPPED, stop.signal);
+        memcpy(e->console, stop.text, sizeof e->console - 1);
+        return true;
+    case STOP_DEFAULT:
+        break;
     }
     return false;
 }
@@ -319,7 +330,6 @@ static void on_signal(struct thread *th, int signal, int injecting)
     enum trap trap = TRAP_OTHER;
     uint64_t addr = 0;
     siginfo_t info;
-    char text[sizeof th->event.console] = "";
     if (ptrace(PTRACE_GETSIGINFO, th->tid, NULL, &info))
         return; /* killed while it stopped */
     th->can_inject = !(signal == SIGTRAP && info.si_code == SIGTRAP);
@@ -335,7 +345,7 @@ static void on_signal(struct thread *th, int signal, int injecting)
             go_on(th, 0);
             return;
         }
-    } else if (ask_hook(th, &info, text, sizeof text)) {
+    } else if (ask_hook(th, signal, &info)) {
         return;
     }
     if (trap == TRAP_OTHER && !th->stepping && sigismember(&t->wanted.pass, signal) == 1) {
@@ -345,7 +355,6 @@ static void on_signal(struct thread *th, int signal, int injecting)
     struct event *e = set_event(th, EVENT_STOPPED, signal);
     e->trap = trap;
     e->addr = addr;
-    memcpy(e->console, text, sizeof text);
     th->tripped = trap == TRAP_SW_BREAK && point_inserted(th->process, addr);
 }
 
@@ -500,6 +509,7 @@ static void report_end(struct process *p, struct event *e)
         e->kind = EVENT_KILLED;
         e->code = WTERMSIG(p->status);
     }
+    memcpy(e->console, p->exit_text, sizeof e->console);
     process_remove(p);
 }
 

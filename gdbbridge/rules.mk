@@ -14,7 +14,8 @@ $(BUILD)/gdbbridge/gdbserver: $(BUILD)/tests/flow/gdb/serve.o $(GDBBRIDGE_OBJS) 
 	$(CC) $(LDFLAGS) $(SAN) -o $@ $^
 
 # Programs that the flow tests debug, as a user builds them.
-GDB_PROGRAMS := $(patsubst %,$(BUILD)/tests/flow/gdb/%,libshared.so libopened.so threads actions crowd)
+GDB_PROGRAMS := $(patsubst %,$(BUILD)/tests/flow/gdb/%,libshared.so libopened.so threads actions crowd \
+                  replayed)
 PROGRAMS     += $(GDB_PROGRAMS)
 $(BUILD)/tests/flow/gdb/lib%.so: tests/flow/gdb/%.c
 	@mkdir -p $(@D)
@@ -25,3 +26,8 @@ $(BUILD)/tests/flow/gdb/threads: tests/flow/gdb/threads.c $(BUILD)/tests/flow/gd
 $(BUILD)/tests/flow/gdb/%: tests/flow/gdb/%.c
 	@mkdir -p $(@D)
 	$(CC) -g -O0 -pthread -o $@ $<
+
+# A caller of the library as `dbg3 isolate` is one.
+PROGRAMS += $(BUILD)/tests/flow/gdb/adopt
+$(BUILD)/tests/flow/gdb/adopt: $(BUILD)/tests/flow/gdb/adopt.o $(GDBBRIDGE_OBJS) $(BASE_OBJS)
+	$(CC) $(LDFLAGS) $(SAN) -o $@ $^
