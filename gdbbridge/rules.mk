@@ -9,6 +9,9 @@ GDBBRIDGE_OBJS := $(RSP_OBJS) $(patsubst %,$(BUILD)/gdbbridge/%.o,procfs tls ptr
                     gdbserver gdbserver_main)
 
 # The stub as a program of its own, for the tests.
+# An isolated rank behind the protocol; only the dbg3 command needs it.
+DBG3_OBJS += $(GDBBRIDGE_OBJS) $(BUILD)/gdbbridge/isolated.o
+
 PROGRAMS += $(BUILD)/gdbbridge/gdbserver
 $(BUILD)/gdbbridge/gdbserver: $(BUILD)/tests/flow/gdb/serve.o $(GDBBRIDGE_OBJS) $(BASE_OBJS)
 	$(CC) $(LDFLAGS) $(SAN) -o $@ $^

@@ -18,7 +18,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "replay/isolate_serve.h"
 #include "replay/replay_stop.h"
 #include "runtime/image/image.h"
 
@@ -113,7 +112,7 @@ static pid_t spawn_check(const struct isolate_options *o, const char *image, int
 static int check(const struct isolate_options *o, const char *image, struct isolate_result *r,
                  struct err *err)
 {
-    int reason, status;
+    int reason = -1, status;
     struct {
         uint32_t code, length;
     } head = {0, 0};
@@ -227,7 +226,5 @@ int isolate_run(const struct isolate_options *o, struct isolate_result *result, 
         image_close(image);
         return check(o, path, result, err);
     }
-    if (o->listen)
-        return isolate_serve(o, path, err);
     return become_gdb(o, path, err);
 }

@@ -5,6 +5,7 @@
 #define DBG3_REPLAY_ISOLATE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "runtime/base/err.h"
@@ -16,7 +17,7 @@ struct isolate_options {
     uint64_t at;       /* fine checkpoint by number; 0: the last one */
     const char *from;  /* image to start from instead (an epoch's), or NULL */
     bool check;        /* no GDB: replay to the end and say so */
-    const char *listen; /* serve a remote GDB at this address, or NULL */
+    const char *listen; /* for gdbbridge/isolated.h: where a remote GDB is served, or NULL */
     char *const *gdb_args; /* what follows "under gdb", NULL-terminated; NULL: none */
     int expect_signal; /* the recorded failure of this rank, 0 if it did not fail by a signal */
     bool json;
@@ -31,9 +32,13 @@ struct isolate_result {
     char text[1024];   /* one line */
 };
 
+/* The image that the options mean. 0, or -1 with *err naming what to type. */
+int isolate_image(const struct isolate_options *options, char *path, size_t cap, struct err *err);
+
 /*
- * Runs the isolation. With `check`: returns 0 and fills *result; reached_end tells. Else returns
- * GDB's exit status (or the stub's with `listen`). -1 with *err when it could not be started.
+ * With `check`: runs the rank to its end, returns 0 and fills *result; reached_end tells. Else
+ * becomes GDB, which starts this program again as its stub (isolated_serve), and does not return.
+ * -1 with *err when it could not be started.
  */
 int isolate_run(const struct isolate_options *options, struct isolate_result *result,
                 struct err *err);

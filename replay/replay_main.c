@@ -8,9 +8,8 @@
  * only functions that need neither libc nor TLS are called here, so that a debugger sees the
  * application's threads and thread-local variables wherever the rank stops.
  *
- * The rank stops itself (SIGSTOP) on this side of the border just before its first instruction;
- * whoever traces it then steps over. Ends that are ours to explain (divergence, end of recording)
- * arrive in replay_stop(): the text is printed, or, for a tracer, left where it finds it.
+ * A traced rank stops itself (SIGSTOP) on this side of the border, just before its first
+ * instruction; the tracer steps it over.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -34,21 +33,14 @@
 
 #define REASON_FD 900
 
-struct replay_stop replay_stop_word;
 static int reason_fd = -1;
 
-/* [any FS] GATE->stop. */
+/* [any FS] GATE->stop of a rank that is not traced. */
 static void stop(int code, const char *text)
 {
     size_t n = 0;
     while (text[n])
         n++;
-    replay_stop_word.code = (uint32_t)code;
-    replay_stop_word.length = n;
-    replay_stop_word.text = (uint64_t)text;
-    if (replay_stop_word.traced)
-        for (;;)
-            __asm__ volatile(".globl replay_stop_here\nreplay_stop_here: int3" ::: "memory");
     if (reason_fd >= 0) {
         uint32_t head[2] = {(uint32_t)code, (uint32_t)n};
         sys_call(SYS_write, reason_fd, head, sizeof head, 0, 0, 0);
@@ -60,6 +52,12 @@ static void stop(int code, const char *text)
     }
     sys_call(SYS_exit_group, code, 0, 0, 0, 0, 0);
 }
+
+/* GATE->stop of a traced one: its arguments are in their registers, the caller is on top of the
+ * stack. */
+void replay_stop_traced(int code, const char *text);
+__asm__(".text\n.globl replay_stop_traced\n.hidden replay_stop_traced\n"
+        "replay_stop_traced:\n\tint3\n\tret\n");
 
 /* Every segment of the rank's log, from the one in which the checkpoint stands. */
 static int map_log(const char *dir, uint32_t rank, const struct image_position *from,
@@ -102,12 +100,13 @@ static int private_counters(int size, struct err *err)
     return 0;
 }
 
-static int start(const char *path, const char *logs, struct image **image, struct err *err)
+static int start(const char *path, const char *logs, bool traced, struct image **image,
+                 struct err *err)
 {
     if (half_prepare(GATE_REPLAY, CALL_COUNT, err) < 0)
         return -1;
     GATE->flags = GATE_FLAG_SAME_FS;
-    GATE->stop = stop;
+    GATE->stop = traced ? replay_stop_traced : stop;
     *image = image_open(path, err);
     if (!*image)
         return -1;
@@ -133,13 +132,13 @@ int main(int argc, char **argv)
         err_set(&err, "this program is started by dbg3 isolate, not by hand");
         half_die(&err);
     }
-    replay_stop_word.traced = getenv(REPLAY_TRACED) != NULL;
+    bool traced = getenv(REPLAY_TRACED) != NULL;
     if (getenv(REPLAY_REASON_FD)) /* out of the way of the application's descriptors */
         reason_fd = fcntl(atoi(getenv(REPLAY_REASON_FD)), F_DUPFD_CLOEXEC, REASON_FD);
-    if (start(argv[1], argv[2], &image, &err) < 0)
+    if (start(argv[1], argv[2], traced, &image, &err) < 0)
         half_die(&err);
     const struct image_state *state = image_state(image);
-    if (replay_stop_word.traced)
+    if (traced)
         raise(SIGSTOP);
     restart_go(state);
 }

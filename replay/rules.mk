@@ -5,3 +5,5 @@ $(call lower-objs,$(REPLAY_ONLY)): $(BUILD)/gen/call_id.h
 $(BUILD)/dbg3-replay: $(call lower-objs,$(HALF_COMMON) $(REPLAY_ONLY))
 	$(call link-lower,$^,)
 PROGRAMS += $(BUILD)/dbg3-replay
+
+DBG3_OBJS += $(BUILD)/replay/isolate.o

@@ -1,0 +1,258 @@
+/*
+ * isolated.c - an isolated rank behind GDB's remote protocol
+ *
+ * The rank is a child (dbg3-replay) that maps its image, clones its threads and stops itself. From there
+ * each thread is stepped over the border, so that GDB never sees the lower half; what the replay has to
+ * say (divergence, end of recording) arrives as a breakpoint at the address in GATE->stop.
+ */
+#include "gdbbridge/isolated.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/uio.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "gdbbridge/bytes.h"
+#include "gdbbridge/gdbserver.h"
+#include "gdbbridge/ptrace_target.h"
+#include "gdbbridge/registers.h"
+#include "replay/replay_stop.h"
+#include "runtime/half/gate.h"
+#include "runtime/image/image.h"
+
+#define PATH_BYTES   4096
+#define THREADS_MAX  1024
+#define BORDER_STEPS 1000000 /* far more than it takes to leave the lower half */
+#define TRACE_OPTIONS (PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL)
+
+struct isolated {
+    const struct isolate_options *options;
+    char image_path[PATH_BYTES];
+    struct image *image; /* open for the auxiliary vector and the program's name */
+    pid_t pid;
+    pid_t thread[THREADS_MAX];
+    size_t nthreads;
+};
+
+/* ---- making the process ---- */
+
+static int fail(struct isolated *is, struct err *err, const char *what)
+{
+    if (is->pid > 1) {
+        kill(is->pid, SIGKILL);
+        waitpid(is->pid, NULL, 0);
+    }
+    is->pid = 0;
+    return err_sys(err, "%s", what);
+}
+
+/* The child waits for the tracer, then becomes dbg3-replay. */
+static pid_t fork_replay(const struct isolated *is, int go)
+{
+    char program[PATH_BYTES], logs[PATH_BYTES], byte;
+    snprintf(program, sizeof program, "%s/dbg3-replay", is->options->runtime);
+    snprintf(logs, sizeof logs, "%s/logs", is->options->session);
+    pid_t pid = fork();
+    if (pid != 0)
+        return pid;
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    if (read(go, &byte, 1) != 1)
+        _exit(126);
+    dup2(STDERR_FILENO, STDOUT_FILENO); /* standard output may be GDB's end of the protocol */
+    setenv(REPLAY_TRACED, "1", 1);
+    execl(program, program, is->image_path, logs, (char *)NULL);
+    _exit(127);
+}
+
+static bool event_stop(int status, int event)
+{
+    return status >> 8 == (SIGTRAP | event << 8);
+}
+
+/* Runs the child until it stops itself. Returns 0, or -1 with *err: it ended before (and said why). */
+static int run_to_own_stop(struct isolated *is, struct err *err)
+{
+    for (;;) {
+        int status;
+        pid_t tid = waitpid(-1, &status, __WALL);
+        if (tid < 0 && errno == EINTR)
+            continue;
+        if (tid < 0)
+            return fail(is, err, "cannot wait for the isolated rank");
+        if (tid == is->pid && (WIFEXITED(status) || WIFSIGNALED(status))) {
+            is->pid = 0;
+            return err_set(err, "rank %u could not be restored from %s", is->options->rank,
+                           is->image_path);
+        }
+        if (!WIFSTOPPED(status))
+            continue;
+        if (tid == is->pid && WSTOPSIG(status) == SIGSTOP && status >> 16 == 0)
+            return 0;
+        if (event_stop(status, PTRACE_EVENT_CLONE)) {
+            unsigned long child = 0;
+            ptrace(PTRACE_GETEVENTMSG, tid, NULL, &child);
+            if (is->nthreads < THREADS_MAX)
+                is->thread[is->nthreads++] = (pid_t)child;
+        }
+        bool ours = status >> 16 != 0 || WSTOPSIG(status) == SIGSTOP;
+        if (ptrace(PTRACE_CONT, tid, NULL, ours ? 0 : (long)WSTOPSIG(status)) < 0 && errno != ESRCH)
+            return fail(is, err, "cannot continue the isolated rank");
+    }
+}
+
+/* Steps one stopped thread until it is in the application's half. */
+static int step_over_border(struct isolated *is, pid_t tid, struct err *err)
+{
+    for (int i = 0; i < BORDER_STEPS; i++) {
+        struct user_regs_struct regs;
+        int status;
+        if (ptrace(PTRACE_GETREGS, tid, NULL, &regs) < 0)
+            return fail(is, err, "cannot read the isolated rank's registers");
+        if (regs.rip < GATE_ADDR)
+            return 0;
+        if (ptrace(PTRACE_SINGLESTEP, tid, NULL, 0) < 0)
+            return fail(is, err, "cannot step the isolated rank");
+        while (waitpid(tid, &status, __WALL) < 0 && errno == EINTR)
+            ;
+        if (!WIFSTOPPED(status))
+            return fail(is, err, "the isolated rank ended while it was restored");
+    }
+    return fail(is, err, "the isolated rank does not reach the application");
+}
+
+/* Stops a thread that waits for the main thread, and lets it follow over the border. */
+static int bring_thread(struct isolated *is, pid_t tid, struct err *err)
+{
+    int status;
+    if (ptrace(PTRACE_INTERRUPT, tid, NULL, 0) < 0)
+        return fail(is, err, "cannot stop a thread of the isolated rank");
+    while (waitpid(tid, &status, __WALL) < 0 && errno == EINTR)
+        ;
+    return step_over_border(is, tid, err);
+}
+
+static int make(struct isolated *is, struct err *err)
+{
+    int go[2];
+    if (pipe(go) < 0)
+        return err_sys(err, "pipe");
+    is->nthreads = 0;
+    is->pid = fork_replay(is, go[0]);
+    close(go[0]);
+    int seized = is->pid > 1 ? (int)ptrace(PTRACE_SEIZE, is->pid, NULL, TRACE_OPTIONS) : -1;
+    if (seized < 0 || write(go[1], "g", 1) != 1) {
+        close(go[1]);
+        return fail(is, err, "cannot trace the isolated rank");
+    }
+    close(go[1]);
+    if (run_to_own_stop(is, err) < 0 || step_over_border(is, is->pid, err) < 0)
+        return -1;
+    for (size_t i = 0; i < is->nthreads; i++)
+        if (bring_thread(is, is->thread[i], err) < 0)
+            return -1;
+    return 0;
+}
+
+static void describe(const struct isolated *is, struct adopted *a)
+{
+    const struct image_meta *meta = &image_state(is->image)->meta;
+    *a = (struct adopted){.pid = is->pid, .exec_file = meta->program, .auxv = meta->auxv,
+                          .auxv_size = meta->auxv_size, .hide_from = GATE_ADDR};
+}
+
+static int make_again(void *arg, struct adopted *out, struct err *err)
+{
+    struct isolated *is = arg;
+    if (make(is, err) < 0)
+        return -1;
+    describe(is, out);
+    return 0;
+}
+
+/* ---- what the replay has to say ---- */
+
+static bool read_word(struct stop *s, uint64_t addr, uint64_t *word)
+{
+    return s->target->ops->read_memory(s->target, s->thread.pid, addr, word, sizeof *word) ==
+           (ssize_t)sizeof *word;
+}
+
+/*
+ * The stub calls GATE->stop(code, text), whose first instruction is int3. GDB is shown the caller, as if the
+ * call had just returned: its frames are the application's own. Going on calls it again.
+ */
+static enum stop_verdict on_stop(void *arg, struct stop *s)
+{
+    uint64_t entry;
+    struct iovec io;
+    struct user_regs_struct regs;
+    if (s->info.si_signo != SIGTRAP || s->pc < GATE_ADDR ||
+        !read_word(s, GATE_ADDR + offsetof(struct gate, stop), &entry) || s->pc != entry)
+        return STOP_DEFAULT;
+    io = (struct iovec){&regs, sizeof regs};
+    uint64_t back;
+    if (ptrace(PTRACE_GETREGSET, s->thread.tid, 1 /* NT_PRSTATUS */, &io) < 0 ||
+        !read_word(s, regs.rsp, &back))
+        return STOP_DEFAULT;
+    char text[sizeof s->text - 16] = "";
+    ssize_t n = s->target->ops->read_memory(s->target, s->thread.pid, regs.rsi, text, sizeof text - 1);
+    text[n > 0 ? n : 0] = '\0';
+    snprintf(s->text, sizeof s->text, "dbg3: %s\n", text);
+    regs.rip = back;
+    regs.rsp += 8;
+    ptrace(PTRACE_SETREGSET, s->thread.tid, 1, &io);
+    s->signal = 0;
+    return STOP_REPORT;
+}
+
+/* ---- the session ---- */
+
+static int serve(struct isolated *is, struct err *err)
+{
+    const char *listen = is->options->listen;
+    bool pipe_mode = strcmp(listen, "-") == 0;
+    struct ptrace_options options = {.restart = make_again, .restart_arg = is,
+                                     .hook = {on_stop, is}, .stdio = {0, 1, 2}};
+    struct gdbserver_options server = {.once = pipe_mode, .multi = true};
+    struct transport tr;
+    struct adopted adopted;
+    struct event stop;
+    gdbserver_prepare(pipe_mode);
+    if (make(is, err) < 0)
+        return -1;
+    if (pipe_mode)
+        transport_from_fds(&tr, STDIN_FILENO, STDOUT_FILENO);
+    else if (transport_listen(&tr, listen, err) < 0)
+        return -1;
+    else
+        fprintf(stderr, "dbg3: rank %u waits for GDB on %s\n", is->options->rank, tr.name);
+    describe(is, &adopted);
+    struct target *t = ptrace_target_create(&options);
+    int r = ptrace_target_adopt(t, &adopted, &stop, err);
+    if (r == 0)
+        r = gdbserver_serve(t, &stop, &tr, &server, err);
+    t->ops->destroy(t);
+    transport_close(&tr);
+    return r;
+}
+
+int isolated_serve(const struct isolate_options *options, struct err *err)
+{
+    struct isolated is = {.options = options};
+    if (isolate_image(options, is.image_path, sizeof is.image_path, err) < 0)
+        return -1;
+    is.image = image_open(is.image_path, err);
+    if (!is.image)
+        return -1;
+    int r = serve(&is, err);
+    image_close(is.image);
+    return r;
+}
