@@ -65,7 +65,7 @@ LOWER_CFLAGS_arena := -mgeneral-regs-only
 # Offsets of the gate for assembler code.
 $(BUILD)/gen/cross_offsets.h: runtime/half/cross_offsets.c runtime/half/gate.h
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) -std=gnu11 -O1 -S -o - $< | sed -n 's/^#define \(.*\) [$$]/#define \1 /p' > $@
+	$(CC) $(CPPFLAGS) -std=gnu11 -O1 -S -o - $< | sed -n 's/^[[:space:]]*#define \(.*\) [$$]/#define \1 /p' > $@
 
 # The vdso that the application sees, as bytes in the lower program.
 $(BUILD)/lower/upper_vdso.so: runtime/half/upper_vdso.S runtime/half/upper_vdso.lds $(BUILD)/gen/cross_offsets.h

@@ -60,8 +60,7 @@ __attribute__((noinline)) static void dispatch(int sig, siginfo_t *info, void *u
 }
 
 /* Runs on whichever FS was interrupted: nothing here may use TLS before the switch. */
-__attribute__((optimize("no-stack-protector"))) static void
-stub_signal_entry(int sig, siginfo_t *info, void *uc)
+static void stub_signal_entry(int sig, siginfo_t *info, void *uc)
 {
     uint64_t fs = fs_base();
     if (fs >= GATE_ADDR)

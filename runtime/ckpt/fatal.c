@@ -79,7 +79,7 @@ static void report(struct parked *self, int sig, const siginfo_t *info)
  * On the application's alternate stack, on either FS. Afterwards the signal kills the process as if
  * we had not been here: a fault happens again under SIG_DFL, a sent signal is sent again.
  */
-__attribute__((optimize("no-stack-protector"))) static void on_fatal(int sig, void *info, void *uc)
+static void on_fatal(int sig, void *info, void *uc)
 {
     uint64_t fs = fs_base();
     if (__atomic_exchange_n(&failing, 1, __ATOMIC_SEQ_CST) == 0 && save_identity.rank >= 0) {

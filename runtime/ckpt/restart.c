@@ -179,8 +179,7 @@ static void resume_from(struct park_resume *r, const struct image_thread *t)
 }
 
 /* First code of a recreated thread, on a small stack above the split, on no TLS. */
-__attribute__((optimize("no-stack-protector"), noreturn)) static void
-thread_body(const struct park_resume *r)
+__attribute__((noreturn)) static void thread_body(const struct park_resume *r)
 {
     while (!__atomic_load_n(&go, __ATOMIC_ACQUIRE))
         sys_futex_wait(&go, 0);
