@@ -106,13 +106,13 @@ int gdbserver_serve(struct target *t, const struct event *stop, struct transport
     sv.signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (sv.signals < 0)
         return err_sys(err, "signalfd");
-    sv.session = session_create(t, &so);
+    sv.session = rsp_session_create(t, &so);
     if (!sv.session)
         abort();
     session_connect(sv.session);
     int r = serve(&sv, err);
     session_end_processes(sv.session);
-    session_destroy(sv.session);
+    rsp_session_destroy(sv.session);
     close(sv.signals);
     return r;
 }

@@ -34,3 +34,18 @@ $(BUILD)/tests/flow/gdb/%: tests/flow/gdb/%.c
 PROGRAMS += $(BUILD)/tests/flow/gdb/adopt
 $(BUILD)/tests/flow/gdb/adopt: $(BUILD)/tests/flow/gdb/adopt.o $(GDBBRIDGE_OBJS) $(BASE_OBJS)
 	$(CC) $(LDFLAGS) $(SAN) -o $@ $^
+
+# ---- tests
+
+UNIT_TESTS += $(BUILD)/tests/unit/test_rsp
+PURE_TESTS += $(BUILD)/tests/unit/test_rsp
+$(BUILD)/tests/unit/test_rsp: $(patsubst %,$(BUILD)/tests/%.o,unit/test_rsp unit/test_rsp_fake \
+                                fuzz/fuzz_rsp) $(RSP_OBJS) $(BASE_OBJS)
+	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check)
+
+FUZZERS += $(BUILD)/tests/fuzz/fuzz_rsp
+$(BUILD)/tests/fuzz/fuzz_rsp: $(RSP_OBJS:$(BUILD)/%.o=%.c) $(BASE_OBJS:$(BUILD)/%.o=%.c) \
+                              tests/unit/test_rsp_fake.c tests/fuzz/fuzz_rsp.c
+	@mkdir -p $(@D)
+	clang $(CPPFLAGS) -std=gnu11 -O1 -g -fno-strict-aliasing -fsanitize=fuzzer,address,undefined \
+	    -o $@ $^

@@ -323,7 +323,7 @@ void session_connect(struct session *s)
         s->ops->interrupt(s->target);
 }
 
-struct session *session_create(struct target *t, const struct session_options *options)
+struct session *rsp_session_create(struct target *t, const struct session_options *options)
 {
     struct session *s = calloc(1, sizeof *s);
     if (!s)
@@ -338,7 +338,7 @@ struct session *session_create(struct target *t, const struct session_options *o
     return s;
 }
 
-void session_destroy(struct session *s)
+void rsp_session_destroy(struct session *s)
 {
     if (!s)
         return;

@@ -24,8 +24,8 @@ struct session_options {
 };
 
 /* The target stays the caller's and must live longer. */
-struct session *session_create(struct target *t, const struct session_options *options);
-void session_destroy(struct session *s);
+struct session *rsp_session_create(struct target *t, const struct session_options *options);
+void rsp_session_destroy(struct session *s);
 
 /* A GDB has connected; whatever the last one had set up is forgotten, but for its breakpoints, which
  * it had to remove. If the program runs it is interrupted. Needed before any input. */

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "replay/replay_stop.h"
+#include "runtime/half/half.h"
 #include "runtime/image/image.h"
 
 #define PATH_BYTES 4096
@@ -128,6 +129,8 @@ static int check(const struct isolate_options *o, const char *image, struct isol
     close(reason);
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
         ;
+    if (n == (ssize_t)sizeof head && head.code == HALF_EXIT)
+        return err_set(err, "%s", r->text);
     if (n == (ssize_t)sizeof head) {
         r->reached_end = head.code == 0;
         return 0;

@@ -135,8 +135,11 @@ int main(int argc, char **argv)
     bool traced = getenv(REPLAY_TRACED) != NULL;
     if (getenv(REPLAY_REASON_FD)) /* out of the way of the application's descriptors */
         reason_fd = fcntl(atoi(getenv(REPLAY_REASON_FD)), F_DUPFD_CLOEXEC, REASON_FD);
-    if (start(argv[1], argv[2], traced, &image, &err) < 0)
+    if (start(argv[1], argv[2], traced, &image, &err) < 0) {
+        if (reason_fd >= 0)
+            stop(HALF_EXIT, err.text);
         half_die(&err);
+    }
     const struct image_state *state = image_state(image);
     if (traced)
         raise(SIGSTOP);
