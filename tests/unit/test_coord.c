@@ -62,7 +62,8 @@ static void begin(const char *command_line)
     struct session_job job = {.program = fake, .build_id = "", .cwd = home, .launcher = launcher};
     session = session_create(NULL, "app", &job, &err);
     ck_assert_msg(session != NULL, "%s", err.text);
-    ck_assert_int_eq(session_phase_begin(session, PROTO_PHASE_BATCH, 0, launcher, &phase_id, &err), 0);
+    ck_assert_int_eq(session_phase_begin(session, PROTO_PHASE_BATCH, 0, launcher, &phase_id, &err),
+                     0);
 }
 
 static void run_with(struct coord_settings set)

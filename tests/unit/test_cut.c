@@ -332,11 +332,14 @@ START_TEST(waits_for_the_one_behind_and_for_those_inside)
     simple(cut, 0, PROTO_ARMED, 5);
     simple(cut, 1, PROTO_ARMED, 5);
     ck_assert_int_eq(cut_phase(cut), CUT_GATHERING);
-    cut_receive(cut, 1, &(struct proto_msg){.type = PROTO_ENTER, .epoch = 5, .u.coll = {0, 0, 8}}, 0);
+    cut_receive(cut, 1, &(struct proto_msg){.type = PROTO_ENTER, .epoch = 5, .u.coll = {0, 0, 8}},
+                0);
     ck_assert_int_eq(cut_phase(cut), CUT_GATHERING);
-    cut_receive(cut, 1, &(struct proto_msg){.type = PROTO_LEAVE, .epoch = 5, .u.coll = {0, 0, 8}}, 0);
+    cut_receive(cut, 1, &(struct proto_msg){.type = PROTO_LEAVE, .epoch = 5, .u.coll = {0, 0, 8}},
+                0);
     ck_assert_int_eq(cut_phase(cut), CUT_GATHERING);
-    cut_receive(cut, 0, &(struct proto_msg){.type = PROTO_LEAVE, .epoch = 5, .u.coll = {0, 0, 8}}, 0);
+    cut_receive(cut, 0, &(struct proto_msg){.type = PROTO_LEAVE, .epoch = 5, .u.coll = {0, 0, 8}},
+                0);
     ck_assert_int_eq(cut_phase(cut), CUT_STOPPING);
     cut_destroy(cut);
 }

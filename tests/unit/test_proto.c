@@ -1,5 +1,6 @@
 /*
- * test_proto.c - the wire protocol: every type there and back, every way to be malformed, the corpus
+ * test_proto.c - the wire protocol: every type there and back, every way to be malformed, the
+ * corpus
  *
  * `test_proto corpus` writes the fuzzer's seeds anew.
  */
@@ -28,8 +29,13 @@ static const struct {
     const char *text;
 } examples[] = {
     {{.type = PROTO_HELLO,
-      .u.hello = {.token = token, .rank = 3, .size = 4, .pid = 99, .phase = PROTO_PHASE_REFINE,
-                  .host = "node7", .program = "/bin/app"}},
+      .u.hello = {.token = token,
+                  .rank = 3,
+                  .size = 4,
+                  .pid = 99,
+                  .phase = PROTO_PHASE_REFINE,
+                  .host = "node7",
+                  .program = "/bin/app"}},
      "HELLO magic 862413412 version 1 rank 3 size 4 pid 99 phase 2 host \"node7\" program "
      "\"/bin/app\""},
     {{.type = PROTO_ACK, .epoch = 7, .u.comms = {2, comm}}, "ACK epoch 7 entered[2]"},
@@ -45,12 +51,14 @@ static const struct {
     {{.type = PROTO_DRAINED, .epoch = 7}, "DRAINED epoch 7"},
     {{.type = PROTO_WRITTEN, .epoch = 7, .u.written = {"rank-3.img", 1, 2, 3, 4}},
      "WRITTEN epoch 7 file \"rank-3.img\" bytes 1 us_write 2 us_pause 3 id 4"},
-    {{.type = PROTO_FAILED, .epoch = 7, .u.text = "disk full"}, "FAILED epoch 7 text \"disk full\""},
+    {{.type = PROTO_FAILED, .epoch = 7, .u.text = "disk full"},
+     "FAILED epoch 7 text \"disk full\""},
     {{.type = PROTO_UNABLE, .epoch = 7, .u.text = ""}, "UNABLE epoch 7 text \"\""},
     {{.type = PROTO_WANT, .u.want = {PROTO_WANT_MESSAGES, 100}}, "WANT reason 1 count 100"},
     {{.type = PROTO_FINE, .u.fine = {3, fine}}, "FINE fine[3]"},
     {{.type = PROTO_FAILURE,
-      .u.failure = {PROTO_FAILURE_SIGNAL, 11, "", "MPI_Recv", 5, "f.img", 0x10, 0x20, "/bin/app", 48}},
+      .u.failure = {PROTO_FAILURE_SIGNAL, 11, "", "MPI_Recv", 5, "f.img", 0x10, 0x20, "/bin/app",
+                    48}},
      "FAILURE kind 0 code 11 text \"\" call \"MPI_Recv\" event 5 image \"f.img\" pc 16 address 32 "
      "module \"/bin/app\" module_offset 48"},
     {{.type = PROTO_FINALIZED}, "FINALIZED"},
