@@ -143,3 +143,19 @@ FUZZERS += $(BUILD)/tests/fuzz/fuzz_proto
 $(BUILD)/tests/fuzz/fuzz_proto: runtime/coord/proto.c runtime/base/err.c tests/fuzz/fuzz_proto.c
 	@mkdir -p $(@D)
 	clang $(CPPFLAGS) -std=gnu11 -O1 -g -fno-strict-aliasing -fsanitize=fuzzer,address,undefined -o $@ $^
+
+# ---- man page and completion, from the command's own tables
+
+$(BUILD)/dbg3.1: docs/man/dbg3.1.in $(BUILD)/dbg3
+	@for part in commands exit settings; do $(BUILD)/dbg3 help man-$$part > $@.$$part || exit 1; done
+	sed -e 's/@VERSION@/$(shell sed -n 's/^#define DBG3_VERSION "\(.*\)"/\1/p' runtime/cmd/cmd.h)/' \
+	    -e '/^@COMMANDS@$$/{r $@.commands' -e 'd}' -e '/^@EXIT@$$/{r $@.exit' -e 'd}' \
+	    -e '/^@SETTINGS@$$/{r $@.settings' -e 'd}' $< > $@
+	@rm -f $@.commands $@.exit $@.settings
+$(BUILD)/dbg3.bash: $(BUILD)/dbg3
+	$(BUILD)/dbg3 help completion > $@
+PROGRAMS += $(BUILD)/dbg3.1 $(BUILD)/dbg3.bash
+
+INSTALL += $(BUILD)/dbg3:bin/dbg3 $(BUILD)/dbg3.1:share/man/man1/dbg3.1 \
+           $(BUILD)/dbg3.bash:share/bash-completion/completions/dbg3 \
+           $(foreach f,dbg3-lower dbg3-replay libdbg3-launch.so lib/libmpich.so.12,$(BUILD)/$(f):lib/dbg3/$(f))

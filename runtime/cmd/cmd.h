@@ -63,7 +63,6 @@ int cmd_isolate(int argc, char **argv);
 int cmd_messages(int argc, char **argv);
 int cmd_image(int argc, char **argv);
 int cmd_core(int argc, char **argv);
-int cmd_gdbserver(int argc, char **argv);
 int cmd_help(int argc, char **argv);
 
 extern const struct argp batch_argp, restart_argp, refine_argp, status_argp, list_argp,

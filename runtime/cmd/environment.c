@@ -110,8 +110,9 @@ void environment_prepend(struct environment *env, const char *name, const char *
 bool environment_relevant(const char *entry)
 {
     static const char *const prefixes[] = {
-        "PATH=", "LD_",  "LANG=", "LC_",     "TZ=",   "OMP_", "GOMP_", "KMP_", "MKL_",    "OPENBLAS_",
-        "MPI",   "PMI_", "UCX_",  "HYDRA_",  "FI_",   "I_MPI_", "GFORTRAN_", "GLIBC_TUNABLES=",
+        "PATH=",   "LD_",    "LANG=", "LC_",       "TZ=",       "OMP_",
+        "GOMP_",   "KMP_",   "MKL_",  "OPENBLAS_", "MPI",       "PMI_",
+        "UCX_",    "HYDRA_", "FI_",   "I_MPI_",    "GFORTRAN_", "GLIBC_TUNABLES=",
         "MALLOC_", "SLURM_",
     };
     for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++)

@@ -49,11 +49,15 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     }
 }
 
-const struct argp image_argp = {
-    image_options, parse, "FILE",
-    "Describe a checkpoint image: what process it is of, its memory, threads and open files.\vAn image "
-    "is an ELF core file: gdb PROGRAM FILE opens it.",
-    NULL, NULL, NULL};
+const struct argp image_argp = {image_options,
+                                parse,
+                                "FILE",
+                                "Describe a checkpoint image: what process it is of, its memory, "
+                                "threads and open files.\vAn image "
+                                "is an ELF core file: gdb PROGRAM FILE opens it.",
+                                NULL,
+                                NULL,
+                                NULL};
 const struct argp core_argp = {
     core_options, parse, "FILE -o OUT",
     "Write an image and the parents it names as one whole ELF core file.", NULL, NULL, NULL};

@@ -21,7 +21,8 @@ enum { KEY_CHECK = 0x100 };
 
 static const struct argp_option options[] = {
     {"rank", 'r', "R", 0, "rank in MPI_COMM_WORLD (required)", 1},
-    {"at", 'a', "N", 0, "begin at fine checkpoint N (default: the last; with --check: the first)", 1},
+    {"at", 'a', "N", 0, "begin at fine checkpoint N (default: the last; with --check: the first)",
+     1},
     {"check", KEY_CHECK, NULL, 0,
      "no GDB: replay to the end of the recording, compare every send, and say so", 1},
     {"listen", 'l', "ADDR", 0,
@@ -72,14 +73,18 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 }
 
 static const struct argp_child children[] = {{&common_argp, 0, NULL, 0}, {0}};
-const struct argp isolate_argp = {
-    options, parse, "--rank R [under gdb [GDB-OPTION...]]",
-    "Run one recorded rank alone: no launcher, no MPI library, no peers; its calls are answered from "
-    "the recording.\v"
-    "\"under gdb\" is the default. What follows it goes to GDB:\n"
-    "  dbg3 isolate --rank 2 under gdb -batch -ex continue -ex bt\n"
-    "then the exit code is GDB's.",
-    children, NULL, NULL};
+const struct argp isolate_argp = {options,
+                                  parse,
+                                  "--rank R [under gdb [GDB-OPTION...]]",
+                                  "Run one recorded rank alone: no launcher, no MPI library, no "
+                                  "peers; its calls are answered from "
+                                  "the recording.\v"
+                                  "\"under gdb\" is the default. What follows it goes to GDB:\n"
+                                  "  dbg3 isolate --rank 2 under gdb -batch -ex continue -ex bt\n"
+                                  "then the exit code is GDB's.",
+                                  children,
+                                  NULL,
+                                  NULL};
 
 /* The signal by which the rank died in the recording, 0 if it did not. */
 static int recorded_signal(struct session *s, unsigned rank)
@@ -116,8 +121,8 @@ static int report_check(const struct isolate *a, const struct isolate_result *r)
     } else {
         printf("%srank %ld from checkpoint %lu: %s%s%s\n",
                style_on(stdout, r->reached_end ? STYLE_GOOD : STYLE_BAD), a->rank,
-               (unsigned long)r->checkpoint, r->reached_end ? "the same as recorded; " : "", r->text,
-               style_off(stdout));
+               (unsigned long)r->checkpoint, r->reached_end ? "the same as recorded; " : "",
+               r->text, style_off(stdout));
     }
     return r->reached_end ? EXIT_DONE : EXIT_ERROR;
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gdbbridge/gdbserver.h"
 #include "runtime/cmd/cmd.h"
 
 const struct command commands[] = {
@@ -18,6 +19,7 @@ const struct command commands[] = {
     {"messages", "list the recorded messages of a rank", &messages_argp, cmd_messages},
     {"image", "describe a checkpoint image", &image_argp, cmd_image},
     {"core", "write a whole ELF core file from a chain of images", &core_argp, cmd_core},
+    {"gdbserver", "serve a process to GDB by its remote protocol", &gdbserver_argp, gdbserver_main},
     {"help", "explain a command, settings, exit codes", &help_argp, cmd_help},
     {NULL, NULL, NULL, NULL},
 };

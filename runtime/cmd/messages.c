@@ -48,11 +48,15 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 }
 
 static const struct argp_child children[] = {{&common_argp, 0, NULL, 0}, {0}};
-const struct argp messages_argp = {
-    options, parse, "--rank R",
-    "List the recorded MPI calls of a rank with their outcomes.\vThe recording is made by dbg3 refine; "
-    "after a crash it is readable up to its last whole record.",
-    children, NULL, NULL};
+const struct argp messages_argp = {options,
+                                   parse,
+                                   "--rank R",
+                                   "List the recorded MPI calls of a rank with their "
+                                   "outcomes.\vThe recording is made by dbg3 refine; "
+                                   "after a crash it is readable up to its last whole record.",
+                                   children,
+                                   NULL,
+                                   NULL};
 
 int cmd_messages(int argc, char **argv)
 {

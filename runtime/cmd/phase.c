@@ -130,17 +130,26 @@ static error_t parse_phase(int key, char *arg, struct argp_state *state)
 
 static const struct argp_child children[] = {{&common_argp, 0, NULL, 0}, {0}};
 
-const struct argp batch_argp = {
-    batch_options, parse_phase, "[--] LAUNCHER...",
-    "Run an MPI job under control: counters, epochs (coordinated checkpoints of all ranks), failure "
-    "images.\vThe launcher line is run as it is; its MPI ranks come under control by themselves. The "
-    "session folder is PROGRAM.dbg3, and ./latest.dbg3 points at it.",
-    children, NULL, NULL};
-const struct argp restart_argp = {
-    restart_options, parse_phase, "[-- LAUNCHER...]",
-    "Continue the job of a session from an epoch.\vWithout LAUNCHER the recorded launcher line runs "
-    "again.",
-    children, NULL, NULL};
+const struct argp batch_argp = {batch_options,
+                                parse_phase,
+                                "[--] LAUNCHER...",
+                                "Run an MPI job under control: counters, epochs (coordinated "
+                                "checkpoints of all ranks), failure "
+                                "images.\vThe launcher line is run as it is; its MPI ranks come "
+                                "under control by themselves. The "
+                                "session folder is PROGRAM.dbg3, and ./latest.dbg3 points at it.",
+                                children,
+                                NULL,
+                                NULL};
+const struct argp restart_argp = {restart_options,
+                                  parse_phase,
+                                  "[-- LAUNCHER...]",
+                                  "Continue the job of a session from an epoch.\vWithout LAUNCHER "
+                                  "the recorded launcher line runs "
+                                  "again.",
+                                  children,
+                                  NULL,
+                                  NULL};
 const struct argp refine_argp = {
     refine_options, parse_phase, "[-- LAUNCHER...]",
     "Re-run the job from its newest epoch, recording every message of every rank.\vThe recording "
@@ -159,9 +168,10 @@ static int check_binary(const char *program, const char *build_id, struct err *e
         return err_prefix(err, "the program of this session is gone");
     if (!strcmp(now, build_id))
         return 0;
-    return err_set(err, "%s has changed since the job was run: its build-id is %s, the session's is "
-                        "%s; put the old binary back, or start again with: dbg3 batch", program, now,
-                   build_id);
+    return err_set(err,
+                   "%s has changed since the job was run: its build-id is %s, the session's is "
+                   "%s; put the old binary back, or start again with: dbg3 batch",
+                   program, now, build_id);
 }
 
 static int check_binaries(struct phase *p, struct err *err)
@@ -194,7 +204,8 @@ static int check_images(struct phase *p, uint64_t epoch, struct err *err)
         struct stat st;
         snprintf(path, sizeof path, "%s/%s", p->folder, image[i].file);
         if (stat(path, &st) < 0)
-            rc = err_sys(err, "image of rank %u in epoch %" PRIu64 ": %s", image[i].rank, epoch, path);
+            rc = err_sys(err, "image of rank %u in epoch %" PRIu64 ": %s", image[i].rank, epoch,
+                         path);
         else if ((uint64_t)st.st_size != image[i].bytes)
             rc = err_set(err, "%s is truncated: %lld of %" PRIu64 " bytes; try another epoch, see: "
                               "dbg3 list", path, (long long)st.st_size, image[i].bytes);
@@ -215,8 +226,10 @@ static int choose_epoch(struct phase *p, struct err *err)
             return 0;
         }
         return p->epoch ? -1
-                        : err_set(err, "%s has no complete epoch to restart from; run it again with: "
-                                       "dbg3 batch", session_dir(p->session));
+                        : err_set(err,
+                                  "%s has no complete epoch to restart from; run it again with: "
+                                  "dbg3 batch",
+                                  session_dir(p->session));
     }
     p->epoch = epoch.number;
     session_epoch_folder(p->session, epoch.number, p->folder, sizeof p->folder);
@@ -328,7 +341,8 @@ static int report(struct phase *p, uint64_t id, struct err *err)
     unsigned n;
     if (session_phases(p->session, &phases, &n, err) < 0)
         return -1;
-    int rc = err_set(err, "%s: phase %" PRIu64 " is not in the catalog", session_dir(p->session), id);
+    int rc =
+        err_set(err, "%s: phase %" PRIu64 " is not in the catalog", session_dir(p->session), id);
     for (unsigned i = 0; i < n; i++) {
         if (phases[i].id != id)
             continue;

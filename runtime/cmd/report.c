@@ -117,7 +117,8 @@ static void choose_next(struct session *s, struct facts *f)
     session_option(s, option, sizeof option);
     bool stopped = f->phase.outcome == SESSION_FAILED || f->phase.outcome == SESSION_HUNG;
     if (f->phase.kind == PROTO_PHASE_REFINE && stopped && first)
-        snprintf(f->next, sizeof f->next, "dbg3 isolate%s --rank %u under gdb", option, first->rank);
+        snprintf(f->next, sizeof f->next, "dbg3 isolate%s --rank %u under gdb", option,
+                 first->rank);
     else if (f->phase.kind == PROTO_PHASE_REFINE && f->nrank &&
              f->phase.outcome == SESSION_COMPLETED)
         snprintf(f->next, sizeof f->next, "dbg3 isolate%s --rank 0 --check", option);
@@ -193,7 +194,8 @@ static void print_headline(const struct facts *f, FILE *out)
     }
     fprintf(out, "dbg3: %s%s%s", style_on(out, style), text, style_off(out));
     if (f->phase.ended > f->phase.started)
-        fprintf(out, " after %s", human_seconds(f->phase.ended - f->phase.started, time, sizeof time));
+        fprintf(out, " after %s",
+                human_seconds(f->phase.ended - f->phase.started, time, sizeof time));
     fputc('\n', out);
 }
 
@@ -260,7 +262,8 @@ static void print_failures(struct session *s, const struct facts *f, FILE *out)
     for (unsigned r = 0; rest && r < f->nrank; r++) {
         bool failed = f->rank[r].finalized;
         for (unsigned i = 0; i < f->nfailure; i++)
-            failed |= f->failure[i].rank == f->rank[r].rank && !is_consequence(&f->phase, &f->failure[i]);
+            failed |=
+                f->failure[i].rank == f->rank[r].rank && !is_consequence(&f->phase, &f->failure[i]);
         if (!failed)
             rest[nrest++] = f->rank[r].rank;
     }
@@ -294,9 +297,10 @@ int report_print(struct session *s, const struct session_phase *phase, FILE *out
         return -1;
     print_headline(&f, out);
     if (phase->outcome == SESSION_NO_RANK)
-        fprintf(out, "  likely: the program is not linked with MPICH's libmpich.so.12, it is static "
-                     "or setuid,\n  it ended before MPI_Init, or the launcher does not pass "
-                     "LD_PRELOAD and DBG3_* on\n");
+        fprintf(out,
+                "  likely: the program is not linked with MPICH's libmpich.so.12, it is static "
+                "or setuid,\n  it ended before MPI_Init, or the launcher does not pass "
+                "LD_PRELOAD and DBG3_* on\n");
     print_failures(s, &f, out);
     print_epoch(&f, out);
     if (f.next[0])
@@ -319,8 +323,8 @@ static json_t *failure_json(const struct session_phase *phase, const struct sess
     return json_pack("{s:i, s:s, s:I, s:s, s:b, s:s, s:s, s:s, s:I, s:I, s:I, s:s, s:I, s:s}",
                      "rank", (int)x->rank, "kind", kind_name(x->kind), "code", (json_int_t)x->code,
                      "cause", report_cause(x, cause, sizeof cause), "consequence",
-                     is_consequence(phase, x), "call", x->call, "source", x->source, "text", x->text,
-                     "event", (json_int_t)x->event, "pc", (json_int_t)x->pc, "address",
+                     is_consequence(phase, x), "call", x->call, "source", x->source, "text",
+                     x->text, "event", (json_int_t)x->event, "pc", (json_int_t)x->pc, "address",
                      (json_int_t)x->address, "module", x->module, "module_offset",
                      (json_int_t)x->module_offset, "image", x->image);
 }

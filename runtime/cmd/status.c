@@ -47,11 +47,15 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 }
 
 static const struct argp_child children[] = {{&common_argp, 0, NULL, 0}, {0}};
-const struct argp status_argp = {
-    options, parse, NULL,
-    "Show what each rank of the running job does, or how the last phase ended.\vReads shared memory "
-    "and the catalog; the ranks do not notice.",
-    children, NULL, NULL};
+const struct argp status_argp = {options,
+                                 parse,
+                                 NULL,
+                                 "Show what each rank of the running job does, or how the last "
+                                 "phase ended.\vReads shared memory "
+                                 "and the catalog; the ranks do not notice.",
+                                 children,
+                                 NULL,
+                                 NULL};
 
 /* ---- facts ------------------------------------------------------------------------------- */
 
