@@ -15,9 +15,9 @@ struct gdbserver_options {
     bool multi; /* go on without a process, for GDB's extended-remote */
 };
 
-/* To be called before the target is made: blocks the signals that gdbserver_serve() waits for, and
- * leaves the terminal's process group, so that its Ctrl-C reaches GDB only (own_group), as a pipe of
- * GDB's must. */
+/* To be called before the target is made: blocks the signals that gdbserver_serve() waits for,
+ * and leaves the terminal's process group, so that its Ctrl-C reaches GDB only (own_group), as a
+ * pipe of GDB's must. */
 void gdbserver_prepare(bool own_group);
 
 /* Serves the target over the transport. `stop`: the target's present stop, or NULL. At the end the

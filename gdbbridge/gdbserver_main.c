@@ -24,7 +24,8 @@ enum { KEY_ONCE = 0x100, KEY_MULTI, KEY_RANDOMIZE };
 
 static const struct argp_option options[] = {
     {"listen", 'l', "ADDR", 0,
-     "wait for GDB on ADDR: [HOST:]PORT (without HOST: this machine only; PORT 0: any, printed), or "
+     "wait for GDB on ADDR: [HOST:]PORT (without HOST: this machine only; PORT 0: any, printed), "
+     "or "
      "a path. Default: GDB is on standard input and output",
      0},
     {"attach", 'p', "PID", 0, "debug a process that runs already", 0},

@@ -1,9 +1,10 @@
 /*
  * isolated.c - an isolated rank behind GDB's remote protocol
  *
- * The rank is a child (dbg3-replay) that maps its image, clones its threads and stops itself. From there
- * each thread is stepped over the border, so that GDB never sees the lower half; what the replay has to
- * say (divergence, end of recording) arrives as a breakpoint at the address in GATE->stop.
+ * The rank is a child (dbg3-replay) that maps its image, clones its threads and stops itself. From
+ * there each thread is stepped over the border, so that GDB never sees the lower half; what the
+ * replay has to say (divergence, end of recording) arrives as a breakpoint at the address in
+ * GATE->stop.
  */
 #include "gdbbridge/isolated.h"
 
@@ -77,7 +78,8 @@ static bool event_stop(int status, int event)
     return status >> 8 == (SIGTRAP | event << 8);
 }
 
-/* Runs the child until it stops itself. Returns 0, or -1 with *err: it ended before (and said why). */
+/* Runs the child until it stops itself. Returns 0, or -1 with *err: it ended before (and said why).
+ * */
 static int run_to_own_stop(struct isolated *is, struct err *err)
 {
     for (;;) {
@@ -186,8 +188,8 @@ static bool read_word(struct stop *s, uint64_t addr, uint64_t *word)
 }
 
 /*
- * The stub calls GATE->stop(code, text), whose first instruction is int3. GDB is shown the caller, as if the
- * call had just returned: its frames are the application's own. Going on calls it again.
+ * The stub calls GATE->stop(code, text), whose first instruction is int3. GDB is shown the caller,
+ * as if the call had just returned: its frames are the application's own. Going on calls it again.
  */
 static enum stop_verdict on_stop(void *arg, struct stop *s)
 {
@@ -203,7 +205,8 @@ static enum stop_verdict on_stop(void *arg, struct stop *s)
         !read_word(s, regs.rsp, &back))
         return STOP_DEFAULT;
     char text[sizeof s->text - 16] = "";
-    ssize_t n = s->target->ops->read_memory(s->target, s->thread.pid, regs.rsi, text, sizeof text - 1);
+    ssize_t n =
+        s->target->ops->read_memory(s->target, s->thread.pid, regs.rsi, text, sizeof text - 1);
     text[n > 0 ? n : 0] = '\0';
     snprintf(s->text, sizeof s->text, "dbg3: %s\n", text);
     regs.rip = back;

@@ -198,7 +198,8 @@ enum trap debug_why(struct thread *th, uint64_t *addr)
     unsigned long dr6 = (unsigned long)ptrace(PTRACE_PEEKUSER, th->tid, DR(6), NULL);
     if (errno || !(dr6 & DR6_TRIGGERED))
         return TRAP_OTHER;
-    ptrace(PTRACE_POKEUSER, th->tid, DR(6), 0); /* the processor sets these bits, never clears them */
+    /* the processor sets these bits, never clears them */
+    ptrace(PTRACE_POKEUSER, th->tid, DR(6), 0);
     for (int i = 0; i < DEBUG_REGISTERS; i++)
         if (dr6 & 1ul << i && d->slot[i].size) {
             *addr = d->slot[i].addr;
@@ -237,7 +238,8 @@ static unsigned piece(uint64_t addr, size_t size)
 static int slot_find(const struct debug_registers *d, enum point kind, uint64_t addr, unsigned size)
 {
     for (int i = 0; i < DEBUG_REGISTERS; i++)
-        if (d->slot[i].size == size && (!size || (d->slot[i].addr == addr && d->slot[i].kind == kind)))
+        if (d->slot[i].size == size &&
+            (!size || (d->slot[i].addr == addr && d->slot[i].kind == kind)))
             return i;
     return -1;
 }

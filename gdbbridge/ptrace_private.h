@@ -90,7 +90,8 @@ struct process {
     struct breakpoint *breakpoints;
     struct debug_registers debug;
     struct process *vfork_parent; /* while this shares its memory */
-    bool points_suspended; /* breakpoints are out of memory while an unfollowed vfork child uses it */
+    /* breakpoints are out of memory while an unfollowed vfork child uses it */
+    bool points_suspended;
 
     bool catching; /* system calls */
     int *catch;    /* NULL: all */

@@ -45,8 +45,8 @@ static const struct resume *action_for(const struct thread *th, const struct res
     return NULL;
 }
 
-/* An event that GDB has not seen may be void by now: it removed the breakpoint or moved the thread, or
- * it asks for a step of a thread that has just made one. */
+/* An event that GDB has not seen may be void by now: it removed the breakpoint or moved the
+ * thread, or it asks for a step of a thread that has just made one. */
 static void drop_void_event(struct thread *th)
 {
     if (!th->has_event || th->event.kind != EVENT_STOPPED)

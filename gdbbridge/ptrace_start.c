@@ -249,7 +249,8 @@ static int seize_tasks(struct process *p)
         } else if (tids[i] == p->pid) {
             seized = -1;
             break;
-        } /* else it has exited since, or a traced thread has just made it: that one's event tells */
+        /* else it has exited since, or a traced thread has just made it: that one's event tells */
+        }
     }
     int saved = errno;
     free(tids);

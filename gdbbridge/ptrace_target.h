@@ -39,9 +39,10 @@ struct stop {
     char text[512];  /* out: for GDB's console, e.g. "end of recording\n"; empty: none */
 };
 
-/* Asked about each signal that stops a thread, before GDB hears of it and before its breakpoints are
- * looked at; not about interrupts by GDB and finished steps. A thread that int3 stopped is at the int3 and meets
- * it again when it goes on, unless the hook moves its program counter (write_registers). */
+/* Asked about each signal that stops a thread, before GDB hears of it and before its breakpoints
+ * are looked at; not about interrupts by GDB and finished steps. A thread that int3 stopped is
+ * at the int3 and meets it again when it goes on, unless the hook moves its program counter
+ * (write_registers). */
 struct stop_hook {
     enum stop_verdict (*look)(void *arg, struct stop *stop);
     void *arg;
@@ -78,7 +79,8 @@ struct ptrace_options {
 struct target *ptrace_target_create(const struct ptrace_options *options);
 
 /* Each gives one more process, stopped, with its stop in *stop. */
-int ptrace_target_start(struct target *t, const struct run *how, struct event *stop, struct err *err);
+int ptrace_target_start(struct target *t, const struct run *how, struct event *stop,
+                        struct err *err);
 int ptrace_target_attach(struct target *t, pid_t pid, struct event *stop, struct err *err);
 int ptrace_target_adopt(struct target *t, const struct adopted *a, struct event *stop,
                         struct err *err);

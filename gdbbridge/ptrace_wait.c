@@ -1,10 +1,10 @@
 /*
  * ptrace_wait.c - wait statuses: what happened, stopping all threads, choosing the event to report
  *
- * Each status is handled as it comes. It either concerns only us and the thread goes on (a new thread,
- * a signal that GDB does not want, a step inside a range), or it becomes the thread's event. poll()
- * then stops all other threads, whose own statuses may become further events, reports one event, and
- * leaves the others for the next resume().
+ * Each status is handled as it comes. It either concerns only us and the thread goes on (a new
+ * thread, a signal that GDB does not want, a step inside a range), or it becomes the thread's
+ * event. poll() then stops all other threads, whose own statuses may become further events, reports
+ * one event, and leaves the others for the next resume().
  *
  * Source: ptrace(2).
  */
@@ -79,8 +79,8 @@ static bool take_early(struct ptrace_target *t, pid_t tid, int *status)
     return false;
 }
 
-/* A status of a process we do not know: a newborn whose parent's event is still to come, what we have
- * let go in the meantime, or a child of the caller's. */
+/* A status of a process we do not know: a newborn whose parent's event is still to come, what we
+ * have let go in the meantime, or a child of the caller's. */
 static void unknown(struct ptrace_target *t, pid_t tid, int status)
 {
     if (WIFSTOPPED(status) && status >> 16 == PTRACE_EVENT_STOP) {
@@ -291,8 +291,8 @@ static enum trap why_trap(struct thread *th, const siginfo_t *info, uint64_t *ad
     }
 }
 
-/* Does what the caller's hook wants done about a stop. Returns true if that was all, false if it is to be
- * treated as any other. */
+/* Does what the caller's hook wants done about a stop. Returns true if that was all, false if it
+ * is to be treated as any other. */
 static bool ask_hook(struct thread *th, int signal, const siginfo_t *info)
 {
     struct process *p = th->process;

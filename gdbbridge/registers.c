@@ -140,16 +140,16 @@ static const char eflags_type[] =
     "<field name=\"v8_int16\" type=\"v8i16\"/><field name=\"v4_int32\" type=\"v4i32\"/>"           \
     "<field name=\"v2_int64\" type=\"v2i64\"/><field name=\"uint128\" type=\"uint128\"/></union>\n"
 
-static const char sse_types[] =
-    VEC128 "<flags id=\"i386_mxcsr\" size=\"4\">"
-           "<field name=\"IE\" start=\"0\" end=\"0\"/><field name=\"DE\" start=\"1\" end=\"1\"/>"
-           "<field name=\"ZE\" start=\"2\" end=\"2\"/><field name=\"OE\" start=\"3\" end=\"3\"/>"
-           "<field name=\"UE\" start=\"4\" end=\"4\"/><field name=\"PE\" start=\"5\" end=\"5\"/>"
-           "<field name=\"DAZ\" start=\"6\" end=\"6\"/><field name=\"IM\" start=\"7\" end=\"7\"/>"
-           "<field name=\"DM\" start=\"8\" end=\"8\"/><field name=\"ZM\" start=\"9\" end=\"9\"/>"
-           "<field name=\"OM\" start=\"10\" end=\"10\"/><field name=\"UM\" start=\"11\" end=\"11\"/>"
-           "<field name=\"PM\" start=\"12\" end=\"12\"/><field name=\"FZ\" start=\"15\" end=\"15\"/>"
-           "</flags>\n";
+static const char sse_types[] = VEC128
+    "<flags id=\"i386_mxcsr\" size=\"4\">"
+    "<field name=\"IE\" start=\"0\" end=\"0\"/><field name=\"DE\" start=\"1\" end=\"1\"/>"
+    "<field name=\"ZE\" start=\"2\" end=\"2\"/><field name=\"OE\" start=\"3\" end=\"3\"/>"
+    "<field name=\"UE\" start=\"4\" end=\"4\"/><field name=\"PE\" start=\"5\" end=\"5\"/>"
+    "<field name=\"DAZ\" start=\"6\" end=\"6\"/><field name=\"IM\" start=\"7\" end=\"7\"/>"
+    "<field name=\"DM\" start=\"8\" end=\"8\"/><field name=\"ZM\" start=\"9\" end=\"9\"/>"
+    "<field name=\"OM\" start=\"10\" end=\"10\"/><field name=\"UM\" start=\"11\" end=\"11\"/>"
+    "<field name=\"PM\" start=\"12\" end=\"12\"/><field name=\"FZ\" start=\"15\" end=\"15\"/>"
+    "</flags>\n";
 
 static const char avx512_types[] = VEC128 "<vector id=\"v2ui128\" type=\"uint128\" count=\"2\"/>\n";
 
@@ -347,8 +347,8 @@ static void put(uint8_t *xsave, const struct reg *reg, const void *value, size_t
     memcpy(xsave + XSTATE_BV, &in_use, 8);
 }
 
-void registers_supply(const struct registers *r, const uint8_t *block, struct user_regs_struct *user,
-                      uint8_t *xsave)
+void registers_supply(const struct registers *r, const uint8_t *block,
+                      struct user_regs_struct *user, uint8_t *xsave)
 {
     for (const struct reg *reg = r->reg; reg < r->reg + r->count; reg++) {
         uint32_t word;

@@ -41,7 +41,7 @@ void registers_collect(const struct registers *r, const struct user_regs_struct 
                        const uint8_t *xsave, uint8_t *block);
 
 /* Writes the block back. State components that changed are marked as in use in the xsave header. */
-void registers_supply(const struct registers *r, const uint8_t *block, struct user_regs_struct *user,
-                      uint8_t *xsave);
+void registers_supply(const struct registers *r, const uint8_t *block,
+                      struct user_regs_struct *user, uint8_t *xsave);
 
 #endif

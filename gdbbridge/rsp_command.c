@@ -58,7 +58,8 @@ int rsp_parse_thread(const char **text, const char *end, struct ptid *thread)
 }
 
 /* Parses one parameter of the given type at *text. `stop` is the literal that follows it, or 0. */
-static int parse_param(char type, char stop, const char **text, const char *end, struct rsp_param *p)
+static int parse_param(char type, char stop, const char **text, const char *end,
+                       struct rsp_param *p)
 {
     const char *start = *text, *found;
     p->present = true;

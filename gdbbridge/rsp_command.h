@@ -43,8 +43,8 @@ struct rsp_command {
 
 enum rsp_parse { RSP_UNKNOWN, RSP_MALFORMED, RSP_PARSED };
 
-/* Finds the row with the longest name that `packet` begins with (the name of a q, Q or v packet must
- * end where the row's ends) and parses the parameters into p[RSP_PARAMS_MAX]. */
+/* Finds the row with the longest name that `packet` begins with (the name of a q, Q or v packet
+ * must end where the row's ends) and parses the parameters into p[RSP_PARAMS_MAX]. */
 enum rsp_parse rsp_command_parse(const struct rsp_command *table, size_t rows,
                                  const struct session *s, const char *packet, size_t size,
                                  const struct rsp_command **command, struct rsp_param *p);

@@ -27,8 +27,8 @@ struct session_options {
 struct session *rsp_session_create(struct target *t, const struct session_options *options);
 void rsp_session_destroy(struct session *s);
 
-/* A GDB has connected; whatever the last one had set up is forgotten, but for its breakpoints, which
- * it had to remove. If the program runs it is interrupted. Needed before any input. */
+/* A GDB has connected; whatever the last one had set up is forgotten, but for its breakpoints,
+ * which it had to remove. If the program runs it is interrupted. Needed before any input. */
 void session_connect(struct session *s);
 
 void session_input(struct session *s, const void *data, size_t size);

@@ -86,7 +86,7 @@ static void run_vcont_actions(struct session *s, const struct rsp_param *p)
     bytes_text(&s->reply, "vCont;c;C;t;s;S;r");
 }
 
-/* c, s, C and S, which a GDB that knows vCont does not use: the thread of Hc acts, the others run. */
+/* c, s, C and S, which a GDB that knows vCont does not use: the thread of Hc acts, others run. */
 static void resume_one(struct session *s, enum resume_how how, const struct rsp_param *number)
 {
     int signal = number ? signal_from_gdb((int)(number->number & 255)) : 0;

@@ -1,8 +1,8 @@
 /*
  * signals.c - GDB's signal numbers
  *
- * Source: GDB's include/gdb/signals.def. Real-time signals 33 to 63 are 45 to 75, 32 is 77 and 64 is
- * 78.
+ * Source: GDB's include/gdb/signals.def. Real-time signals 33 to 63 are 45 to 75, 32 is 77 and 64
+ * is 78.
  */
 #include "gdbbridge/signals.h"
 

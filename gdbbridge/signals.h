@@ -6,8 +6,8 @@
 
 #define GDB_SIGNAL_UNKNOWN 143
 
-/* Protocol number of a Linux signal (GDB_SIGNAL_UNKNOWN if it has none) and back (-1 if Linux has no
- * such signal). 0 is 0. */
+/* Protocol number of a Linux signal (GDB_SIGNAL_UNKNOWN if it has none) and back (-1 if Linux
+ * has no such signal). 0 is 0. */
 int signal_to_gdb(int signo);
 int signal_from_gdb(int number);
 

@@ -1,10 +1,11 @@
 /*
  * tls.h - where a thread has a thread-local variable (glibc, x86-64)
  *
- * What libthread_db's td_thr_tls_get_addr does, without libthread_db: that one refuses threads whose
- * descriptor holds another thread id than the kernel's, as in a pid namespace. The layout of glibc's
- * private structures is read from the _thread_db_* descriptors that libc.so.6 carries for debuggers
- * (glibc nptl_db/structs.def), so it is right for the C library of the process, whichever that is.
+ * What libthread_db's td_thr_tls_get_addr does, without libthread_db: that one refuses threads
+ * whose descriptor holds another thread id than the kernel's, as in a pid namespace. The layout of
+ * glibc's private structures is read from the _thread_db_* descriptors that libc.so.6 carries for
+ * debuggers (glibc nptl_db/structs.def), so it is right for the C library of the process, whichever
+ * that is.
  */
 #ifndef DBG3_GDBBRIDGE_TLS_H
 #define DBG3_GDBBRIDGE_TLS_H

@@ -22,8 +22,8 @@ struct transport {
 /* The descriptors are the transport's from now on. */
 void transport_from_fds(struct transport *tr, int in, int out);
 
-/* address: PORT or :PORT (loopback), HOST:PORT, [HOST6]:PORT, a path with a '/' or unix:PATH. Port 0:
- * one that is free, see name. */
+/* address: PORT or :PORT (loopback), HOST:PORT, [HOST6]:PORT, a path with a '/' or unix:PATH.
+ * Port 0: one that is free, see name. */
 int transport_listen(struct transport *tr, const char *address, struct err *err);
 
 /* The listening socket is readable: true if a GDB is connected now that was not before. */

@@ -2,8 +2,8 @@
  * alloc.h - memory of the stub
  *
  * Never the application's malloc: the stub may run in a signal handler that interrupted it. Blocks
- * come from chunks that are mapped anonymously below GATE_ADDR, so they are saved in checkpoints and
- * stay at their address. A stub without memory cannot go on: allocation stops the rank rather
+ * come from chunks that are mapped anonymously below GATE_ADDR, so they are saved in checkpoints
+ * and stay at their address. A stub without memory cannot go on: allocation stops the rank rather
  * than return NULL.
  */
 #ifndef DBG3_STUB_ALLOC_H
@@ -29,7 +29,8 @@ void *stub_memdup(const void *src, size_t size) __attribute__((malloc, returns_n
 /* The same memory for msgcounter/layout. */
 extern const struct layout_alloc stub_layout_alloc;
 
-/* Set once the application has got MPI_THREAD_MULTIPLE: from then on the stub's tables are locked. */
+/* Set once the application has got MPI_THREAD_MULTIPLE: from then on the stub's tables are locked.
+ * */
 extern bool stub_threads_multiple;
 
 /* A spin lock that costs a load when there is one MPI thread at a time. Never held across a

@@ -12,8 +12,8 @@
 #include "msgcounter/stub/fortran.h"
 #include "msgcounter/stub/win.h"
 
-/* As in MPICH, a keyval that was freed lives on, with its id, while attributes have it: each counts as a
- * handle. */
+/* As in MPICH, a keyval that was freed lives on, with its id, while attributes have it: each
+ * counts as a handle. */
 struct keyval {
     struct object head;
     bool freed;
@@ -52,8 +52,8 @@ static int call_copy(int handle, const struct attr *a, void **value, int *flag)
     if (k->copy_proxy)
         return k->copy_proxy(k->copy, handle, k->head.id, k->extra, a->type, in, value, flag);
     /* An attribute that Fortran set is an integer: C gets its address. */
-    return ((copy_fn *)k->copy)(handle, k->head.id, k->extra, a->type ? (void *)&a->value : in, value,
-                                flag);
+    return ((copy_fn *)k->copy)(handle, k->head.id, k->extra, a->type ? (void *)&a->value : in,
+                                value, flag);
 }
 
 static int call_delete(int handle, struct attr *a)

@@ -1,9 +1,10 @@
 /*
  * attr.h - attributes of communicators, datatypes and windows
  *
- * Kept wholly in the upper half: the lower half never hears of the application's keyvals. So callbacks
- * run in the application's world, are replayed because the application's calls are, and a restart has
- * nothing to do. Semantics follow MPI 4.0 §7.7 and MPICH where the standard leaves a choice.
+ * Kept wholly in the upper half: the lower half never hears of the application's keyvals. So
+ * callbacks run in the application's world, are replayed because the application's calls are, and a
+ * restart has nothing to do. Semantics follow MPI 4.0 §7.7 and MPICH where the standard leaves a
+ * choice.
  */
 #ifndef DBG3_STUB_ATTR_H
 #define DBG3_STUB_ATTR_H
@@ -12,21 +13,24 @@
 
 struct attr;
 
-/* Calls the copy callbacks of all attributes in `from` for an object that is about to be duplicated, and keeps
- * the copies for attr_take_copies(). Returns MPI_SUCCESS or what a callback returned. */
+/* Calls the copy callbacks of all attributes in `from` for an object that is about to be
+ * duplicated, and keeps the copies for attr_take_copies(). Returns MPI_SUCCESS or what a
+ * callback returned. */
 int attr_copy_all(int handle, const struct attr *from);
 
 /* Gives the copies that the last attr_copy_all() of this thread made to the new object. */
 void attr_take_copies(struct attr **list);
 
-/* Calls the delete callbacks and empties the list. Returns MPI_SUCCESS or what the last callback that
- * failed returned. */
+/* Calls the delete callbacks and empties the list. Returns MPI_SUCCESS or what the last callback
+ * that failed returned. */
 int attr_delete_all(int handle, struct attr **list);
 
-/* Notes the predefined attributes of MPI_COMM_WORLD: once after MPI_Init, and the recorded ones in replay. */
+/* Notes the predefined attributes of MPI_COMM_WORLD: once after MPI_Init, and the recorded ones in
+ * replay. */
 struct attr_predefined {
-    int set[8], value[8]; /* by (keyval & 0xf) >> 1: MPI_TAG_UB, HOST, IO, WTIME_IS_GLOBAL, UNIVERSE_SIZE,
-                           * LASTUSEDCODE, APPNUM */
+    /* by (keyval & 0xf) >> 1: MPI_TAG_UB, HOST, IO, WTIME_IS_GLOBAL, UNIVERSE_SIZE, LASTUSEDCODE,
+     * APPNUM */
+    int set[8], value[8];
 };
 extern struct attr_predefined attr_predefined;
 void attr_ask_predefined(void);

@@ -31,9 +31,10 @@ call_maker *const call_makers[HANDLE_NKINDS] = {
 };
 
 void (*object_destroy[HANDLE_NKINDS])(struct object *o) = {
-    [HANDLE_COMM] = comm_destroy, [HANDLE_GROUP] = group_destroy, [HANDLE_DATATYPE] = datatype_destroy,
-    [HANDLE_INFO] = info_destroy, [HANDLE_WIN] = win_destroy,     [HANDLE_FILE] = win_destroy,
-    [HANDLE_SESSION] = win_destroy, [HANDLE_OP] = op_destroy,
+    [HANDLE_COMM] = comm_destroy,         [HANDLE_GROUP] = group_destroy,
+    [HANDLE_DATATYPE] = datatype_destroy, [HANDLE_INFO] = info_destroy,
+    [HANDLE_WIN] = win_destroy,           [HANDLE_FILE] = win_destroy,
+    [HANDLE_SESSION] = win_destroy,       [HANDLE_OP] = op_destroy,
 };
 
 /* ------------------------------------------------------------------------- parameters */
@@ -115,7 +116,8 @@ static void handle_store(const struct param_info *p, void *at, int64_t value)
 
 /* ------------------------------------------------------------------------- translation */
 
-/* A call on its way down: the arguments as the application gave them and as the lower half gets them. */
+/* A call on its way down: the arguments as the application gave them and as the lower half gets
+ * them. */
 struct way {
     const struct call_info *info;
     const uint64_t *v;
@@ -191,7 +193,8 @@ static bool handle_is_constant(enum handle_kind kind, uint64_t real)
     case 0:  /* null handles */
     case 1:  /* builtin */
         return true;
-    default: /* the pair types of MPI_MAXLOC have direct handles, but are constants of mpi.h all the same */
+    /* the pair types of MPI_MAXLOC have direct handles, but are constants of mpi.h all the same */
+    default:
         return kind == HANDLE_DATATYPE && datatype_is_pair((MPI_Datatype)real);
     }
 }

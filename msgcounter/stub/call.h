@@ -47,7 +47,8 @@ enum param_length {
     LENGTH_CONST,     /* `length` elements */
     LENGTH_PARAM,     /* the value of parameter `length` */
     LENGTH_DEREF,     /* what parameter `length` points to (after the call, for outputs) */
-    LENGTH_SIZE,      /* members of the communicator in parameter `length` (remote group if inter) */
+    /* members of the communicator in parameter `length` (remote group if inter) */
+    LENGTH_SIZE,
     LENGTH_ROOT_ONLY_PARAM, /* the value of parameter `length`, significant at the root only */
     LENGTH_INDEGREE,  /* neighbours of the communicator in parameter `length` */
     LENGTH_OUTDEGREE,
@@ -77,7 +78,8 @@ struct param_info {
     uint8_t handle; /* enum handle_kind, for PARAM_HANDLE */
     uint8_t by_value; /* a handle that is passed by value */
     uint8_t array;  /* 1: `length_rule` counts its elements */
-    uint8_t condition; /* written only if the int behind parameter `condition - 1` is set; 0: always */
+    /* written only if the int behind parameter `condition - 1` is set; 0: always */
+    uint8_t condition;
     uint8_t length_rule; /* enum param_length */
     int16_t length;
     uint16_t size;  /* bytes an element, for PARAM_OUT and PARAM_TEXT */
@@ -136,8 +138,8 @@ struct call_info {
 
 extern const struct call_info call_table[CALL_COUNT];
 
-/* By-hand calls. `call` tells apart the calls that share a function. Returns MPI's error code, after
- * error_return() where it is one. */
+/* By-hand calls. `call` tells apart the calls that share a function. Returns MPI's error code,
+ * after error_return() where it is one. */
 typedef int call_hand_fn(enum call call, const uint64_t *v);
 extern call_hand_fn *const call_hand[CALL_COUNT];
 
@@ -180,9 +182,10 @@ static inline int mpi_code(uint64_t rax)
 void call_refuse_unrecorded(enum call call);
 
 /*
- * Hands an error of a call to the error handler of its object and returns the code that the call shall
- * return: `rc` itself, mostly. Does not return for MPI_ERRORS_ARE_FATAL. The lower half's own handlers
- * are all MPI_ERRORS_RETURN, so handlers run here, in the application's world, recorded or replayed.
+ * Hands an error of a call to the error handler of its object and returns the code that the call
+ * shall return: `rc` itself, mostly. Does not return for MPI_ERRORS_ARE_FATAL. The lower half's own
+ * handlers are all MPI_ERRORS_RETURN, so handlers run here, in the application's world, recorded or
+ * replayed.
  */
 int error_return(enum call call, const uint64_t *v, int rc);
 
@@ -190,10 +193,10 @@ int error_return(enum call call, const uint64_t *v, int rc);
 int error_return_comm(enum call call, struct comm *comm, int rc);
 
 /*
- * Making of objects. For each new handle that the lower half returns, the interpreter calls the maker of its
- * kind, which returns an object (head.kind, head.real and head.made are set by the caller). `note` is what replay, where
- * there is no MPI to ask, must know of it (a communicator's members): the maker fills it when it can ask,
- * recording keeps it, replay hands it in.
+ * Making of objects. For each new handle that the lower half returns, the interpreter calls the
+ * maker of its kind, which returns an object (head.kind, head.real and head.made are set by the
+ * caller). `note` is what replay, where there is no MPI to ask, must know of it (a communicator's
+ * members): the maker fills it when it can ask, recording keeps it, replay hands it in.
  */
 struct made {
     enum call call;
@@ -207,8 +210,9 @@ struct made {
 typedef struct object *call_maker(struct made *m);
 extern call_maker *const call_makers[HANDLE_NKINDS]; /* NULL: a plain struct object */
 
-/* A handle that the lower half returned, as the application shall see it: predefined and null ones as they
- * are; else its object is found (CALL_EXISTING) or made. Takes m->real, fills m->note. */
+/* A handle that the lower half returned, as the application shall see it: predefined and null
+ * ones as they are; else its object is found (CALL_EXISTING) or made. Takes m->real, fills
+ * m->note. */
 int64_t call_adopt(enum handle_kind kind, struct made *m, int want);
 
 /* --- from p2p's files, used by the interpreter --- */

@@ -1,8 +1,8 @@
 /*
  * call_record.c - outputs of a call, to the payload log and back
  *
- * An event holds, in the order of parameters: digests of what was sent, packed output buffers, other
- * outputs as they are in memory, ids of new handles and the note of a new object.
+ * An event holds, in the order of parameters: digests of what was sent, packed output buffers,
+ * other outputs as they are in memory, ids of new handles and the note of a new object.
  */
 #include <string.h>
 
@@ -274,7 +274,8 @@ static void check_inputs(const struct log_record *rec, const struct call_info *i
 }
 
 static void replay_handle(enum call call, const struct call_info *info, unsigned i,
-                          const uint64_t *v, const struct log_record *rec, const struct log_field *f)
+                          const uint64_t *v, const struct log_record *rec,
+                          const struct log_field *f)
 {
     const struct param_info *p = &info->params[i];
     int id = (int)log_field_int(f);
@@ -322,7 +323,8 @@ int replay_outputs(enum call call, const struct call_info *info, const uint64_t 
         else if (f->role == LOG_ROLE_DATA && info->params[i].span != SPAN_PACKED)
             get_buffer(info, i, v, f);
         else if (f->role == LOG_ROLE_DATA)
-            memcpy((unsigned char *)v[i] + before.position, log_field_value(f), log_field_length(f));
+            memcpy((unsigned char *)v[i] + before.position, log_field_value(f),
+                   log_field_length(f));
         else
             memcpy((void *)v[i], log_field_value(f), log_field_length(f));
     }

@@ -2,11 +2,11 @@
  * clock.c - time, recorded and replayed
  *
  * While recording, each reading of a clock through the upper half's vdso (time(), gettimeofday(),
- * clock_gettime(), and with them MPI_Wtime) is an event: the row of MPI_Wtime, with what the function wrote.
- * Its flags say which function it was. In replay the reading comes from the log.
+ * clock_gettime(), and with them MPI_Wtime) is an event: the row of MPI_Wtime, with what the
+ * function wrote. Its flags say which function it was. In replay the reading comes from the log.
  *
- * A signal handler that interrupts the stub gets the present time and no event: nothing tells at which
- * instruction a replay would have to interrupt it.
+ * A signal handler that interrupts the stub gets the present time and no event: nothing tells at
+ * which instruction a replay would have to interrupt it.
  */
 #include "msgcounter/stub/clock.h"
 
@@ -24,7 +24,8 @@ static bool recorded(void)
     return stub_active && stub_thread.inside == 0 && count.nranks && GATE->mode != GATE_LIVE;
 }
 
-/* Records or replays one reading. `live` makes it, into out[0..size). Returns the function's result. */
+/* Records or replays one reading. `live` makes it, into out[0..size). Returns the function's
+ * result. */
 static int64_t reading(enum gate_vdso which, int64_t (*live)(const uint64_t *args, void *out),
                        const uint64_t *args, void *out, uint64_t size)
 {
@@ -79,7 +80,8 @@ static int64_t live_time(const uint64_t *args, void *out)
 static int64_t live_getcpu(const uint64_t *args, void *out)
 {
     unsigned *cpu = out;
-    return ((int (*)(unsigned *, unsigned *, void *))kernel(GATE_VDSO_GETCPU))(&cpu[0], &cpu[1], NULL);
+    return ((int (*)(unsigned *, unsigned *, void *))kernel(GATE_VDSO_GETCPU))(&cpu[0], &cpu[1],
+                                                                               NULL);
 }
 
 static int clock_gettime_hook(clockid_t id, struct timespec *t)
@@ -99,7 +101,8 @@ static int gettimeofday_hook(struct timeval *t, void *zone)
 {
     struct timeval ignored;
     uint64_t args[] = {(uint64_t)zone};
-    return (int)reading(GATE_VDSO_GETTIMEOFDAY, live_gettimeofday, args, t ? t : &ignored, sizeof *t);
+    return (int)reading(GATE_VDSO_GETTIMEOFDAY, live_gettimeofday, args, t ? t : &ignored,
+                        sizeof *t);
 }
 
 static time_t time_hook(time_t *t)

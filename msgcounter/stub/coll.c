@@ -8,8 +8,8 @@
  *     | E: entered or started so far          | inside   |
  *     +---------------------------------------+----------+
  *
- * The words stand in a hash table by gid that the agent may read at any moment: a slot's gid is written
- * once, and a larger table takes the place of a full one as a whole.
+ * The words stand in a hash table by gid that the agent may read at any moment: a slot's gid is
+ * written once, and a larger table takes the place of a full one as a whole.
  */
 #include "msgcounter/stub/coll.h"
 
@@ -47,8 +47,8 @@ static struct slot *find(struct table *t, uint64_t gid)
     return &t->slot[i & (t->room - 1)];
 }
 
-/* A table of twice the size without freed slots, or of the same size if most are freed. The old one stays:
- * the agent may be reading it. */
+/* A table of twice the size without freed slots, or of the same size if most are freed. The old
+ * one stays: the agent may be reading it. */
 static void grow(void)
 {
     uint32_t live = 0, room = 16;
@@ -128,7 +128,8 @@ static bool agreed_on(const struct comm *c)
 static void ask_to_enter(const struct slot *s)
 {
     while (GATE->word & GATE_WORD_INTENT) {
-        if (cross(GATE->coll_enter, s->gid, s->members, s->word / ENTERED_ONE) != (uint64_t)GATE_EAGAIN)
+        if (cross(GATE->coll_enter, s->gid, s->members, s->word / ENTERED_ONE) !=
+            (uint64_t)GATE_EAGAIN)
             return;
         counters_set(&count.file->state, COUNTERS_HOLDING);
         stub_safe_point();

@@ -1,13 +1,14 @@
 /*
  * coll.h - collectives as the coordinated cut sees them
  *
- * For each communicator a rank keeps E, the number of collectives that it has entered (non-blocking ones:
- * started). While a cut is being agreed on (GATE_WORD_INTENT) it asks before it enters one and tells when
- * it has left (DESIGN: coordinated cut).
+ * For each communicator a rank keeps E, the number of collectives that it has entered (non-blocking
+ * ones: started). While a cut is being agreed on (GATE_WORD_INTENT) it asks before it enters one
+ * and tells when it has left (DESIGN: coordinated cut).
  *
- * The agent reads E from another thread at any moment. A rank that stores E and then reads the word meets an
- * agent that stores the word and then reads E: each pays for a full fence, so at least one sees the other.
- * A collective that is counted but still asks for leave to enter is seen as entered; the agent lets it in.
+ * The agent reads E from another thread at any moment. A rank that stores E and then reads the word
+ * meets an agent that stores the word and then reads E: each pays for a full fence, so at least one
+ * sees the other. A collective that is counted but still asks for leave to enter is seen as
+ * entered; the agent lets it in.
  */
 #ifndef DBG3_STUB_COLL_H
 #define DBG3_STUB_COLL_H

@@ -6,8 +6,8 @@
  *     struct comm_note | world ranks of the members | of the remote group | dims | periods
  *
  * gid: hash of the parent's gid, the members' world ranks and how many communicators of just these
- * members the parent has had before. All members of a new communicator have taken part in all of those,
- * so they agree without talking.
+ * members the parent has had before. All members of a new communicator have taken part in all of
+ * those, so they agree without talking.
  */
 #include "msgcounter/stub/comm.h"
 
@@ -65,7 +65,8 @@ static uint64_t family_next(uint64_t key)
 
 static uint64_t comm_gid(const struct comm *parent, const struct comm *c)
 {
-    uint64_t h = XXH3_64bits_withSeed(c->members, (size_t)c->size * sizeof(int), parent ? parent->gid : 3);
+    uint64_t h =
+        XXH3_64bits_withSeed(c->members, (size_t)c->size * sizeof(int), parent ? parent->gid : 3);
     if (c->remote_size) {
         /* Both sides must find the same number: the order of the groups does not count. */
         uint64_t r = XXH3_64bits_withSeed(c->remote, (size_t)c->remote_size * sizeof(int), 3);
@@ -230,7 +231,8 @@ struct object *comm_make(struct made *m)
         comm_from_note(c, m->note);
     }
     if (!m->replay)
-        mpi_cross(CALL_MPI_Comm_set_errhandler, (uint64_t)(int)m->real, (uint64_t)MPI_ERRORS_RETURN);
+        mpi_cross(CALL_MPI_Comm_set_errhandler, (uint64_t)(int)m->real,
+                  (uint64_t)MPI_ERRORS_RETURN);
     c->errors = parent ? parent->errors : MPI_ERRHANDLER_NULL;
     c->errhandler = parent ? parent->errhandler : NULL;
     object_get(c->errhandler);
@@ -313,7 +315,8 @@ int before_comm_free(enum call call, const uint64_t *v)
 
 /* ----------------------------------------------------------------------------- restart */
 
-/* A plain communicator of the members, in their order; topologies are laid over it without reordering. */
+/* A plain communicator of the members, in their order; topologies are laid over it without
+ * reordering. */
 static int make_again(struct comm *c)
 {
     int group = group_real_of(c->members, c->size), plain = MPI_COMM_NULL, real;
@@ -335,8 +338,8 @@ static int make_again(struct comm *c)
 }
 
 /*
- * Each communicator is made by its members alone, in creation order: members of two communicators have made
- * both in the same order before, so no two ranks wait for each other crosswise.
+ * Each communicator is made by its members alone, in creation order: members of two communicators
+ * have made both in the same order before, so no two ranks wait for each other crosswise.
  */
 int comm_rebuild(void)
 {

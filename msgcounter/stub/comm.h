@@ -1,8 +1,8 @@
 /*
  * comm.h - what the stub knows of each communicator
  *
- * All that restart needs is here: members as world ranks, so that live communicators can be made again
- * from MPI_COMM_WORLD in order of gid, without replaying history.
+ * All that restart needs is here: members as world ranks, so that live communicators can be made
+ * again from MPI_COMM_WORLD in order of gid, without replaying history.
  */
 #ifndef DBG3_STUB_COMM_H
 #define DBG3_STUB_COMM_H

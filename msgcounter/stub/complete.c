@@ -1,9 +1,10 @@
 /*
  * complete.c - Wait, Test and their families
  *
- * Each call goes through the same four steps: resolve the handles, settle (in the lower half, by one
- * crossing for the whole set; or from the log), record, deliver. What is settled but not delivered
- * (another member of a Waitany's set) stays COMPLETE in the request table until it is asked for.
+ * Each call goes through the same four steps: resolve the handles, settle (in the lower half, by
+ * one crossing for the whole set; or from the log), record, deliver. What is settled but not
+ * delivered (another member of a Waitany's set) stays COMPLETE in the request table until it is
+ * asked for.
  *
  * A call that finds no active request answers from the table alone: it is no event in the log.
  */
@@ -21,7 +22,8 @@
 /* Flag of a Request_free event that stands for the end of a request freed earlier. */
 #define EVENT_LEFT 1
 
-/* --------------------------------------------------------------------------------------- settling */
+/* --------------------------------------------------------------------------------------- settling
+ * */
 
 struct scratch {
     int *real;
@@ -30,7 +32,8 @@ struct scratch {
 };
 
 /* One crossing for all pending ones. Returns what the service returned. */
-static int settle_once(uint32_t how, int n, struct request *const *req, const struct scratch *s, int npending)
+static int settle_once(uint32_t how, int n, struct request *const *req, const struct scratch *s,
+                       int npending)
 {
     int rc = cross(GATE->complete, how, (uint64_t)npending, (uint64_t)s->real, (uint64_t)s->status);
     if (rc == 0)
@@ -105,7 +108,8 @@ enum settle requests_settle(uint32_t how, int n, struct request *const *req)
     return settle(how, n, req, &(struct scratch){real, which, status});
 }
 
-/* ------------------------------------------------------------------- completions in the payload log */
+/* ------------------------------------------------------------------- completions in the payload
+ * log */
 
 static uint64_t data_bytes(const struct request *r)
 {
@@ -122,8 +126,8 @@ static uint64_t completion_room(const struct request *r)
     return 2 * LOG_FIELD_ROOM(4) + received_room(r);
 }
 
-/* The first `bytes` packed bytes of the receive buffer. A message may end within an element, which packs
- * whole only: then by way of memory of ours. */
+/* The first `bytes` packed bytes of the receive buffer. A message may end within an element,
+ * which packs whole only: then by way of memory of ours. */
 static void pack_received(const struct request *r, unsigned char *out, uint64_t bytes)
 {
     struct layout *l = request_layout(r);
@@ -174,12 +178,13 @@ static void completion_record(const struct request *r, int index, uint8_t param)
 }
 
 /* Takes one completion of a record: f is its REQUEST field. Returns the last field used. */
-static const struct log_field *completion_apply(const struct log_record *rec, const struct log_field *f,
-                                                struct request *r)
+static const struct log_field *completion_apply(const struct log_record *rec,
+                                                const struct log_field *f, struct request *r)
 {
     if (!r || r->head.id != (int)log_field_int(f))
         stub_stop(1, "diverged at event %lu: %s completes request %#x, which is not in use here",
-                  (unsigned long)rec->event, call_table[rec->call].name, (unsigned)log_field_int(f));
+                  (unsigned long)rec->event, call_table[rec->call].name,
+                  (unsigned)log_field_int(f));
     f = received_apply(rec, log_field_next(rec, f), r);
     struct gate_status st = r->status;
     if (r->state == REQUEST_PENDING)
@@ -187,7 +192,8 @@ static const struct log_field *completion_apply(const struct log_record *rec, co
     return f;
 }
 
-/* ----------------------------------------------------------------------- requests nobody waits for */
+/* ----------------------------------------------------------------------- requests nobody waits for
+ * */
 
 static void end_left(struct request *r)
 {
@@ -259,13 +265,15 @@ void requests_flush_buffered(void)
 {
     while (request_buffered && !replaying()) {
         struct left l = find_left(REQUEST_PENDING, true);
-        if (l.n && requests_settle(GATE_COMPLETE_ALL | GATE_COMPLETE_WAIT, l.n, l.some) == SETTLE_REPLAY)
+        if (l.n &&
+            requests_settle(GATE_COMPLETE_ALL | GATE_COMPLETE_WAIT, l.n, l.some) == SETTLE_REPLAY)
             return;
         sweep();
     }
 }
 
-/* -------------------------------------------------------------------------------- a completion call */
+/* -------------------------------------------------------------------------------- a completion
+ * call */
 
 struct completion {
     enum call call;
@@ -393,7 +401,8 @@ static bool completion_run(struct completion *c, uint32_t how)
     return true;
 }
 
-/* ---------------------------------------------------------------------------------------- delivery */
+/* ---------------------------------------------------------------------------------------- delivery
+ * */
 
 /* Hands element i over to the application. Returns the operation's error code. */
 static int deliver(struct completion *c, int i, MPI_Status *s)
@@ -412,16 +421,18 @@ static MPI_Status *status_at(MPI_Status *s, int i)
     return s == MPI_STATUSES_IGNORE ? s : s + i;
 }
 
-/* Errors of completion calls are raised on MPI_COMM_WORLD, as MPICH does (binding_c.py: calls without a
- * communicator). */
+/* Errors of completion calls are raised on MPI_COMM_WORLD, as MPICH does (binding_c.py: calls
+ * without a communicator). */
 static int finish(enum call call, int rc)
 {
     return rc ? error_return_comm(call, NULL, rc) : MPI_SUCCESS;
 }
 
-/* ------------------------------------------------------------------------------------- the fast path */
+/* ------------------------------------------------------------------------------------- the fast
+ * path */
 
-/* What request_settle_real and request_deliver do to a send or receive that is done without error. */
+/* What request_settle_real and request_deliver do to a send or receive that is done without error.
+ * */
 static inline void end_now(struct request *r, const struct gate_status *st, MPI_Status *out)
 {
     if (r->peer == MPI_PROC_NULL) {
@@ -444,9 +455,10 @@ enum now {
     NOW_LATER, /* what has completed is settled; the general way takes over */
 };
 
-/* Wait, Test and Waitall of a few pending sends and receives, live, without errors: one pass to resolve, one
- * crossing, one pass to deliver. */
-static enum now complete_now(uint32_t how, int n, MPI_Request *ids, MPI_Status *statuses, bool set_error)
+/* Wait, Test and Waitall of a few pending sends and receives, live, without errors: one pass to
+ * resolve, one crossing, one pass to deliver. */
+static enum now complete_now(uint32_t how, int n, MPI_Request *ids, MPI_Status *statuses,
+                             bool set_error)
 {
     struct request *req[FEW];
     struct gate_status st[FEW];
@@ -459,7 +471,8 @@ static enum now complete_now(uint32_t how, int n, MPI_Request *ids, MPI_Status *
             return NOW_LATER;
         real[i] = (int)r->head.real;
     }
-    uint64_t rc = cross(GATE->complete, how | GATE_COMPLETE_ALL, (uint64_t)n, (uint64_t)real, (uint64_t)st);
+    uint64_t rc =
+        cross(GATE->complete, how | GATE_COMPLETE_ALL, (uint64_t)n, (uint64_t)real, (uint64_t)st);
     bool good = rc == (uint64_t)n;
     for (int i = 0; i < n; i++)
         good &= !(st[i].error | st[i].cancelled);
@@ -480,7 +493,8 @@ static enum now complete_now(uint32_t how, int n, MPI_Request *ids, MPI_Status *
     return good ? NOW_DONE : NOW_LATER;
 }
 
-/* -------------------------------------------------------------------------------------- the calls */
+/* -------------------------------------------------------------------------------------- the calls
+ * */
 
 static int one(enum call call, MPI_Request *id, int *flag, MPI_Status *status, uint32_t how)
 {
@@ -500,9 +514,11 @@ static int one(enum call call, MPI_Request *id, int *flag, MPI_Status *status, u
 int hand_wait(enum call call, const uint64_t *v)
 {
     int flag;
-    if (complete_now(GATE_COMPLETE_WAIT, 1, (MPI_Request *)v[0], (MPI_Status *)v[1], false) == NOW_DONE)
+    if (complete_now(GATE_COMPLETE_WAIT, 1, (MPI_Request *)v[0], (MPI_Status *)v[1], false) ==
+        NOW_DONE)
         return MPI_SUCCESS;
-    return one(call, (MPI_Request *)v[0], &flag, (MPI_Status *)v[1], GATE_COMPLETE_ANY | GATE_COMPLETE_WAIT);
+    return one(call, (MPI_Request *)v[0], &flag, (MPI_Status *)v[1],
+               GATE_COMPLETE_ANY | GATE_COMPLETE_WAIT);
 }
 
 int hand_test(enum call call, const uint64_t *v)
@@ -613,8 +629,8 @@ static int deliver_all(struct completion *c, MPI_Status *statuses, bool set_erro
 int hand_waitall(enum call call, const uint64_t *v)
 {
     struct completion c;
-    if (complete_now(GATE_COMPLETE_WAIT, (int)v[0], (MPI_Request *)v[1], (MPI_Status *)v[2], true) ==
-        NOW_DONE)
+    if (complete_now(GATE_COMPLETE_WAIT, (int)v[0], (MPI_Request *)v[1], (MPI_Status *)v[2],
+                     true) == NOW_DONE)
         return MPI_SUCCESS;
     int rc = completion_open(&c, call, (int)v[0], (MPI_Request *)v[1]);
     if (rc)
@@ -640,7 +656,8 @@ int hand_testall(enum call call, const uint64_t *v)
     return finish(call, rc);
 }
 
-/* ------------------------------------------------------------------------------- other uses of one */
+/* ------------------------------------------------------------------------------- other uses of one
+ * */
 
 int hand_request_get_status(enum call call, const uint64_t *v)
 {

@@ -16,8 +16,8 @@ enum settle {
 };
 
 /*
- * Makes progress on the pending ones of req[0..n) (NULL elements are skipped) until what `how` (enum
- * gate_complete) asks for is settled. Meets safe points.
+ * Makes progress on the pending ones of req[0..n) (NULL elements are skipped) until what `how`
+ * (enum gate_complete) asks for is settled. Meets safe points.
  */
 enum settle requests_settle(uint32_t how, int n, struct request *const *req);
 
@@ -40,8 +40,8 @@ void requests_flush_buffered(void);
 uint64_t received_room(const struct request *r);
 void received_record(const struct request *r, uint8_t status_param, uint8_t data_param);
 
-/* The reverse, in replay: from the STATUS field `f` to r->status and, if DATA follows, the buffer. Returns the
- * last field used. */
+/* The reverse, in replay: from the STATUS field `f` to r->status and, if DATA follows, the
+ * buffer. Returns the last field used. */
 const struct log_field *received_apply(const struct log_record *rec, const struct log_field *f,
                                        struct request *r);
 

@@ -26,7 +26,8 @@ static void set_due(void)
 void count_due(void)
 {
     uint64_t n = counters_get(&count.file->messages);
-    if (GATE->mode == GATE_RECORD && GATE->settings.fine_every && n % GATE->settings.fine_every == 0)
+    if (GATE->mode == GATE_RECORD && GATE->settings.fine_every &&
+        n % GATE->settings.fine_every == 0)
         __atomic_or_fetch(&GATE->word, GATE_WORD_FINE, __ATOMIC_RELAXED);
     if (GATE->settings.epoch_every && n % GATE->settings.epoch_every == 0 && GATE->want_epoch)
         GATE->want_epoch();
@@ -60,8 +61,8 @@ void count_start(int rank, int size)
     use_file();
 }
 
-/* Messages and bytes of a rank's file: what continues after a restart. Identity and position are the
- * new process's own. */
+/* Messages and bytes of a rank's file: what continues after a restart. Identity and position are
+ * the new process's own. */
 static void copy_counts(struct counters_file *to, const struct counters_file *from)
 {
     to->calls = from->calls;

@@ -3,13 +3,15 @@
  *
  * Two kinds of numbers, which differ while something is in flight:
  *
- *  - `sent` and `taken`, messages by world rank since MPI_Init: sends that were started, and messages that
- *    arrived in the upper half (in the application's buffers or in the queue of drained ones). A drain is
+ *  - `sent` and `taken`, messages by world rank since MPI_Init: sends that were started, and
+ *  messages that
+ *    arrived in the upper half (in the application's buffers or in the queue of drained ones). A
+ *    drain is
  *    over when what was taken from each peer is what it has sent.
  *  - the counters file (runtime/coord/counters.h): messages completed as the application sees it.
  *
- * Both are saved with the upper half. The counters file is mapped from above the gate, so a copy is taken
- * before memory is saved and written to the new file after a restart.
+ * Both are saved with the upper half. The counters file is mapped from above the gate, so a copy is
+ * taken before memory is saved and written to the new file after a restart.
  */
 #ifndef DBG3_STUB_COUNT_H
 #define DBG3_STUB_COUNT_H
@@ -25,7 +27,8 @@ struct count {
     uint64_t *sent, *taken;     /* [nranks] */
     struct counters_file *file; /* in use now: the gate's, or `own` */
     struct counters_file *own;  /* the copy that is saved */
-    uint64_t due;               /* number of messages at which something is due; UINT64_MAX: never */
+    /* number of messages at which something is due; UINT64_MAX: never */
+    uint64_t due;
 };
 
 extern struct count count;
@@ -39,7 +42,8 @@ void count_after_save(int restored);
 /* gate_stub.sent */
 const uint64_t *count_sent(int *nranks);
 
-/* A send to a world rank (-1: not one of ours) has been started, or (-1) turned out never to leave. */
+/* A send to a world rank (-1: not one of ours) has been started, or (-1) turned out never to leave.
+ * */
 static inline void count_started(int world, int64_t n)
 {
     if (world < 0)

@@ -1,8 +1,8 @@
 /*
  * cross.S - the crossing between the halves
  *
- * Both directions switch the FS base with wrfsbase (FSGSBASE, Linux 5.9+): no system call. The stack
- * stays the caller's. Between the two switches no code of the half that was left may run.
+ * Both directions switch the FS base with wrfsbase (FSGSBASE, Linux 5.9+): no system call. The
+ * stack stays the caller's. Between the two switches no code of the half that was left may run.
  */
     .text
 

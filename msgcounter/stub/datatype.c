@@ -2,8 +2,8 @@
  * datatype.c - datatypes: objects, and inquiries that the stub answers
  *
  * A new datatype is described by what MPI_Type_get_envelope and _get_contents say of it, whatever
- * constructor made it; from that come its layout, its note for replay and its rebuilding. Bounds are
- * taken from MPI as well: alignment rules of structs are the library's.
+ * constructor made it; from that come its layout, its note for replay and its rebuilding. Bounds
+ * are taken from MPI as well: alignment rules of structs are the library's.
  *
  *     struct type_note | ints | addresses | counts | type ids      all int64_t
  */
@@ -80,7 +80,10 @@ static struct datatype *predefined(MPI_Datatype d)
     if (*at)
         return *at;
     struct datatype *t = stub_alloc(sizeof *t);
-    t->head = (struct object){.real = (uint64_t)(uint32_t)d, .id = d, .refs = 1, .kind = HANDLE_DATATYPE,
+    t->head = (struct object){.real = (uint64_t)(uint32_t)d,
+                              .id = d,
+                              .refs = 1,
+                              .kind = HANDLE_DATATYPE,
                               .predefined = true};
     set_layout(t, pair ? pair_layout(d) : basic_layout(d >> 8 & 0xff));
     t->committed = true;
@@ -99,7 +102,8 @@ struct datatype *datatype_of(MPI_Datatype d)
 
 /* ----------------------------------------------------------------------------- asking MPI */
 
-/* From a handle that MPI_Type_get_contents returned: its object. Drops the reference that MPI added. */
+/* From a handle that MPI_Type_get_contents returned: its object. Drops the reference that MPI
+ * added. */
 static struct datatype *child_of(int real)
 {
     struct datatype *t = datatype_of(real);
@@ -135,7 +139,8 @@ static struct type_note *ask(int real, uint64_t *bytes)
     int *ints = stub_alloc((size_t)nints * sizeof(int));
     int *reals = stub_alloc((size_t)ntypes * sizeof(int));
     mpi_cross(CALL_MPI_Type_get_contents_c, (uint64_t)real, nints, nadds, ncounts, ntypes,
-              (uint64_t)ints, (uint64_t)(p + nints), (uint64_t)(p + nints + nadds), (uint64_t)reals);
+              (uint64_t)ints, (uint64_t)(p + nints), (uint64_t)(p + nints + nadds),
+              (uint64_t)reals);
     for (int64_t i = 0; i < nints; i++)
         p[i] = ints[i];
     for (int64_t i = 0; i < ntypes; i++) {
@@ -318,7 +323,8 @@ void after_type_set_name(enum call call, const uint64_t *v)
     t->name = stub_memdup((const char *)v[1], strlen((const char *)v[1]) + 1);
 }
 
-/* Stores a number as the int or MPI_Count that parameter i points to; MPI_UNDEFINED if it does not fit. */
+/* Stores a number as the int or MPI_Count that parameter i points to; MPI_UNDEFINED if it does not
+ * fit. */
 static void put_count(enum call call, const uint64_t *v, int i, int64_t n)
 {
     if (call_table[call].params[i].size == sizeof(MPI_Count))

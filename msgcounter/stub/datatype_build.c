@@ -1,9 +1,10 @@
 /*
- * datatype_build.c - from a datatype's constructor arguments to its layout, and to a real type again
+ * datatype_build.c - from a datatype's constructor arguments to its layout, and to a real type
+ * again
  *
- * The arguments of MPI_Type_get_contents differ between the small and the large-count constructors in what is an
- * int, an address or a count, not in their order: in a row (ints, counts, addresses) they are the same
- * numbers for all but subarrays and darrays.
+ * The arguments of MPI_Type_get_contents differ between the small and the large-count constructors
+ * in what is an int, an address or a count, not in their order: in a row (ints, counts, addresses)
+ * they are the same numbers for all but subarrays and darrays.
  */
 #include <string.h>
 
@@ -129,7 +130,8 @@ static int hindexed_block_real(uint64_t out, const struct args *a)
 
 static int struct_layout(struct layout **out, const struct args *a)
 {
-    return layout_struct(out, &stub_layout_alloc, a->n[0], a->all + 1, a->all + 1 + a->n[0], a->olds);
+    return layout_struct(out, &stub_layout_alloc, a->n[0], a->all + 1, a->all + 1 + a->n[0],
+                         a->olds);
 }
 
 static int struct_real(uint64_t out, const struct args *a)
@@ -197,8 +199,8 @@ static int darray_layout(struct layout **out, const struct args *a)
         if (d.dargs[i] == MPI_DISTRIBUTE_DFLT_DARG)
             d.dargs[i] = LAYOUT_DFLT_DARG;
     }
-    int rc = layout_darray(out, (int)a->n[0], (int)a->n[1], nd, d.gsizes, distribs, d.dargs, d.psizes,
-                           order_of(d.order), a->olds[0]);
+    int rc = layout_darray(out, (int)a->n[0], (int)a->n[1], nd, d.gsizes, distribs, d.dargs,
+                           d.psizes, order_of(d.order), a->olds[0]);
     stub_free(distribs);
     return rc;
 }
@@ -215,7 +217,8 @@ static int darray_real(uint64_t out, const struct args *a)
 {
     struct darray d = darray_arrays(a);
     int64_t nd = a->n[2];
-    int *distribs = narrow(d.distribs, nd), *dargs = narrow(d.dargs, nd), *psizes = narrow(d.psizes, nd);
+    int *distribs = narrow(d.distribs, nd), *dargs = narrow(d.dargs, nd),
+        *psizes = narrow(d.psizes, nd);
     int rc = mpi_cross(CALL_MPI_Type_create_darray_c, a->n[0], a->n[1], nd, (uint64_t)d.gsizes,
                        (uint64_t)distribs, (uint64_t)dargs, (uint64_t)psizes, (uint64_t)d.order,
                        (uint64_t)a->reals[0], out);
@@ -287,7 +290,8 @@ struct layout *datatype_build_layout(const struct datatype *t, int64_t size)
     if (!b)
         return NULL;
     if (!b->layout) {
-        int rc = layout_basic(&l, &stub_layout_alloc, size, size & -size & 15 ? size & -size : 16, 0);
+        int rc =
+            layout_basic(&l, &stub_layout_alloc, size, size & -size & 15 ? size & -size : 16, 0);
         return rc ? NULL : l;
     }
     put_all(&a, t);
@@ -348,8 +352,8 @@ int datatype_rebuild(void)
 
 int datatype_hand_out(struct datatype *t)
 {
-    /* A type whose handles are all gone lives on below inside others, but is not ours to free again: a twin
-     * becomes its real type. */
+    /* A type whose handles are all gone lives on below inside others, but is not ours to free
+     * again: a twin becomes its real type. */
     if (!t->head.id && !replaying()) {
         int real;
         if (mpi_cross(CALL_MPI_Type_dup, (uint64_t)datatype_make_real(t), (uint64_t)&real))

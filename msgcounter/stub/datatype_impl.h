@@ -9,8 +9,8 @@
 /* All made types, a ring through this element. */
 extern struct datatype datatype_list;
 
-/* The layout of a type from its combiner and arguments; `size` is that of types without parts (Fortran's
- * parametrised ones). NULL if the combiner is unknown or the arguments are bad. */
+/* The layout of a type from its combiner and arguments; `size` is that of types without parts
+ * (Fortran's parametrised ones). NULL if the combiner is unknown or the arguments are bad. */
 struct layout *datatype_build_layout(const struct datatype *t, int64_t size);
 
 /* Gives the application a handle of a type that MPI_Type_get_contents returns. [crosses] */

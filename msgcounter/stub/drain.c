@@ -1,16 +1,18 @@
 /*
  * drain.c - bringing into the upper half what is on its way
  *
- * All ranks are parked and each knows how many messages its peers have sent it. A step makes progress on
- * what is pending and takes what has come:
+ * All ranks are parked and each knows how many messages its peers have sent it. A step makes
+ * progress on what is pending and takes what has come:
  *
  *  - posted receives take their messages themselves, into the application's buffers;
- *  - what no receive is posted for is taken by matching probes, as packed bytes, in order of arrival;
- *  - messages that the application has matched but not received keep their identity and get their data;
+ *  - what no receive is posted for is taken by matching probes, as packed bytes, in order of
+ *  arrival;
+ *  - messages that the application has matched but not received keep their identity and get their
+ *  data;
  *  - sends and non-blocking collectives complete, as every peer drains too.
  *
- * Receives that are still pending afterwards have no message under way. No message in the queue fits one
- * of them: MPI would have given it to them.
+ * Receives that are still pending afterwards have no message under way. No message in the queue
+ * fits one of them: MPI would have given it to them.
  */
 #include "msgcounter/stub/drain.h"
 
@@ -59,8 +61,8 @@ static int receive_matched(int real_message, struct match_message *m, int world)
     return 0;
 }
 
-/* Takes all that has come on a communicator and nobody has posted a receive for. The queue keeps the order of
- * arrival, so a message goes there before its data is whole. */
+/* Takes all that has come on a communicator and nobody has posted a receive for. The queue keeps
+ * the order of arrival, so a message goes there before its data is whole. */
 static int take_arrived(const struct comm *c)
 {
     for (;;) {
@@ -114,7 +116,8 @@ static void finish_incoming(void)
     }
 }
 
-/* ----------------------------------------------------------------------- the application's requests */
+/* ----------------------------------------------------------------------- the application's
+ * requests */
 
 #define BATCH 64
 
@@ -178,14 +181,16 @@ int drain_step(const uint64_t *expected, int nranks)
         return rc;
     for (int w = 0; expected && w < nranks; w++) {
         if (count.taken[w] > expected[w])
-            return say("more messages have arrived than were sent: no checkpoint possible", -EPROTO);
+            return say("more messages have arrived than were sent: no checkpoint possible",
+                       -EPROTO);
         if (count.taken[w] < expected[w])
             return 0;
     }
     return !incoming && (!expected || pending_allowed());
 }
 
-/* -------------------------------------------------------------------------------------- after a restart */
+/* -------------------------------------------------------------------------------------- after a
+ * restart */
 
 struct repost {
     struct request *next; /* the earliest that was started after `after` */
@@ -203,7 +208,8 @@ static void find_next(struct request *r, void *arg)
         p->next = r;
 }
 
-/* In the order in which they were posted, each found by a pass over the table: pending receives are few. */
+/* In the order in which they were posted, each found by a pass over the table: pending receives are
+ * few. */
 int request_rebuild(void)
 {
     struct repost p = {0};

@@ -6,8 +6,8 @@
 
 #include <stdint.h>
 
-/* gate_stub.drain_step. With `expected` NULL (tests) it takes what has arrived by now, and the rank may go on
- * whatever its peers do. */
+/* gate_stub.drain_step. With `expected` NULL (tests) it takes what has arrived by now, and the
+ * rank may go on whatever its peers do. */
 int drain_step(const uint64_t *expected, int nranks);
 
 #endif

@@ -12,7 +12,8 @@
 struct errhandler {
     struct object head;
     void (*fn)(void *object, int *code, ...);
-    void (*cxx)(int kind, int *handle, int *code, void (*fn)(void)); /* libmpichcxx's way to call fn */
+    /* libmpichcxx's way to call fn */
+    void (*cxx)(int kind, int *handle, int *code, void (*fn)(void));
 };
 
 struct win file_default = {.errors = MPI_ERRORS_RETURN};
@@ -122,7 +123,8 @@ int error_return(enum call call, const uint64_t *v, int rc)
         uint64_t handle = v[at[i]];
         const struct param_info *param = &info->params[at[i]];
         if (!param->by_value)
-            handle = handle ? (kinds[i] == HANDLE_FILE ? *(uint64_t *)handle : *(uint32_t *)handle) : 0;
+            handle =
+                handle ? (kinds[i] == HANDLE_FILE ? *(uint64_t *)handle : *(uint32_t *)handle) : 0;
         if (place_of_object(&p, kinds[i], handle))
             return invoke(call, &p, rc);
         if (kinds[i] == HANDLE_FILE && place_of_object(&p, HANDLE_FILE, 0))
@@ -242,7 +244,8 @@ int errhandler_rebuild(void)
         if (info->nparams == 1)
             rc = mpi_cross(a->call, (uint64_t)&code);
         else
-            rc = mpi_cross(a->call, (uint64_t)a->code, a->text ? (uint64_t)a->text : (uint64_t)&code);
+            rc = mpi_cross(a->call, (uint64_t)a->code,
+                           a->text ? (uint64_t)a->text : (uint64_t)&code);
     }
     return rc;
 }

@@ -11,8 +11,8 @@ struct handle_table handle_tables[HANDLE_NKINDS];
 
 static struct stub_lock lock;
 
-/* Objects by real handle: open addressing, linear probing. Holds an object as long as it lives and has
- * a real handle; of two with the same (the lower half reused it) the newer one. */
+/* Objects by real handle: open addressing, linear probing. Holds an object as long as it lives
+ * and has a real handle; of two with the same (the lower half reused it) the newer one. */
 static struct {
     struct object **slot;
     uint32_t size, used; /* size is a power of two; used counts tombstones too */
@@ -100,8 +100,8 @@ static uint32_t extend(struct handle_table *t)
     return i;
 }
 
-/* Takes index `want` out of the free list or extends the table to it. Replay only: the list is searched
- * where threads raced for ids while recording. */
+/* Takes index `want` out of the free list or extends the table to it. Replay only: the list is
+ * searched where threads raced for ids while recording. */
 static uint32_t take_index(struct handle_table *t, uint32_t want)
 {
     while (want >= t->used) {

@@ -1,8 +1,8 @@
 /*
  * handle.h - virtual handles
  *
- * What the application holds is an id of ours; the real handle of the present MPI library stands in a
- * table and changes at every restart. Predefined handles of MPICH are constants of mpi.h and pass
+ * What the application holds is an id of ours; the real handle of the present MPI library stands in
+ * a table and changes at every restart. Predefined handles of MPICH are constants of mpi.h and pass
  * through unchanged, null handles too.
  *
  *      31 30 29      26 25 24                                   0
@@ -10,10 +10,10 @@
  *     | 0 0 |   kind   | 1| index in the kind's table            |   an id of ours
  *     +-----+----------+--+--------------------------------------+
  *
- * MPICH 4 uses bits 31..30 for builtin (01), direct (10) and indirect (11) objects and the prefix 00
- * only for its NULL constants, whose lower 26 bits are zero (mpi.h): bit 25 keeps us apart from
- * both. Being ints, ids survive the c2f and f2c casts of mpi.h. MPI_File is a pointer in MPICH; its ids are
- * ints converted to that pointer type.
+ * MPICH 4 uses bits 31..30 for builtin (01), direct (10) and indirect (11) objects and the prefix
+ * 00 only for its NULL constants, whose lower 26 bits are zero (mpi.h): bit 25 keeps us apart from
+ * both. Being ints, ids survive the c2f and f2c casts of mpi.h. MPI_File is a pointer in MPICH; its
+ * ids are ints converted to that pointer type.
  *
  * An id names an object. The object may outlive its id: a datatype that was freed while a
  * receive is pending, or that a derived type was made of.
@@ -27,8 +27,8 @@
 
 #include "msgcounter/stub/alloc.h"
 
-/* MPICH's numbers of object kinds, bits 29..26 of a handle. 0xa to 0xf but REQUEST and SESSION are not
- * seen by applications; MESSAGE is ours, as MPICH numbers messages as requests. */
+/* MPICH's numbers of object kinds, bits 29..26 of a handle. 0xa to 0xf but REQUEST and SESSION
+ * are not seen by applications; MESSAGE is ours, as MPICH numbers messages as requests. */
 enum handle_kind {
     HANDLE_COMM = 1,
     HANDLE_GROUP = 2,
@@ -54,7 +54,8 @@ struct object {
     uint64_t real; /* handle in the present lower half; 0: none (replay, or not rebuilt yet) */
     int32_t id;    /* 0: the application has freed it */
     uint32_t refs; /* the application's handle counts as one */
-    uint32_t made; /* enum call that made it, for texts; rows of kind `unable` make epochs impossible */
+    /* enum call that made it, for texts; rows of kind `unable` make epochs impossible */
+    uint32_t made;
     uint32_t handles; /* how often the application must free its handle */
     uint8_t kind;
     bool predefined;
@@ -81,7 +82,9 @@ extern struct handle_table handle_tables[HANDLE_NKINDS];
 /* MPI_COMM_NULL and its like (mpi.h: a kind and nothing else). */
 static inline int handle_null(enum handle_kind kind)
 {
-    return kind == HANDLE_FILE ? 0 : kind == HANDLE_MESSAGE ? MPI_MESSAGE_NULL : kind << HANDLE_KIND_SHIFT;
+    return kind == HANDLE_FILE      ? 0
+           : kind == HANDLE_MESSAGE ? MPI_MESSAGE_NULL
+                                    : kind << HANDLE_KIND_SHIFT;
 }
 
 static inline bool handle_is_ours(enum handle_kind kind, int64_t id)
@@ -100,8 +103,8 @@ static inline struct handle_slot *handle_slot(enum handle_kind kind, int64_t id)
     return s->object ? s : NULL;
 }
 
-/* What the lower half shall get for `id`: predefined and null handles as they are, garbage too (so that
- * MPI reports it). */
+/* What the lower half shall get for `id`: predefined and null handles as they are, garbage too
+ * (so that MPI reports it). */
 static inline uint64_t handle_real(enum handle_kind kind, int64_t id)
 {
     const struct handle_slot *s = handle_slot(kind, id);
@@ -117,24 +120,24 @@ static inline struct object *handle_object(enum handle_kind kind, int64_t id)
 }
 
 /*
- * Gives `o` (kind, real set; refs 0) an id, and the application a reference on it. In replay the id must be
- * the recorded one: `want` (0: any). Returns the id.
+ * Gives `o` (kind, real set; refs 0) an id, and the application a reference on it. In replay the id
+ * must be the recorded one: `want` (0: any). Returns the id.
  */
 int handle_new(struct object *o, int want);
 
-/* Gives the application another reference on a handle that it has, or a handle again on an object whose
- * last one it freed. Returns the id. */
+/* Gives the application another reference on a handle that it has, or a handle again on an
+ * object whose last one it freed. Returns the id. */
 int handle_again(struct object *o, int want);
 
-/* The application has freed its handle once; the last time the id is free again and the reference on the
- * object dropped: returns true then. */
+/* The application has freed its handle once; the last time the id is free again and the
+ * reference on the object dropped: returns true then. */
 bool handle_free(struct object *o);
 
 /* The real handle of an object has changed (restart). */
 void handle_set_real(struct object *o, uint64_t real);
 
-/* From a handle of the lower half to ours, for handles that it returns or passes to callbacks. The id,
- * or `real` itself if it is predefined, null or unknown. */
+/* From a handle of the lower half to ours, for handles that it returns or passes to callbacks.
+ * The id, or `real` itself if it is predefined, null or unknown. */
 int64_t handle_virtual(enum handle_kind kind, uint64_t real);
 
 /* The object with this real handle, also one without an id; NULL: unknown. */
@@ -147,7 +150,8 @@ static inline void object_get(struct object *o)
         __atomic_add_fetch(&o->refs, 1, __ATOMIC_RELAXED);
 }
 
-/* Destroys the object with its last reference (what that means: object_destroy[kind]). NULL is fine. */
+/* Destroys the object with its last reference (what that means: object_destroy[kind]). NULL is
+ * fine. */
 void object_put(struct object *o);
 
 /* How a kind frees what its objects own (call.c). The struct itself is freed after. */

@@ -41,8 +41,8 @@ static void ask(struct info *o, int real)
     mpi_cross(CALL_MPI_Info_get_nkeys, (uint64_t)real, (uint64_t)&n);
     for (int i = 0; i < n; i++) {
         mpi_cross(CALL_MPI_Info_get_nthkey, (uint64_t)real, (uint64_t)i, (uint64_t)key);
-        mpi_cross(CALL_MPI_Info_get, (uint64_t)real, (uint64_t)key, MPI_MAX_INFO_VAL, (uint64_t)value,
-                  (uint64_t)&flag);
+        mpi_cross(CALL_MPI_Info_get, (uint64_t)real, (uint64_t)key, MPI_MAX_INFO_VAL,
+                  (uint64_t)value, (uint64_t)&flag);
         if (flag)
             set(o, key, value);
     }
@@ -95,7 +95,8 @@ int hand_info_get_string(enum call call, const uint64_t *v)
 {
     char nothing[1];
     int *length = (int *)v[2];
-    const uint64_t w[] = {v[0], v[1], v[2], length && *length == 0 ? (uint64_t)nothing : v[3], v[4]};
+    const uint64_t w[] = {v[0], v[1], v[2], length && *length == 0 ? (uint64_t)nothing : v[3],
+                          v[4]};
     nothing[0] = 0;
     return call_generic(call, w);
 }

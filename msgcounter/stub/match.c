@@ -41,7 +41,8 @@ void match_add(struct match_queue *q, struct match_message *m)
 }
 
 /* The link that points to the first message that fits; it points to NULL if none does. */
-static struct match_message **link_to(const struct match_queue *q, uint64_t comm, int source, int tag)
+static struct match_message **link_to(const struct match_queue *q, uint64_t comm, int source,
+                                      int tag)
 {
     struct match_message **p = &list_of(q, comm)->first;
     while (*p && !fits(*p, comm, source, tag))

@@ -1,11 +1,12 @@
 /*
  * match.h - messages that were received before the application asked for them
  *
- * A drain takes every message in flight into this queue; later receives and probes look here first, by
- * MPI's rules: within a communicator the earliest message that fits, wildcards included (MPI 4.0 §3.5).
+ * A drain takes every message in flight into this queue; later receives and probes look here first,
+ * by MPI's rules: within a communicator the earliest message that fits, wildcards included (MPI 4.0
+ * §3.5).
  *
- * Pure: no MPI, no global state. Communicators are told apart by a number that is the caller's, so that
- * messages survive a restart. Memory comes from the caller's functions.
+ * Pure: no MPI, no global state. Communicators are told apart by a number that is the caller's, so
+ * that messages survive a restart. Memory comes from the caller's functions.
  */
 #ifndef DBG3_STUB_MATCH_H
 #define DBG3_STUB_MATCH_H
@@ -42,7 +43,8 @@ void match_free(struct match_queue *q, struct match_message *m);
 /* Appends: m has arrived after all others of its communicator. */
 void match_add(struct match_queue *q, struct match_message *m);
 
-/* The earliest message that a receive with these arguments takes; NULL: none. It stays in the queue. */
+/* The earliest message that a receive with these arguments takes; NULL: none. It stays in the
+ * queue. */
 struct match_message *match_find(const struct match_queue *q, uint64_t comm, int source, int tag);
 
 /* The same, taken out; the caller frees it. */

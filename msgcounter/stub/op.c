@@ -59,7 +59,8 @@ static void op_record(const struct op *o, const void *in, const void *inout, int
 /* Runs in the upper half. */
 static void op_up(struct op *o, void *in, void *inout, int64_t count, int real_type)
 {
-    MPI_Datatype type = (MPI_Datatype)handle_virtual(HANDLE_DATATYPE, (uint64_t)(uint32_t)real_type);
+    MPI_Datatype type =
+        (MPI_Datatype)handle_virtual(HANDLE_DATATYPE, (uint64_t)(uint32_t)real_type);
     if (recording())
         op_record(o, in, inout, count, type);
     op_call(o, in, inout, count, type);

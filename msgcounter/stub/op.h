@@ -1,8 +1,8 @@
 /*
  * op.h - user-defined reduction operations
  *
- * MPI passes a user function no context, so each operation gets one of a pool of thunks that know their
- * number. A thunk runs on the lower FS and crosses up.
+ * MPI passes a user function no context, so each operation gets one of a pool of thunks that know
+ * their number. A thunk runs on the lower FS and crosses up.
  */
 #ifndef DBG3_STUB_OP_H
 #define DBG3_STUB_OP_H

@@ -1,10 +1,10 @@
 /*
  * p2p.c - sends and receives
  *
- * A blocking call is one crossing to a loop in the lower half that starts the operation and tests it
- * (runtime/half/p2p_loops.c). If the loop comes back early the operation becomes a request of the
- * table, as if the application had started it without blocking, and is waited for like one: the call
- * may then be continued in another process, and even in another mode.
+ * A blocking call is one crossing to a loop in the lower half that starts the operation and tests
+ * it (runtime/half/p2p_loops.c). If the loop comes back early the operation becomes a request of
+ * the table, as if the application had started it without blocking, and is waited for like one: the
+ * call may then be continued in another process, and even in another mode.
  *
  * Receives look at the drained messages first: they arrived before what the lower half has.
  */
@@ -42,7 +42,8 @@ int p2p_refused(enum call call, const uint64_t *v, int rc)
     return error_return(call, v, rc);
 }
 
-/* -------------------------------------------------------------------------------------- operations */
+/* -------------------------------------------------------------------------------------- operations
+ * */
 
 struct request p2p_operation(enum request_kind kind, const uint64_t *v)
 {
@@ -58,8 +59,8 @@ struct request p2p_operation(enum request_kind kind, const uint64_t *v)
     return r;
 }
 
-struct request *p2p_request(enum request_kind kind, enum call start, const uint64_t *v, uint64_t real,
-                            int want)
+struct request *p2p_request(enum request_kind kind, enum call start, const uint64_t *v,
+                            uint64_t real, int want)
 {
     struct request *r = request_new(kind, start, want);
     r->head.real = real;
@@ -101,7 +102,8 @@ int p2p_start_real(struct request *r)
                      (uint64_t)&r->head.real);
 }
 
-/* ------------------------------------------------------------------------------ operations in the log */
+/* ------------------------------------------------------------------------------ operations in the
+ * log */
 
 static uint32_t gid_of(const struct request *r)
 {
@@ -153,7 +155,8 @@ int p2p_replay_start(enum call call, const uint64_t *v, enum request_kind kind)
     return MPI_SUCCESS;
 }
 
-/* ------------------------------------------------------------------------------- drained messages */
+/* ------------------------------------------------------------------------------- drained messages
+ * */
 
 struct match_queue p2p_drained = {.alloc = stub_alloc, .free = stub_free};
 
@@ -202,7 +205,8 @@ int p2p_start_recv(struct request *r)
     return MPI_SUCCESS;
 }
 
-/* ------------------------------------------------------------------------------------ non-blocking */
+/* ------------------------------------------------------------------------------------ non-blocking
+ * */
 
 int hand_isend(enum call call, const uint64_t *v)
 {
@@ -250,7 +254,8 @@ int hand_irecv(enum call call, const uint64_t *v)
     return MPI_SUCCESS;
 }
 
-/* ---------------------------------------------------------------------------------------- blocking */
+/* ---------------------------------------------------------------------------------------- blocking
+ * */
 
 int p2p_send_done(const struct request *op)
 {
@@ -297,8 +302,9 @@ int hand_send(enum call call, const uint64_t *v)
     struct request op = p2p_operation(REQUEST_SEND, v);
     uint64_t real = 0;
     count_waiting(op.world);
-    int rc = (int)cross(GATE->send, p2p_twin(call), v[0], v[1], (uint64_t)datatype_real(P2P_DATATYPE(v)), v[3],
-                        v[4], (uint64_t)comm_real(P2P_COMM(v)), (uint64_t)&real);
+    int rc =
+        (int)cross(GATE->send, p2p_twin(call), v[0], v[1], (uint64_t)datatype_real(P2P_DATATYPE(v)),
+                   v[3], v[4], (uint64_t)comm_real(P2P_COMM(v)), (uint64_t)&real);
     if (rc == GATE_EAGAIN) {
         rc = send_slowly(call, v, real);
     } else if (rc) {
@@ -342,8 +348,8 @@ static int replay_recv(enum call call, const uint64_t *v)
     return recv_done(call, v, &op);
 }
 
-/* A blocking receive as a request: one that the loop in the lower half has not finished, or that has a drained
- * message. */
+/* A blocking receive as a request: one that the loop in the lower half has not finished, or that
+ * has a drained message. */
 static int recv_slowly(enum call call, const uint64_t *v, struct request *r)
 {
     if (request_wait(r) == SETTLE_REPLAY) {
@@ -367,8 +373,9 @@ int hand_recv(enum call call, const uint64_t *v)
     uint64_t real = 0;
     op.status.error = GATE_PENDING;
     count_waiting(op.world);
-    int rc = (int)cross(GATE->recv, p2p_twin(call), v[0], v[1], (uint64_t)datatype_real(P2P_DATATYPE(v)), v[3],
-                        v[4], (uint64_t)comm_real(P2P_COMM(v)), (uint64_t)&real, (uint64_t)&op.status);
+    int rc = (int)cross(GATE->recv, p2p_twin(call), v[0], v[1],
+                        (uint64_t)datatype_real(P2P_DATATYPE(v)), v[3], v[4],
+                        (uint64_t)comm_real(P2P_COMM(v)), (uint64_t)&real, (uint64_t)&op.status);
     if (rc == GATE_EAGAIN) {
         r = p2p_request(REQUEST_RECV, p2p_twin(call), v, real, 0);
         rc = recv_slowly(call, v, r);
@@ -385,7 +392,8 @@ int hand_recv(enum call call, const uint64_t *v)
     return rc;
 }
 
-/* ---------------------------------------------------------------------------------------- sendrecv */
+/* ---------------------------------------------------------------------------------------- sendrecv
+ * */
 
 /* The two halves of a Sendrecv as arguments of a send and of a receive. */
 struct exchange {
@@ -419,7 +427,8 @@ static int replay_exchange(enum call call, const uint64_t *v, const struct excha
     const struct log_field *f = log_field_find(rec, NULL, x->status_param, LOG_ROLE_STATUS);
     if (!f)
         return error_return(call, v, replay_rc(rec));
-    struct request send = p2p_operation(REQUEST_SEND, x->send), recv = p2p_operation(REQUEST_RECV, x->recv);
+    struct request send = p2p_operation(REQUEST_SEND, x->send),
+                   recv = p2p_operation(REQUEST_RECV, x->recv);
     p2p_check_operation(rec, &send);
     received_apply(rec, f, &recv);
     count_started(send.world, 1);
@@ -458,7 +467,8 @@ static int exchange(enum call call, const uint64_t *v, const struct exchange *x)
         return exchange_refused(call, v, recv, rc);
     struct request *send = p2p_sent_request(x->isend, x->send, real, 0);
     struct request *both[] = {recv, send};
-    struct request send_op = p2p_operation(REQUEST_SEND, x->send), recv_op = p2p_operation(REQUEST_RECV, x->recv);
+    struct request send_op = p2p_operation(REQUEST_SEND, x->send),
+                   recv_op = p2p_operation(REQUEST_RECV, x->recv);
     count_waiting(recv->world);
     enum settle s = requests_settle(GATE_COMPLETE_ALL | GATE_COMPLETE_WAIT, 2, both);
     count_waited();

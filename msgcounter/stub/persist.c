@@ -1,9 +1,9 @@
 /*
  * persist.c - buffered sends and persistent requests: what the stub does in MPI's place
  *
- * A buffered send is packed into memory of the stub and sent from there. The application's buffer only
- * says how much may be on its way: MPI_Buffer_detach in the lower half could neither be parked nor survive a
- * restart.
+ * A buffered send is packed into memory of the stub and sent from there. The application's buffer
+ * only says how much may be on its way: MPI_Buffer_detach in the lower half could neither be parked
+ * nor survive a restart.
  *
  * A persistent send or receive is a description, and each start an ordinary non-blocking call.
  */
@@ -14,7 +14,8 @@
 #include "msgcounter/stub/complete.h"
 #include "msgcounter/stub/count.h"
 
-/* ---------------------------------------------------------------------------------- buffered sends */
+/* ---------------------------------------------------------------------------------- buffered sends
+ * */
 
 static struct {
     void *address;
@@ -29,7 +30,8 @@ int p2p_send_buffered(const uint64_t *v)
     requests_sweep();
     if (bytes < 0)
         return P2P_COUNT(v) < 0 ? MPI_ERR_COUNT : MPI_ERR_TYPE;
-    if (P2P_PEER(v) != MPI_PROC_NULL && request_buffered + bytes + MPI_BSEND_OVERHEAD > attached.size)
+    if (P2P_PEER(v) != MPI_PROC_NULL &&
+        request_buffered + bytes + MPI_BSEND_OVERHEAD > attached.size)
         return MPI_ERR_BUFFER;
     void *copy = stub_alloc((size_t)bytes);
     datatype_pack(P2P_DATATYPE(v), P2P_COUNT(v), P2P_BUF(v), copy, bytes);
@@ -92,7 +94,8 @@ int hand_buffer_detach(enum call call, const uint64_t *v)
     return MPI_SUCCESS;
 }
 
-/* -------------------------------------------------------------------------------------- persistent */
+/* -------------------------------------------------------------------------------------- persistent
+ * */
 
 /* Lets MPI look at the arguments of a persistent request, which it then makes for nothing. */
 static int check_init(enum call call, const uint64_t *v)

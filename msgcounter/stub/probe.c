@@ -1,8 +1,8 @@
 /*
  * probe.c - probes and the receives of matched messages
  *
- * What a matching probe finds is an object of ours: a drain takes its data out of the lower half and
- * the application receives it from there, whatever MPI library it then runs on.
+ * What a matching probe finds is an object of ours: a drain takes its data out of the lower half
+ * and the application receives it from there, whatever MPI library it then runs on.
  */
 #include "msgcounter/stub/p2p.h"
 
@@ -11,7 +11,8 @@
 #include "msgcounter/stub/complete.h"
 #include "msgcounter/stub/count.h"
 
-/* ------------------------------------------------------------------------------------------ probes */
+/* ------------------------------------------------------------------------------------------ probes
+ * */
 
 /* Where a probe's parameters stand behind source, tag and comm; 0: it has none. */
 struct probe {
@@ -32,7 +33,8 @@ static MPI_Message message_new(struct comm *c, const struct gate_status *st, int
     if (st->source == MPI_PROC_NULL)
         return MPI_MESSAGE_NO_PROC;
     struct message *m = stub_alloc(sizeof *m);
-    m->head = (struct object){.kind = HANDLE_MESSAGE, .real = (uint64_t)(uint32_t)real, .made = CALL_MPI_Mprobe};
+    m->head = (struct object){
+        .kind = HANDLE_MESSAGE, .real = (uint64_t)(uint32_t)real, .made = CALL_MPI_Mprobe};
     m->comm = c;
     if (!c->head.predefined)
         object_get(&c->head);
@@ -44,11 +46,12 @@ static MPI_Message message_new(struct comm *c, const struct gate_status *st, int
 }
 
 /* Answers a probe from the drained messages. */
-static bool probe_drained(const uint64_t *v, const struct comm *c, bool take, struct gate_status *st,
-                          struct match_message **found)
+static bool probe_drained(const uint64_t *v, const struct comm *c, bool take,
+                          struct gate_status *st, struct match_message **found)
 {
     int source = (int)v[0], tag = (int)v[1];
-    struct match_message *m = take ? p2p_take_drained(c, source, tag) : p2p_find_drained(c, source, tag);
+    struct match_message *m =
+        take ? p2p_take_drained(c, source, tag) : p2p_find_drained(c, source, tag);
     if (!m)
         return false;
     *st = (struct gate_status){.source = m->source, .tag = m->tag, .bytes = m->bytes};
@@ -86,7 +89,8 @@ static int probe_live(const struct probe *p, const uint64_t *v, struct probed *o
     }
 }
 
-static int probe_done(const struct probe *p, const uint64_t *v, const struct gate_status *st, MPI_Message m)
+static int probe_done(const struct probe *p, const uint64_t *v, const struct gate_status *st,
+                      MPI_Message m)
 {
     if (p->flag)
         *(int *)v[p->flag] = 1;
@@ -117,8 +121,8 @@ static int probe_replay(enum call call, const struct probe *p, const uint64_t *v
     return probe_done(p, v, &r.status, m);
 }
 
-static void probe_record(enum call call, const struct probe *p, const uint64_t *v, const struct comm *c,
-                         const struct gate_status *st, MPI_Message m)
+static void probe_record(enum call call, const struct probe *p, const uint64_t *v,
+                         const struct comm *c, const struct gate_status *st, MPI_Message m)
 {
     struct request r = {.kind = REQUEST_OTHER, .status = *st};
     record_begin(call, P2P_ENVELOPE_ROOM + received_room(&r) + LOG_FIELD_ROOM(4));
@@ -145,31 +149,36 @@ int hand_probe(enum call call, const uint64_t *v)
         return MPI_SUCCESS;
     }
     struct comm *c = comm_of((MPI_Comm)v[2]);
-    MPI_Message m = p->message ? message_new(c, &out.status, out.real, out.drained, 0) : MPI_MESSAGE_NULL;
+    MPI_Message m =
+        p->message ? message_new(c, &out.status, out.real, out.drained, 0) : MPI_MESSAGE_NULL;
     if (recording())
         probe_record(call, p, v, c, &out.status, m);
     return probe_done(p, v, &out.status, m);
 }
 
-/* --------------------------------------------------------------------------------- matched receives */
+/* --------------------------------------------------------------------------------- matched
+ * receives */
 
-/* Arguments of a receive of the message, from those of Mrecv and Imrecv (buf, count, datatype, message). */
+/* Arguments of a receive of the message, from those of Mrecv and Imrecv (buf, count, datatype,
+ * message). */
 static void matched_arguments(const uint64_t *v, const struct message *m, uint64_t *out)
 {
-    const uint64_t args[] = {v[0], v[1], v[2], (uint64_t)m->source, (uint64_t)m->tag, (uint64_t)m->comm->head.id};
+    const uint64_t args[] = {
+        v[0], v[1], v[2], (uint64_t)m->source, (uint64_t)m->tag, (uint64_t)m->comm->head.id};
     for (int i = 0; i < 6; i++)
         out[i] = args[i];
 }
 
-/* Makes the receive of a matched message a request. Returns MPI's code, and then no request if it is an
- * error. From here on the message is empty. */
+/* Makes the receive of a matched message a request. Returns MPI's code, and then no request if
+ * it is an error. From here on the message is empty. */
 static int matched_start(enum call imrecv, const uint64_t *v, struct message *m, struct request *r)
 {
     int real = (int)m->head.real, rc = MPI_SUCCESS;
     if (m->drained)
         p2p_receive_drained(r, m->drained);
     else
-        rc = mpi_cross(imrecv, v[0], v[1], p2p_real_datatype(r), (uint64_t)&real, (uint64_t)&r->head.real);
+        rc = mpi_cross(imrecv, v[0], v[1], p2p_real_datatype(r), (uint64_t)&real,
+                       (uint64_t)&r->head.real);
     if (rc) {
         request_delete(r);
         return rc;
@@ -253,7 +262,8 @@ int hand_mrecv(enum call call, const uint64_t *v)
 /* A request that is complete from the start, for MPI_MESSAGE_NO_PROC. */
 static int imrecv_no_proc(enum call call, const uint64_t *v, int want)
 {
-    uint64_t args[] = {v[0], v[1], v[2], (uint64_t)MPI_PROC_NULL, (uint64_t)MPI_ANY_TAG, MPI_COMM_WORLD};
+    uint64_t args[] = {v[0],          v[1], v[2], (uint64_t)MPI_PROC_NULL, (uint64_t)MPI_ANY_TAG,
+                       MPI_COMM_WORLD};
     struct request *r = p2p_request(REQUEST_RECV, call, args, 0, want);
     request_settle(r, &status_no_proc);
     return r->head.id;

@@ -30,9 +30,11 @@ static void find_unable(struct object *o, void *arg)
 static const char *kind_name(enum handle_kind kind)
 {
     static const char *const names[HANDLE_NKINDS] = {
-        [HANDLE_COMM] = "communicator", [HANDLE_GROUP] = "group",     [HANDLE_DATATYPE] = "datatype",
-        [HANDLE_FILE] = "file",         [HANDLE_OP] = "operation",    [HANDLE_INFO] = "info object",
-        [HANDLE_WIN] = "window",        [HANDLE_REQUEST] = "request", [HANDLE_SESSION] = "session",
+        [HANDLE_COMM] = "communicator", [HANDLE_GROUP] = "group",
+        [HANDLE_DATATYPE] = "datatype", [HANDLE_FILE] = "file",
+        [HANDLE_OP] = "operation",      [HANDLE_INFO] = "info object",
+        [HANDLE_WIN] = "window",        [HANDLE_REQUEST] = "request",
+        [HANDLE_SESSION] = "session",
     };
     return names[kind] ? names[kind] : "object";
 }
@@ -70,11 +72,13 @@ static int rebuild_infos(void)
     return rc;
 }
 
-/* Predefined attributes may differ over another library; the application keeps the ones it knows. */
+/* Predefined attributes may differ over another library; the application keeps the ones it knows.
+ * */
 static int return_errors(void)
 {
     int rc = mpi_cross(CALL_MPI_Comm_set_errhandler, MPI_COMM_WORLD, (uint64_t)MPI_ERRORS_RETURN);
-    return rc ? rc : mpi_cross(CALL_MPI_Comm_set_errhandler, MPI_COMM_SELF, (uint64_t)MPI_ERRORS_RETURN);
+    return rc ? rc
+              : mpi_cross(CALL_MPI_Comm_set_errhandler, MPI_COMM_SELF, (uint64_t)MPI_ERRORS_RETURN);
 }
 
 int rebuild_all(void)

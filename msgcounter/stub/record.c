@@ -1,9 +1,9 @@
 /*
  * record.c - recording and replaying of calls: the stub's end of the payload log
  *
- * The writer's place in the log is in upper-half memory: an image that was saved while recording knows
- * where replay has to begin. Each thread reads the log with a place of its own (stub_thread.cursor)
- * and skips the events of others.
+ * The writer's place in the log is in upper-half memory: an image that was saved while recording
+ * knows where replay has to begin. Each thread reads the log with a place of its own
+ * (stub_thread.cursor) and skips the events of others.
  */
 #include "msgcounter/stub/record.h"
 
@@ -161,7 +161,8 @@ static void __attribute__((noreturn)) no_event(enum call call)
         [LOG_STOP_CHECK] = "the event is damaged",
     };
     if (cursor.why == LOG_STOP_END)
-        stub_stop(0, "end of recording: event %lu (the rank is in %s)", event, call_table[call].name);
+        stub_stop(0, "end of recording: event %lu (the rank is in %s)", event,
+                  call_table[call].name);
     stub_stop(125, "the recording cannot be read at event %lu: %s", event, why[cursor.why]);
 }
 
@@ -214,7 +215,8 @@ const struct log_field *replay_field(const struct log_record *rec, uint8_t param
 {
     const struct log_field *f = log_field_find(rec, NULL, param, role);
     if (!f)
-        stub_stop(125, "event %lu of the recording lacks a value of %s: it is of another build of dbg3",
+        stub_stop(125,
+                  "event %lu of the recording lacks a value of %s: it is of another build of dbg3",
                   (unsigned long)rec->event, name_of(rec));
     return f;
 }
@@ -236,14 +238,16 @@ void replay_check_envelope(const struct log_record *rec, int peer, int tag, uint
         log_field_value(replay_field(rec, LOG_PARAM_NONE, LOG_ROLE_ENVELOPE));
     unsigned long event = rec->event;
     if (e->peer != peer)
-        stub_stop(3, "diverged at event %lu: %s names peer %d, recorded %d", event, name_of(rec), peer,
-                  e->peer);
+        stub_stop(3, "diverged at event %lu: %s names peer %d, recorded %d", event, name_of(rec),
+                  peer, e->peer);
     if (e->tag != tag)
-        stub_stop(3, "diverged at event %lu: %s of peer %d has tag %d, recorded %d", event, name_of(rec),
-                  peer, tag, e->tag);
+        stub_stop(3, "diverged at event %lu: %s of peer %d has tag %d, recorded %d", event,
+                  name_of(rec), peer, tag, e->tag);
     if (e->comm != comm)
-        stub_stop(3, "diverged at event %lu: %s of peer %d tag %d is on another communicator than recorded",
-                  event, name_of(rec), peer, tag);
+        stub_stop(
+            3,
+            "diverged at event %lu: %s of peer %d tag %d is on another communicator than recorded",
+            event, name_of(rec), peer, tag);
 }
 
 void replay_check_digest(const struct log_record *rec, uint8_t param, uint64_t digest,

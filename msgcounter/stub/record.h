@@ -47,8 +47,8 @@ static inline bool replaying(void)
     return GATE->mode == GATE_REPLAY;
 }
 
-/* Opens the event of `call` with room for max_bytes of fields besides the return code. Takes the log's
- * lock until record_end. Stops the rank if the disk is full. */
+/* Opens the event of `call` with room for max_bytes of fields besides the return code. Takes the
+ * log's lock until record_end. Stops the rank if the disk is full. */
 void record_begin(enum call call, uint64_t max_bytes);
 
 /* The same for a callback that the lower half made during a call: replay_next runs it again. */
@@ -57,16 +57,17 @@ void record_callback_begin(enum call call, uint64_t max_bytes);
 /* Adds the return code and closes the event. Returns its number. */
 uint64_t record_end(int rc);
 
-/* An answer that says nothing has happened (Test, Iprobe without success) on `object` (a virtual request,
- * or a communicator): consecutive identical ones become one event with a counter. */
+/* An answer that says nothing has happened (Test, Iprobe without success) on `object` (a virtual
+ * request, or a communicator): consecutive identical ones become one event with a counter. */
 void record_idle(enum call call, int object);
 
-/* Writes a counter that record_idle still holds. Called before every event and save, and by the handler of
- * fatal signals. */
+/* Writes a counter that record_idle still holds. Called before every event and save, and by the
+ * handler of fatal signals. */
 void record_flush(void);
 
-/* The next event of this thread, which must be of this call: if it is another, the rank has diverged and
- * stops with a line; at the end of the log it stops with "end of recording". Borrowed for good. */
+/* The next event of this thread, which must be of this call: if it is another, the rank has
+ * diverged and stops with a line; at the end of the log it stops with "end of recording".
+ * Borrowed for good. */
 const struct log_record *replay_next(enum call call);
 
 /* Whether the next event is an idle one of this call and object; takes one from its counter. */
@@ -81,8 +82,9 @@ int replay_rc(const struct log_record *rec);
 const struct log_field *replay_field(const struct log_record *rec, uint8_t param,
                                      enum log_role role);
 
-/* Compare what the application does now with what it did. Stop the rank and name the difference if it is
- * another: "diverged at event 48213: MPI_Send to 12 tag 7 has other data than recorded". */
+/* Compare what the application does now with what it did. Stop the rank and name the difference
+ * if it is another: "diverged at event 48213: MPI_Send to 12 tag 7 has other data than
+ * recorded". */
 void replay_check_envelope(const struct log_record *rec, int peer, int tag, uint32_t comm);
 void replay_check_digest(const struct log_record *rec, uint8_t param, uint64_t digest,
                          uint64_t bytes);
@@ -90,8 +92,8 @@ void replay_check_digest(const struct log_record *rec, uint8_t param, uint64_t d
 /* Number of the event that is next on this thread (or was last begun): for reports. */
 uint64_t record_event(void);
 
-/* In a new process: attaches the writer to a new log, or puts the cursor where this image was recording when
- * it was saved (else at the log's start). */
+/* In a new process: attaches the writer to a new log, or puts the cursor where this image was
+ * recording when it was saved (else at the log's start). */
 void record_attach(void);
 
 #endif

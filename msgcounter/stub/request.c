@@ -19,7 +19,8 @@ static struct request *pool[HANDLE_CHUNKS];
 
 #define TABLE (&handle_tables[HANDLE_REQUEST])
 
-/* ------------------------------------------------------------------------------------- the table */
+/* ------------------------------------------------------------------------------------- the table
+ * */
 
 static struct request *request_at(uint32_t i)
 {
@@ -52,8 +53,8 @@ static void add_request(void)
     put_back(r);
 }
 
-/* Takes the request with this id off the free list: in replay it gets the id that it had, whatever other requests
- * came and went unrecorded. */
+/* Takes the request with this id off the free list: in replay it gets the id that it had,
+ * whatever other requests came and went unrecorded. */
 static struct request *take_this(uint32_t i)
 {
     while (TABLE->used <= i)
@@ -94,7 +95,8 @@ void request_each(void (*fn)(struct request *r, void *arg), void *arg)
             fn(request_at(i), arg);
 }
 
-/* ------------------------------------------------------------------------------------------ life */
+/* ------------------------------------------------------------------------------------------ life
+ * */
 
 static int64_t room_of(const struct request *r)
 {
@@ -195,7 +197,8 @@ void request_deliver(struct request *r)
         request_delete(r);
 }
 
-/* ------------------------------------------------------------------------- requests of other calls */
+/* ------------------------------------------------------------------------- requests of other calls
+ * */
 
 /* MPI_Barrier_init and its like end in "_init", with or without "_c". */
 static bool makes_persistent(enum call call)
@@ -230,7 +233,8 @@ struct layout *request_layout(const struct request *r)
  * members have started them. What else MPI made is lost with it. */
 static bool request_restorable(const struct request *r)
 {
-    return r->kind != REQUEST_OTHER || (call_table[r->start].class == CLASS_ICOLL && !r->persistent);
+    return r->kind != REQUEST_OTHER ||
+           (call_table[r->start].class == CLASS_ICOLL && !r->persistent);
 }
 
 const char *request_unable(void)
@@ -239,12 +243,14 @@ const char *request_unable(void)
     for (uint32_t i = 0; i < TABLE->used; i++) {
         if (!request_at(i)->slot->object || request_restorable(request_at(i)))
             continue;
-        snprintf(line, sizeof line, "an MPI_Request (made by %s)", call_table[request_at(i)->start].name);
+        snprintf(line, sizeof line, "an MPI_Request (made by %s)",
+                 call_table[request_at(i)->start].name);
         return line;
     }
     return NULL;
 }
 
-/* -------------------------------------------------------------------------------------- statuses */
+/* -------------------------------------------------------------------------------------- statuses
+ * */
 
 const struct gate_status status_no_proc = {.source = MPI_PROC_NULL, .tag = MPI_ANY_TAG};

@@ -6,20 +6,23 @@
  * library:
  *
  *        start             lower half, drain or          delivered to the application
- *     ----------> PENDING -----------------> COMPLETE ------------------> gone, or INACTIVE if persistent
+ *     ----------> PENDING -----------------> COMPLETE ------------------> gone, or INACTIVE if
+ *     persistent
  *                 has a real request          has none
  *
- * A request is settled (PENDING to COMPLETE) when MPI or the queue of drained messages has finished it, which
- * may be before the application asks: during a drain, or beside another request that it waited for.
+ * A request is settled (PENDING to COMPLETE) when MPI or the queue of drained messages has finished
+ * it, which may be before the application asks: during a drain, or beside another request that it
+ * waited for.
  *
- * Persistent sends and receives have no persistent twin in the lower half: each start makes an ordinary
- * real request, so that an inactive one needs nothing at restart.
+ * Persistent sends and receives have no persistent twin in the lower half: each start makes an
+ * ordinary real request, so that an inactive one needs nothing at restart.
  *
- * Requests live in an array beside the handle table's and never move; free ones are chained. Each knows when
- * it was started: a restart posts pending receives again in that order.
+ * Requests live in an array beside the handle table's and never move; free ones are chained. Each
+ * knows when it was started: a restart posts pending receives again in that order.
  *
- * What every send and receive goes through is inline here. A copy of a whole gate_status right after the
- * lower half has written its fields would wait for the store buffer: fields are read one by one.
+ * What every send and receive goes through is inline here. A copy of a whole gate_status right
+ * after the lower half has written its fields would wait for the store buffer: fields are read one
+ * by one.
  */
 #ifndef DBG3_STUB_REQUEST_H
 #define DBG3_STUB_REQUEST_H
@@ -43,13 +46,16 @@ enum request_kind {
 enum request_state { REQUEST_INACTIVE, REQUEST_PENDING, REQUEST_COMPLETE };
 
 struct request {
-    struct object head; /* real: 0 unless pending; an inactive REQUEST_OTHER keeps it. id: the slot's for good */
+    /* real: 0 unless pending; an inactive REQUEST_OTHER keeps it. id: the slot's for good */
+    struct object head;
     uint8_t kind;       /* enum request_kind */
     uint8_t state;      /* enum request_state */
     bool persistent;
     bool orphan;    /* the application has freed it while it was pending */
-    bool owned;     /* of a buffered send: buf is ours and goes with the request; nobody waits for it */
-    uint16_t start; /* enum call that starts it: Isend, Irecv_c, ...; for OTHER the call that made it */
+    /* of a buffered send: buf is ours and goes with the request; nobody waits for it */
+    bool owned;
+    /* enum call that starts it: Isend, Irecv_c, ...; for OTHER the call that made it */
+    uint16_t start;
 
     /* The operation, as the application gave it. */
     void *buf;
@@ -119,8 +125,8 @@ static inline void request_delete(struct request *r)
 }
 
 /* Notes the operation; takes references on what may be freed before it ends. */
-static inline void request_describe(struct request *r, const void *buf, int64_t n, MPI_Datatype datatype,
-                                    int peer, int tag, struct comm *comm)
+static inline void request_describe(struct request *r, const void *buf, int64_t n,
+                                    MPI_Datatype datatype, int peer, int tag, struct comm *comm)
 {
     r->buf = (void *)buf;
     r->count = n;
@@ -158,7 +164,8 @@ void request_settle(struct request *r, const struct gate_status *status);
 /* The same for what the lower half has completed: counts what has arrived or will never leave. */
 void request_settle_real(struct request *r, const struct gate_status *status);
 
-/* What the application gets to see of it: the end of a request that is COMPLETE. Counts the message. */
+/* What the application gets to see of it: the end of a request that is COMPLETE. Counts the
+ * message. */
 void request_deliver(struct request *r);
 
 static inline struct request *request_of(MPI_Request id)
@@ -166,18 +173,20 @@ static inline struct request *request_of(MPI_Request id)
     return (struct request *)handle_object(HANDLE_REQUEST, id);
 }
 
-/* For the interpreter: the id of a request that a call has made (MPI_REQUEST_NULL and the like pass).
- * `call` tells persistent ones from others. */
+/* For the interpreter: the id of a request that a call has made (MPI_REQUEST_NULL and the like
+ * pass). `call` tells persistent ones from others. */
 MPI_Request request_adopt(enum call call, struct comm *comm, MPI_Request real);
 
 /* Layout of the request's datatype, for packing; borrowed. */
 struct layout *request_layout(const struct request *r);
 
-/* After a restart, when communicators and datatypes are there again: posts pending receives in the order in
- * which they were posted before. Returns 0 or -errno after printing one line. [crosses] */
+/* After a restart, when communicators and datatypes are there again: posts pending receives in
+ * the order in which they were posted before. Returns 0 or -errno after printing one line.
+ * [crosses] */
 int request_rebuild(void);
 
-/* A pending or inactive request that cannot be restored, as one line for gate_stub.unable(); NULL: none. */
+/* A pending or inactive request that cannot be restored, as one line for gate_stub.unable(); NULL:
+ * none. */
 const char *request_unable(void);
 
 /* --- statuses --- */
@@ -187,16 +196,19 @@ extern const struct gate_status status_no_proc;
 
 static inline int64_t status_bytes(const MPI_Status *s)
 {
-    return (int64_t)(uint32_t)s->count_lo | (int64_t)((uint32_t)s->count_hi_and_cancelled >> 1) << 32;
+    return (int64_t)(uint32_t)s->count_lo | (int64_t)((uint32_t)s->count_hi_and_cancelled >> 1)
+                                                << 32;
 }
 
 static inline void status_set_bytes(MPI_Status *s, int64_t bytes)
 {
     s->count_lo = (int)(uint32_t)bytes;
-    s->count_hi_and_cancelled = (int)((uint32_t)(bytes >> 32) << 1 | (s->count_hi_and_cancelled & 1));
+    s->count_hi_and_cancelled =
+        (int)((uint32_t)(bytes >> 32) << 1 | (s->count_hi_and_cancelled & 1));
 }
 
-/* To the application's struct, which may be MPI_STATUS_IGNORE. MPI_ERROR is left alone, as MPI wants. */
+/* To the application's struct, which may be MPI_STATUS_IGNORE. MPI_ERROR is left alone, as MPI
+ * wants. */
 static inline void status_put(MPI_Status *out, const struct gate_status *in)
 {
     if (out == MPI_STATUS_IGNORE)
@@ -212,8 +224,10 @@ static inline void status_put_empty(MPI_Status *out)
     status_put(out, &(struct gate_status){.source = MPI_ANY_SOURCE, .tag = MPI_ANY_TAG});
 }
 
-/* Of a completed operation, by MPICH's rules: that of a send is left alone but for the cancelled bit. */
-static inline void status_deliver(const struct request *r, const struct gate_status *in, MPI_Status *out)
+/* Of a completed operation, by MPICH's rules: that of a send is left alone but for the cancelled
+ * bit. */
+static inline void status_deliver(const struct request *r, const struct gate_status *in,
+                                  MPI_Status *out)
 {
     if (out == MPI_STATUS_IGNORE)
         return;

@@ -1,13 +1,13 @@
 /*
  * signal.c - the application's signal handlers
  *
- * A handler that interrupts the lower half would run on the lower half's FS base and corrupt the TLS of
- * both. So the stub takes the place of sigaction() and signal(): the kernel gets stub_signal_entry(),
- * which switches to the upper FS, calls the application's handler and switches back. The application sees
- * its own handlers only.
+ * A handler that interrupts the lower half would run on the lower half's FS base and corrupt the
+ * TLS of both. So the stub takes the place of sigaction() and signal(): the kernel gets
+ * stub_signal_entry(), which switches to the upper FS, calls the application's handler and switches
+ * back. The application sees its own handlers only.
  *
- * Fatal signals that the application leaves at SIG_DFL go to the lower half, which writes the failure image
- * (GATE->fatal).
+ * Fatal signals that the application leaves at SIG_DFL go to the lower half, which writes the
+ * failure image (GATE->fatal).
  */
 #include "msgcounter/stub/signal.h"
 
@@ -96,7 +96,8 @@ EXPORT int sigaction(int sig, const struct sigaction *act, struct sigaction *old
     }
     struct kernel_action before = actions[sig];
     if (act) {
-        struct kernel_action app = {.handler = (void *)act->sa_handler, .flags = (uint32_t)act->sa_flags};
+        struct kernel_action app = {.handler = (void *)act->sa_handler,
+                                    .flags = (uint32_t)act->sa_flags};
         memcpy(&app.mask, &act->sa_mask, sizeof app.mask);
         actions[sig] = app;
         struct kernel_action k = stub_active ? for_kernel(sig, &app) : app;
@@ -169,8 +170,8 @@ EXPORT sighandler_t sysv_signal(int sig, sighandler_t handler)
     return __sysv_signal(sig, handler);
 }
 
-/* A stack on which a stack overflow can still be told. UCX has set one in the lower half, which does not
- * survive a restart. Programs that set their own keep it. */
+/* A stack on which a stack overflow can still be told. UCX has set one in the lower half, which
+ * does not survive a restart. Programs that set their own keep it. */
 static void give_altstack(void)
 {
     stack_t old, st = {.ss_size = ALTSTACK_BYTES};
@@ -189,8 +190,8 @@ void stub_signal_init(void)
         struct kernel_action k;
         if (kernel_sigaction(sig, NULL, &k) < 0 || (uint64_t)k.handler >= GATE_ADDR)
             continue;
-        actions[sig] = (struct kernel_action){.handler = k.handler, .flags = k.flags & ~SA_RESTORER_FLAG,
-                                              .mask = k.mask};
+        actions[sig] = (struct kernel_action){
+            .handler = k.handler, .flags = k.flags & ~SA_RESTORER_FLAG, .mask = k.mask};
         if (k.handler == (void *)SIG_DFL && (GATE->fatal_mask >> (sig - 1) & 1)) {
             struct kernel_action fatal = for_kernel(sig, &actions[sig]);
             kernel_sigaction(sig, &fatal, NULL);

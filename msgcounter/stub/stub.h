@@ -6,8 +6,8 @@
 
 #include "msgcounter/stub/thread.h"
 
-/* The functions and facts the lower half sees (runtime/half/gate.h). Filled by stub.c from the other
- * files' functions; its address is the root that images carry. */
+/* The functions and facts the lower half sees (runtime/half/gate.h). Filled by stub.c from the
+ * other files' functions; its address is the root that images carry. */
 extern struct gate_stub stub_gate;
 
 /* Sets the present thread's entry into the stub for tests and callbacks. See thread.c. */

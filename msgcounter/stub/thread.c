@@ -48,8 +48,9 @@ void stub_thread_attach(void)
 }
 
 /*
- * The thread sends itself the park signal here, in the upper half, because the frame that the kernel makes
- * must lead back to code that is saved with it. (A test harness has no such signal and does otherwise.)
+ * The thread sends itself the park signal here, in the upper half, because the frame that the
+ * kernel makes must lead back to code that is saved with it. (A test harness has no such signal and
+ * does otherwise.)
  */
 static void park_here(void)
 {

@@ -13,10 +13,12 @@
 #include "runtime/half/gate.h"
 
 struct stub_thread {
-    uint64_t lower_fs;   /* the FS base to use in the lower half; valid if generation is GATE->generation */
+    /* the FS base to use in the lower half; valid if generation is GATE->generation */
+    uint64_t lower_fs;
     uint32_t generation;
     uint32_t inside;     /* depth of stub code: while > 0 the park signal defers to stub_leave() */
-    uint32_t ordinal;    /* 0: the main thread, then in order of first use; the same in every replay */
+    /* 0: the main thread, then in order of first use; the same in every replay */
+    uint32_t ordinal;
     uint32_t cursor_valid; /* replay: `cursor` holds this thread's place in the log */
     uint64_t cursor[4];
 };
@@ -40,7 +42,8 @@ uint64_t gate_up(void *fn, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3, u
     gate_cross((void *)(fn), (const uint64_t[]){__VA_ARGS__},                                      \
                sizeof((const uint64_t[]){__VA_ARGS__}) / 8)
 
-/* Around every entry of the stub. stub_leave() goes to the safe point when GATE->word asks for it. */
+/* Around every entry of the stub. stub_leave() goes to the safe point when GATE->word asks for it.
+ * */
 static inline void stub_enter(void)
 {
     stub_thread.inside++;
@@ -57,12 +60,14 @@ static inline void stub_leave(void)
         stub_leave_slow();
 }
 
-/* In a wait loop that got GATE_EAGAIN: the state of the call must be wholly in the request table or in
- * local variables of upper-half frames. Parks if asked to (epoch, fine checkpoint); may return in
- * another process (after a restart), where real handles have changed: look them up again. */
+/* In a wait loop that got GATE_EAGAIN: the state of the call must be wholly in the request table
+ * or in local variables of upper-half frames. Parks if asked to (epoch, fine checkpoint); may
+ * return in another process (after a restart), where real handles have changed: look them up
+ * again. */
 void stub_safe_point(void);
 
-/* Prints one line for the user on standard error and ends the rank (in replay: stops it) with `code`. */
+/* Prints one line for the user on standard error and ends the rank (in replay: stops it) with
+ * `code`. */
 void stub_stop(int code, const char *fmt, ...) __attribute__((noreturn, format(printf, 2, 3)));
 
 /* False in a process that has no gate (a child of the application): every call is then refused. */

@@ -42,8 +42,8 @@ struct control_client {
 };
 
 /*
- * A path for bind and connect. sockaddr_un has room for 107 bytes and a session may lie deep, so the
- * folder is named by a descriptor.
+ * A path for bind and connect. sockaddr_un has room for 107 bytes and a session may lie deep, so
+ * the folder is named by a descriptor.
  */
 static void socket_path(int dir_fd, char *buf, size_t cap)
 {

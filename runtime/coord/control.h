@@ -1,8 +1,8 @@
 /*
  * control.h - the coordinator's door for other terminals
  *
- * <session>/control.sock, 0600: a line with one word comes in, a line of JSON goes out, possibly much
- * later ("checkpoint" answers when the epoch is complete).
+ * <session>/control.sock, 0600: a line with one word comes in, a line of JSON goes out, possibly
+ * much later ("checkpoint" answers when the epoch is complete).
  */
 #ifndef DBG3_COORD_CONTROL_H
 #define DBG3_COORD_CONTROL_H

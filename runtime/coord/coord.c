@@ -2,9 +2,9 @@
  * coord.c - the coordinator of a phase: launcher, ranks, epochs, end
  *
  * How a phase ends. The launcher's exit is the one event that always comes; everything else only
- * hurries it up. Ranks have a moment to say their last words after it (GRACE_MS), then the loop ends.
- * A rank that failed usually makes the launcher end the job; if the launcher does not (FAILED_MS), it
- * gets SIGTERM, then SIGKILL.
+ * hurries it up. Ranks have a moment to say their last words after it (GRACE_MS), then the loop
+ * ends. A rank that failed usually makes the launcher end the job; if the launcher does not
+ * (FAILED_MS), it gets SIGTERM, then SIGKILL.
  */
 #define LOG_MODULE "coord"
 #include "runtime/coord/coord.h"
@@ -731,8 +731,9 @@ static void on_house_timer(uv_timer_t *timer)
 }
 
 /*
- * A terminal sends Ctrl-C to the launcher as well, and launchers take a second one for impatience: so
- * the first is passed on only if the launcher is still there a second later. The next ones go at once.
+ * A terminal sends Ctrl-C to the launcher as well, and launchers take a second one for impatience:
+ * so the first is passed on only if the launcher is still there a second later. The next ones go at
+ * once.
  */
 static void on_signal(uv_signal_t *handle, int signum)
 {

@@ -54,8 +54,8 @@ int coord_run(const struct coord_settings *settings, struct coord_result *result
 
 /*
  * Asks the dbg3 that runs a phase on this session, through control.sock. `request` is a word:
- * "checkpoint" (answers when the epoch is complete or has failed) or "status". Returns its answer, a
- * line of JSON to be freed, or NULL with err set.
+ * "checkpoint" (answers when the epoch is complete or has failed) or "status". Returns its answer,
+ * a line of JSON to be freed, or NULL with err set.
  */
 char *coord_ask(const char *session_dir, const char *request, struct err *err);
 

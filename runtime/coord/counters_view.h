@@ -23,8 +23,8 @@ const char *counters_state_name(uint64_t state);
 const char *counters_call(const struct counters_file *file, char *buf, size_t cap);
 
 /*
- * The hang watch: has any rank of the job got on? Feed it now and then; it says for how long nothing
- * moved. Files that cannot be mapped yet count as a job that moves.
+ * The hang watch: has any rank of the job got on? Feed it now and then; it says for how long
+ * nothing moved. Files that cannot be mapped yet count as a job that moves.
  */
 struct hang_watch {
     const struct counters_file **file; /* by rank, mapped when they appear */

@@ -1,9 +1,9 @@
 /*
  * cut.h - the coordinator's half of the coordinated cut, as a pure state machine
  *
- * The rules are those of DESIGN.md section 6, the messages those of proto.h. No socket, no clock, no
- * thread: messages and ticks go in, messages come out through a callback. docs/cut.pml models the
- * same rules; tests/unit/test_cut.c drives this very code, with cut_rank.h as the ranks.
+ * The rules are those of DESIGN.md section 6, the messages those of proto.h. No socket, no clock,
+ * no thread: messages and ticks go in, messages come out through a callback. docs/cut.pml models
+ * the same rules; tests/unit/test_cut.c drives this very code, with cut_rank.h as the ranks.
  *
  *              cut_start
  *     IDLE ---------------> ACKING    INTENT sent, waiting for every ACK
@@ -20,11 +20,12 @@
  *                             |
  *                           WRITTEN   the caller commits and calls cut_resume()
  *
- * From any of them a rank that is lost, fails or is unable, a deadline, or cut_cancel() leads to IDLE
- * through CANCEL to all ranks and one line that says why (cut_reason()).
+ * From any of them a rank that is lost, fails or is unable, a deadline, or cut_cancel() leads to
+ * IDLE through CANCEL to all ranks and one line that says why (cut_reason()).
  *
- * Invariant of WRITING: between WRITE and the last WRITTEN no rank can have sent a message that some
- * image holds as received and its sender's image does not hold as sent, or the other way round.
+ * Invariant of WRITING: between WRITE and the last WRITTEN no rank can have sent a message that
+ * some image holds as received and its sender's image does not hold as sent, or the other way
+ * round.
  */
 #ifndef DBG3_COORD_CUT_H
 #define DBG3_COORD_CUT_H
@@ -61,16 +62,18 @@ typedef void cut_send_fn(void *arg, unsigned rank, const struct proto_msg *msg);
 
 struct cut;
 
-struct cut *cut_create(unsigned size, const struct cut_limits *limits, cut_send_fn *send, void *arg);
+struct cut *cut_create(unsigned size, const struct cut_limits *limits, cut_send_fn *send,
+                       void *arg);
 void cut_destroy(struct cut *cut);
 
 /* Starts a cut among all ranks. `folder` (copied) is where WRITE sends the ranks. */
-int cut_start(struct cut *cut, uint64_t epoch, const char *folder, uint64_t now_ms, struct err *err);
+int cut_start(struct cut *cut, uint64_t epoch, const char *folder, uint64_t now_ms,
+              struct err *err);
 
 /*
  * A message of a rank. Those that are not of this cut (another epoch, or not about cuts) are
- * ignored. A message that breaks the protocol (an E that goes back, a STOPPED of another world size)
- * cancels the cut.
+ * ignored. A message that breaks the protocol (an E that goes back, a STOPPED of another world
+ * size) cancels the cut.
  */
 void cut_receive(struct cut *cut, unsigned rank, const struct proto_msg *msg, uint64_t now_ms);
 

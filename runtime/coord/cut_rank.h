@@ -2,8 +2,9 @@
  * cut_rank.h - a rank's half of the coordinated cut: what it counts and when it holds
  *
  * Pure, like cut.h, and written for the agent: plain libc, no allocation but the table of
- * communicators (one realloc when it grows). The caller serialises all calls on one cut_rank; on the
- * application's path only cut_rank_count() and cut_rank_done() are needed while no cut is wanted.
+ * communicators (one realloc when it grows). The caller serialises all calls on one cut_rank; on
+ * the application's path only cut_rank_count() and cut_rank_done() are needed while no cut is
+ * wanted.
  *
  *     at a collective on gid                        on the agent's side
  *     ----------------------------------------     ------------------------------------------
@@ -40,7 +41,8 @@ struct cut_rank {
 /* Frees the table. The struct itself is the caller's; all zeros is an empty one. */
 void cut_rank_clear(struct cut_rank *r);
 
-/* A communicator of two or more members came into being, or is freed (its E is kept). -1: no memory. */
+/* A communicator of two or more members came into being, or is freed (its E is kept). -1: no
+ * memory. */
 int cut_rank_comm_add(struct cut_rank *r, uint64_t gid, uint64_t nmembers);
 void cut_rank_comm_freed(struct cut_rank *r, uint64_t gid);
 

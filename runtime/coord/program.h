@@ -13,7 +13,8 @@
 #define PROGRAM_ID_MAX 96
 
 enum program_mpi {
-    PROGRAM_MPI_NONE,  /* nothing of MPI among its direct needs (a library of its own may need it) */
+    /* nothing of MPI among its direct needs (a library of its own may need it) */
+    PROGRAM_MPI_NONE,
     PROGRAM_MPI_OURS,  /* libmpich.so.12 or libmpi.so.12, or MPICH's Fortran or C++ library */
     PROGRAM_MPI_OTHER, /* another MPI library, named in `mpi` */
 };

@@ -6,13 +6,13 @@
  *     0        4      6        8                                 8 + length
  *     | length | type | zero   | body: the type's fields, in order  |
  *
- * `length` counts the body and is a multiple of 8. A number takes 8 bytes; a string is a number (its
- * length), the bytes, a NUL, zeros up to 8; an array is a number (its count) and its elements, whose
- * fields are 8 bytes each. So everything in a buffer that starts at an 8-byte boundary is aligned,
- * and a decoded message simply points into that buffer: no allocation, on either side.
+ * `length` counts the body and is a multiple of 8. A number takes 8 bytes; a string is a number
+ * (its length), the bytes, a NUL, zeros up to 8; an array is a number (its count) and its elements,
+ * whose fields are 8 bytes each. So everything in a buffer that starts at an 8-byte boundary is
+ * aligned, and a decoded message simply points into that buffer: no allocation, on either side.
  *
- * Pure functions on buffers, no I/O, no allocation, plain libc: used by the agent thread in the lower
- * half, by the coordinator, by the tests and by the fuzzer.
+ * Pure functions on buffers, no I/O, no allocation, plain libc: used by the agent thread in the
+ * lower half, by the coordinator, by the tests and by the fuzzer.
  *
  * The talk (DESIGN.md section 6 gives the reasons; runtime/coord/cut.h is the coordinator's half,
  * runtime/coord/cut_rank.h the rank's):
@@ -36,7 +36,8 @@
  *                      <-  CANCEL                           instead of anything from INTENT on
  *
  *     FINALIZED        ->                                   MPI_Finalize returned
- *     FAILURE          ->                                   last words; the image is written already
+ *     FAILURE          ->                                   last words; the image is written
+ *     already
  *     BYE              ->                                   an orderly end of the process
  *                      <-  EXAMINE                          the job hangs: write a failure image,
  *                                                           answer FAILURE (HANG), stay as you are
@@ -137,7 +138,8 @@ struct proto_fine {
 
 /*
  * One message. Set `type` and the member of that name; what is not set must be zero. Strings and
- * arrays are borrowed: by proto_encode() during the call, from proto_decode() as long as the buffer.
+ * arrays are borrowed: by proto_encode() during the call, from proto_decode() as long as the
+ * buffer.
  */
 struct proto_msg {
     enum proto_type type;
@@ -168,8 +170,9 @@ struct proto_msg {
         struct {
             uint64_t count; /* world size */
             const uint64_t *messages;
-        } peers; /* STOPPED: sent to each world rank; DRAIN: sent to the receiver by each world rank.
-                    Counted since the start of the program, as in the rank's own counters */
+        /* STOPPED: sent to each world rank; DRAIN: sent to the receiver by each world rank.
+         * Counted since the start of the program, as in the rank's own counters */
+        } peers;
         struct {
             const char *file; /* name inside the epoch's folder */
             uint64_t bytes;
@@ -214,8 +217,10 @@ struct proto_msg {
  *   LEAVE  when a blocking collective is done, and right after a non-blocking one is started.
  *   HOLD   once for each time the rank begins to hold before a collective on gid; entered = E, the
  *          held one not counted.
- *   COMM   a communicator came into being after ACK, before the LEAVE of the collective that made it.
- *   STATE  when the sampled state changed, and at most every 20 ms (waiting ranks are what a release
+ *   COMM   a communicator came into being after ACK, before the LEAVE of the collective that made
+ *   it.
+ *   STATE  when the sampled state changed, and at most every 20 ms (waiting ranks are what a
+ *   release
  *          is decided upon; a rank that never says so counts as computing).
  * Reports of one rank arrive in the order in which it did things.
  */
@@ -227,18 +232,18 @@ const char *proto_type_name(unsigned type);
 size_t proto_size(const struct proto_msg *msg);
 
 /*
- * Writes one frame. Returns its length, or -1 with err set if cap is too small or a string, an array
- * or the body is longer than allowed.
+ * Writes one frame. Returns its length, or -1 with err set if cap is too small or a string, an
+ * array or the body is longer than allowed.
  */
 ssize_t proto_encode(const struct proto_msg *msg, void *buf, size_t cap, struct err *err);
 
 /*
- * Reads the first frame of buf[0..n). buf must be aligned to 8 bytes. Returns the frame's length (and
- * fills *msg, which points into buf), 0 if the frame is not complete yet, -1 with err set if these
- * bytes cannot be the protocol: the connection is then to be closed.
+ * Reads the first frame of buf[0..n). buf must be aligned to 8 bytes. Returns the frame's length
+ * (and fills *msg, which points into buf), 0 if the frame is not complete yet, -1 with err set if
+ * these bytes cannot be the protocol: the connection is then to be closed.
  *
- * A HELLO with wrong magic or version is such an error too. Values of enums and counts of arrays are
- * checked; ranks against sizes are the receiver's business.
+ * A HELLO with wrong magic or version is such an error too. Values of enums and counts of arrays
+ * are checked; ranks against sizes are the receiver's business.
  */
 ssize_t proto_decode(const void *buf, size_t n, struct proto_msg *msg, struct err *err);
 

@@ -151,8 +151,8 @@ static int make_folders(const struct session *s, struct err *err)
 }
 
 /*
- * fcntl locks, not flock: they name their holder and work over NFS. The usual trap (any close of the
- * file drops the lock) does not matter, as the file is opened here only.
+ * fcntl locks, not flock: they name their holder and work over NFS. The usual trap (any close of
+ * the file drops the lock) does not matter, as the file is opened here only.
  */
 static int lock_take(struct session *s, struct err *err)
 {
@@ -451,9 +451,9 @@ int session_phase_end(struct session *s, uint64_t id, enum session_outcome outco
 int session_rank_seen(struct session *s, uint64_t phase, const struct session_rank *rank,
                       struct err *err)
 {
-    return db_run(s->db, err, "INSERT OR REPLACE INTO ranks VALUES (?, ?, ?, ?, ?, ?, ?)", "uiisssi",
-                  phase, (int)rank->rank, rank->pid, rank->host, rank->program, rank->build_id,
-                  (int)rank->finalized);
+    return db_run(s->db, err, "INSERT OR REPLACE INTO ranks VALUES (?, ?, ?, ?, ?, ?, ?)",
+                  "uiisssi", phase, (int)rank->rank, rank->pid, rank->host, rank->program,
+                  rank->build_id, (int)rank->finalized);
 }
 
 int session_rank_finalized(struct session *s, uint64_t phase, unsigned rank, struct err *err)

@@ -11,12 +11,12 @@
  *         counters/          rank-R.cnt (counters.h)
  *         failures/          failure images: PHASE-rank-R.img
  *
- * Invariants. An epoch is a row in `epochs`, written together with one row in `images` for each rank
- * in one transaction after all files are complete: a folder without a row is the rest of an epoch
- * that was interrupted, offered to nobody, and removed when the next phase starts. The journal is
- * SQLite's rollback journal: readers need no write access to -wal and -shm files, and a kill -9 at any
- * moment leaves the last committed state. Rows are never updated to mean something else; a phase that
- * was killed keeps `ended` NULL.
+ * Invariants. An epoch is a row in `epochs`, written together with one row in `images` for each
+ * rank in one transaction after all files are complete: a folder without a row is the rest of an
+ * epoch that was interrupted, offered to nobody, and removed when the next phase starts. The
+ * journal is SQLite's rollback journal: readers need no write access to -wal and -shm files, and a
+ * kill -9 at any moment leaves the last committed state. Rows are never updated to mean something
+ * else; a phase that was killed keeps `ended` NULL.
  *
  * Recordings (refine) replace each other as in rr: the new one gets empty logs/ and fine/, the old
  * ones are set aside as logs.old/ and fine.old/ and removed once the first rank of the new one is
@@ -150,7 +150,8 @@ int session_rank_seen(struct session *s, uint64_t phase, const struct session_ra
                       struct err *err);
 int session_rank_finalized(struct session *s, uint64_t phase, unsigned rank, struct err *err);
 
-/* Number for the next epoch: above all rows, folders and numbers handed out before; makes its folder. */
+/* Number for the next epoch: above all rows, folders and numbers handed out before; makes its
+ * folder. */
 int session_epoch_begin(struct session *s, uint64_t *number, char *folder, size_t cap,
                         struct err *err);
 /* The one transaction. Syncs the folders first. */

@@ -550,8 +550,8 @@ void sim_describe(const struct sim *sim, char *buf, size_t cap)
         const struct rank *rank = &sim->rank[r];
         const struct op *op = rank->pc < sim->nops ? &sim->op[rank->pc] : NULL;
         n += (size_t)snprintf(buf + n, cap - n,
-                              "rank %u: op %u kind %d comm %u at %d parked %d stage %d behind %u; ", r,
-                              rank->pc, op ? (int)op->kind : -1, op ? op->comm : 0, rank->at,
+                              "rank %u: op %u kind %d comm %u at %d parked %d stage %d behind %u; ",
+                              r, rank->pc, op ? (int)op->kind : -1, op ? op->comm : 0, rank->at,
                               rank->parked, rank->cut.stage, rank->cut.behind);
     }
 }

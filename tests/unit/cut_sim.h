@@ -2,10 +2,10 @@
  * cut_sim.h - simulated ranks that run random MPI programs and take part in cuts
  *
  * A program is a random global sequence of operations (collectives of several kinds on overlapping
- * communicators, point-to-point with and without rendezvous, communicators made and freed); each rank
- * runs its own part of it in order, which no MPI library can make deadlock. The ranks' side of the
- * protocol is cut_rank.h, as in the real agent. The simulation checks at each WRITE that what the
- * images would hold is consistent.
+ * communicators, point-to-point with and without rendezvous, communicators made and freed); each
+ * rank runs its own part of it in order, which no MPI library can make deadlock. The ranks' side of
+ * the protocol is cut_rank.h, as in the real agent. The simulation checks at each WRITE that what
+ * the images would hold is consistent.
  */
 #ifndef DBG3_TESTS_CUT_SIM_H
 #define DBG3_TESTS_CUT_SIM_H
@@ -30,7 +30,8 @@ typedef void sim_send_fn(void *arg, unsigned rank, const struct proto_msg *msg);
 struct sim *sim_create(const struct sim_options *options, sim_send_fn *send, void *arg);
 void sim_destroy(struct sim *sim);
 
-/* Lets a rank do its next small thing. False if it cannot: it waits, holds, is parked or is done. */
+/* Lets a rank do its next small thing. False if it cannot: it waits, holds, is parked or is done.
+ * */
 bool sim_step(struct sim *sim, unsigned rank);
 
 /* Its agent gets a message. WRITE is answered with `written` (file, bytes, ... of u.written). */

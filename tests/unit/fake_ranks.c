@@ -1,8 +1,9 @@
 /*
- * fake_ranks.c - a launcher and its ranks in one process, without MPI: cut_sim.h's ranks, each with a
- * real connection to the coordinator
+ * fake_ranks.c - a launcher and its ranks in one process, without MPI: cut_sim.h's ranks, each with
+ * a real connection to the coordinator
  *
- *     fake_ranks [-n RANKS] [-o OPS] [-p PERCENT_P2P] [-s SEED] [-u US_PER_STEP] [-x STATUS] [-a ACT]
+ *     fake_ranks [-n RANKS] [-o OPS] [-p PERCENT_P2P] [-s SEED] [-u US_PER_STEP] [-x STATUS] [-a
+ *     ACT]
  *
  * ACT makes something go wrong half-way:
  *     die        rank 1 reports SIGSEGV, then every connection ends

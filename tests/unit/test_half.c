@@ -136,7 +136,8 @@ END_TEST
 
 START_TEST(maps_corpus)
 {
-    static const char *const texts[] = {"", "\n", "-", "1-2", "1-2 rwxp 0 0:0 0", "zz\n1-2 r 0 0:0 0 /x"};
+    static const char *const texts[] = {
+        "", "\n", "-", "1-2", "1-2 rwxp 0 0:0 0", "zz\n1-2 r 0 0:0 0 /x"};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         LLVMFuzzerTestOneInput((const uint8_t *)texts[i], strlen(texts[i]));
 }

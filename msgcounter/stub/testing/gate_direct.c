@@ -1,16 +1,18 @@
 /*
- * gate_direct.c - a gate in an ordinary process, so that the stub can be developed and tested without the split
+ * gate_direct.c - a gate in an ordinary process, so that the stub can be developed and tested
+ * without the split
  *
  *     mpiexec -n 4 env LD_PRELOAD=libgate_direct.so:libmpich.so.12 ./app
  *
- * This library's constructor comes first: it maps struct gate and, in the place of a lower half, loads the
- * real MPI library with dlmopen into a namespace of its own. The thread-local storage of both libcs then
- * lives under one FS base (GATE_FLAG_SAME_FS). Settings come from the environment:
+ * This library's constructor comes first: it maps struct gate and, in the place of a lower half,
+ * loads the real MPI library with dlmopen into a namespace of its own. The thread-local storage of
+ * both libcs then lives under one FS base (GATE_FLAG_SAME_FS). Settings come from the environment:
  *
  *     DBG3_DIRECT=record|replay   the mode, else live; replay needs no mpiexec and loads no MPI
  *     DBG3_DIRECT_LOG=DIR         where the log is, or shall be
  *     DBG3_DIRECT_RANK=N          replay: which rank
- *     DBG3_DIRECT_CUT=N           at every Nth collective on MPI_COMM_WORLD: drain all messages and give all
+ *     DBG3_DIRECT_CUT=N           at every Nth collective on MPI_COMM_WORLD: drain all messages and
+ *     give all
  *                                 objects to the library again, as a checkpoint and a restart would
  */
 #include <dlfcn.h>
@@ -121,8 +123,9 @@ static int log_segment(uint64_t min_bytes, uint64_t first_event, void **base, ui
                        uint64_t *segment)
 {
     struct log_file file = {.dir = direct.log_dir};
-    struct log_writer w = {.owner = {.rank = (uint32_t)direct.rank, .world_size = (uint32_t)direct.size},
-                           .arg = &file};
+    struct log_writer w = {
+        .owner = {.rank = (uint32_t)direct.rank, .world_size = (uint32_t)direct.size},
+        .arg = &file};
     int rc = log_file_rotate(&w, (uint32_t)*segment, min_bytes, &direct.segment);
     *base = direct.segment.base;
     *bytes = direct.segment.size;
@@ -203,7 +206,8 @@ static int number(const char *name)
     return s ? atoi(s) : 0;
 }
 
-/* This constructor runs before libc's, which sets environ; UCX wants no signal of the application's. */
+/* This constructor runs before libc's, which sets environ; UCX wants no signal of the
+ * application's. */
 __attribute__((constructor)) static void start(int argc, char **argv, char **envp)
 {
     environ = envp;
@@ -216,14 +220,33 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
     direct.log_dir = getenv("DBG3_DIRECT_LOG");
     direct.cut_every = (uint64_t)number("DBG3_DIRECT_CUT");
     *g = (struct gate){
-        .magic = GATE_MAGIC, .version = GATE_VERSION, .size = sizeof *g, .ncalls = CALL_COUNT,
-        .mode = !mode ? GATE_LIVE : !strcmp(mode, "record") ? GATE_RECORD : GATE_REPLAY,
-        .flags = GATE_FLAG_SAME_FS, .generation = 1, .main_tid = (uint64_t)gettid(),
-        .thread_attach = thread_attach, .thread_detach = thread_detach, .mpi = mpi, .consts = &consts,
-        .job_started = job_started, .job_ending = job_ending, .job_ended = nothing,
-        .job_abort = job_abort, .job_exit = job_exit, .coll_enter = coll_enter,
-        .coll_leave = coll_leave, .log_segment = log_segment, .stop = stop, .park_arm = nothing,
-        .safe_point = safe_point, .want_epoch = nothing, .settings = {.oversubscribed = 1},
+        .magic = GATE_MAGIC,
+        .version = GATE_VERSION,
+        .size = sizeof *g,
+        .ncalls = CALL_COUNT,
+        .mode = !mode                     ? GATE_LIVE
+                : !strcmp(mode, "record") ? GATE_RECORD
+                                          : GATE_REPLAY,
+        .flags = GATE_FLAG_SAME_FS,
+        .generation = 1,
+        .main_tid = (uint64_t)gettid(),
+        .thread_attach = thread_attach,
+        .thread_detach = thread_detach,
+        .mpi = mpi,
+        .consts = &consts,
+        .job_started = job_started,
+        .job_ending = job_ending,
+        .job_ended = nothing,
+        .job_abort = job_abort,
+        .job_exit = job_exit,
+        .coll_enter = coll_enter,
+        .coll_leave = coll_leave,
+        .log_segment = log_segment,
+        .stop = stop,
+        .park_arm = nothing,
+        .safe_point = safe_point,
+        .want_epoch = nothing,
+        .settings = {.oversubscribed = 1},
     };
     if (g->mode == GATE_REPLAY) {
         direct.rank = number("DBG3_DIRECT_RANK");
