@@ -46,8 +46,8 @@ static void output(void *arg, const void *data, size_t size)
     transport_write(sv->transport, data, size);
 }
 
-/* GDB is gone or done. A listening server waits for the next one while there is something to debug.
- * */
+/* GDB is gone or done. A listening server waits for the next one while there is something to
+ * debug. */
 static void disconnected(struct server *sv)
 {
     transport_disconnect(sv->transport);

@@ -90,12 +90,6 @@ int procfs_task_core(pid_t pid, pid_t tid)
     return task_field(pid, tid, 39, value, sizeof value) ? -1 : atoi(value);
 }
 
-char procfs_task_state(pid_t pid, pid_t tid)
-{
-    char value[8];
-    return task_field(pid, tid, 3, value, sizeof value) ? '\0' : value[0];
-}
-
 int procfs_exe(pid_t pid, char *path, size_t size)
 {
     char link[64];

@@ -17,9 +17,6 @@ ssize_t procfs_tasks(pid_t pid, pid_t *tids, size_t max);
 void procfs_task_name(pid_t pid, pid_t tid, char *name, size_t size);
 int procfs_task_core(pid_t pid, pid_t tid);
 
-/* State letter of a thread as in /proc/PID/task/TID/stat, or 0 if there is no such thread. */
-char procfs_task_state(pid_t pid, pid_t tid);
-
 /* Path of the running program. Returns 0 or -1 with errno set. */
 int procfs_exe(pid_t pid, char *path, size_t size);
 

@@ -105,8 +105,8 @@ int target_write_registers(struct target *base, struct ptid id, const uint8_t *b
 
 /* ------------------------------------------------------------------ memory */
 
-/* Opens /proc/PID/mem anew if need be: it shows the memory that the process had when it was opened.
- * */
+/* Opens /proc/PID/mem anew if need be: it shows the memory that the process had when it was
+ * opened. */
 static int memory_fd(struct process *p)
 {
     char path[64];

@@ -321,6 +321,7 @@ static const struct target_ops ptrace_ops = {
     .poll = target_poll,
     .want = target_want,
     .catch_syscalls = target_catch_syscalls,
+    .files = true,
     .open_view = target_open_view,
 };
 

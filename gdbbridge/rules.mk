@@ -43,6 +43,12 @@ $(BUILD)/tests/unit/test_rsp: $(patsubst %,$(BUILD)/tests/%.o,unit/test_rsp unit
                                 fuzz/fuzz_rsp) $(RSP_OBJS) $(BASE_OBJS)
 	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check)
 
+UNIT_TESTS += $(BUILD)/tests/unit/test_gdb_target
+$(BUILD)/tests/unit/test_gdb_target: $(patsubst %,$(BUILD)/%.o,tests/unit/test_gdb_target \
+                                       gdbbridge/bytes gdbbridge/registers gdbbridge/tls \
+                                       gdbbridge/procfs) $(BASE_OBJS)
+	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check)
+
 FUZZERS += $(BUILD)/tests/fuzz/fuzz_rsp
 $(BUILD)/tests/fuzz/fuzz_rsp: $(RSP_OBJS:$(BUILD)/%.o=%.c) $(BASE_OBJS:$(BUILD)/%.o=%.c) \
                               tests/unit/test_rsp_fake.c tests/fuzz/fuzz_rsp.c

@@ -1,8 +1,9 @@
 /*
  * session_file.c - vFile: GDB reads and writes files where the program runs
  *
- * GDB warns, once, either that file transfers are slow or, without vFile, that it tries local files; with
- * `set sysroot /` it reads programs and libraries itself and is silent. `info proc` needs vFile.
+ * GDB warns, once, either that file transfers are slow or, without vFile, that it tries local
+ * files; with `set sysroot /` it reads programs and libraries itself and is silent. `info proc`
+ * needs vFile.
  * Source of numbers: GDB manual, E.14 File-I/O Remote Protocol Extension.
  */
 #include <errno.h>
@@ -15,6 +16,11 @@
 #include <unistd.h>
 
 #include "gdbbridge/session_private.h"
+
+static bool has_files(const struct session *s)
+{
+    return s->ops->files;
+}
 
 /* ------------------------------------------------------------------ numbers of the protocol */
 
@@ -99,7 +105,7 @@ static void reply_data(struct session *s, const void *data, size_t size)
 
 /* ------------------------------------------------------------------ files */
 
-/* The path in the parameter, in the file system chosen by setfs. Returns 0, or -1 with errno set. */
+/* The path in the parameter, in the file system chosen by setfs. Returns 0, or -1 with errno. */
 static int path_param(struct session *s, const struct rsp_param *p, char *path, size_t size)
 {
     int root = 0;
@@ -250,13 +256,13 @@ void session_close_files(struct session *s)
 }
 
 static const struct rsp_command session_file_rows[] = {
-    {"vFile:open:", "w,x,x", run_open, NULL},
-    {"vFile:close:", "x", run_close, NULL},
-    {"vFile:pread:", "x,x,x", run_pread, NULL},
-    {"vFile:pwrite:", "x,x,b", run_pwrite, NULL},
-    {"vFile:fstat:", "x", run_fstat, NULL},
-    {"vFile:unlink:", "b", run_unlink, NULL},
-    {"vFile:readlink:", "b", run_readlink, NULL},
-    {"vFile:setfs:", "x", run_setfs, NULL},
+    {"vFile:open:", "w,x,x", run_open, has_files},
+    {"vFile:close:", "x", run_close, has_files},
+    {"vFile:pread:", "x,x,x", run_pread, has_files},
+    {"vFile:pwrite:", "x,x,b", run_pwrite, has_files},
+    {"vFile:fstat:", "x", run_fstat, has_files},
+    {"vFile:unlink:", "b", run_unlink, has_files},
+    {"vFile:readlink:", "b", run_readlink, has_files},
+    {"vFile:setfs:", "x", run_setfs, has_files},
 };
 COMMAND_TABLE(session_file);

@@ -29,8 +29,9 @@ static bool has_catch(const struct session *s)
     return s->ops->catch_syscalls;
 }
 
-/* What we offer. libraries-svr4 is left out on purpose: GDB then walks the dynamic linker's own list,
- * which is right also where the process holds two programs. QNonStop is left out: all-stop only. */
+/* What we offer. libraries-svr4 is left out on purpose: GDB then walks the dynamic linker's own
+ * list, which is right also where the process holds two programs. QNonStop is left out:
+ * all-stop only. */
 static const struct {
     const char *text;
     bool (*offered)(const struct session *s);
@@ -156,15 +157,17 @@ static void run_tls_address(struct session *s, const struct rsp_param *p)
 static int parse_signals(const struct rsp_param *p, sigset_t *set)
 {
     const char *text = p->text, *end = p->text + p->size;
-    sigemptyset(set);
+    sigset_t parsed;
+    sigemptyset(&parsed);
     while (text < end) {
         uint64_t number;
         if (rsp_parse_number(&text, end, &number) || (text < end && *text++ != ';'))
             return -1;
         int signo = signal_from_gdb((int)(number & 0xff));
         if (signo > 0)
-            sigaddset(set, signo);
+            sigaddset(&parsed, signo);
     }
+    *set = parsed;
     return 0;
 }
 

@@ -1,9 +1,9 @@
 /*
  * target.h - what a GDB session needs of the thing it debugs
  *
- * The session (session.h) speaks the protocol and knows no ptrace; a target knows no protocol. There
- * are the ptrace target (ptrace_target.h) and the test's fake. All-stop: resume() lets threads run,
- * poll() reports one event with every thread of the target stopped again.
+ * The session (session.h) speaks the protocol and knows no ptrace; a target knows no protocol.
+ * There are the ptrace target (ptrace_target.h) and the test's fake. All-stop: resume() lets
+ * threads run, poll() reports one event with every thread of the target stopped again.
  *
  * Operations that a target does not have are NULL and then not offered to GDB.
  *
@@ -138,7 +138,7 @@ struct target_ops {
     const struct registers *(*registers)(struct target *t);
     int (*read_registers)(struct target *t, struct ptid thread, uint8_t *block);
     int (*write_registers)(struct target *t, struct ptid thread, const uint8_t *block);
-    /* Bytes read, which may be fewer than asked for, or -1 if not even one. Breakpoints are not seen. */
+    /* Bytes read, which may be fewer than asked for, or -1 if not even one; no breakpoint shows. */
     ssize_t (*read_memory)(struct target *t, pid_t pid, uint64_t addr, void *to, size_t size);
     int (*write_memory)(struct target *t, pid_t pid, uint64_t addr, const void *from, size_t size);
     int (*siginfo)(struct target *t, struct ptid thread, siginfo_t *info);
@@ -148,16 +148,17 @@ struct target_ops {
     int (*tls_address)(struct target *t, struct ptid thread, uint64_t link_map, uint64_t offset,
                        uint64_t *addr, struct err *err);
 
-    /* --- break- and watchpoints of a process. Inserting one twice is the same as once. Return 0, -1
-     * or POINT_UNSUPPORTED. `size`: bytes watched. */
+    /* --- break- and watchpoints of a process. Inserting one twice is the same as once. Return 0,
+     * -1 or POINT_UNSUPPORTED. `size`: bytes watched. */
     int (*insert_point)(struct target *t, pid_t pid, enum point kind, uint64_t addr, size_t size);
     int (*remove_point)(struct target *t, pid_t pid, enum point kind, uint64_t addr, size_t size);
 
     /* --- running */
     int (*resume)(struct target *t, const struct resume *actions, size_t n);
-    void (*interrupt)(struct target *t); /* the next event is a SIGINT, if nothing else comes first */
-    /* The event that ended the last resume(), if there is one by now. Returns 1 and the event, or 0.
-     * Never waits for the program to do something. */
+    /* The next event is a SIGINT, if nothing else comes first. */
+    void (*interrupt)(struct target *t);
+    /* The event that ended the last resume(), if there is one by now. Returns 1 and the event, or
+     * 0. Never waits for the program to do something. */
     int (*poll)(struct target *t, struct event *event);
     void (*want)(struct target *t, const struct wanted *wanted);
     /* System calls to report: n < 0 none, 0 all. */
@@ -167,7 +168,9 @@ struct target_ops {
     int (*reverse_step)(struct target *t, struct ptid thread);
     int (*reverse_continue)(struct target *t);
 
-    /* --- files. A descriptor with what GDB shall see when it opens path read-only (a view of
+    /* --- files. May GDB read and write the files of this machine (vFile)? */
+    bool files;
+    /* A descriptor with what GDB shall see when it opens path read-only (a view of
      * /proc/PID/maps, say), or -1: no view, open the file itself. */
     int (*open_view)(struct target *t, const char *path);
 

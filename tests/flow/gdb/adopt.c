@@ -1,9 +1,9 @@
 /*
- * adopt.c - serves a child that it has made itself, as `dbg3 isolate` does: PROGRAM stopped in its main,
- * stdin and stdout being GDB
+ * adopt.c - serves a child that it has made itself, as `dbg3 isolate` does: PROGRAM stopped in its
+ * main, stdin and stdout being GDB
  *
- * usage: adopt PROGRAM EXEC-FILE OFFSET, OFFSET being main's in the program, EXEC-FILE what GDB shall take it
- * for
+ * usage: adopt PROGRAM EXEC-FILE OFFSET, OFFSET being main's in the program, EXEC-FILE what GDB
+ * shall take it for
  */
 #include <fcntl.h>
 #include <stdio.h>

@@ -3,20 +3,21 @@
 
 GDB_PROGRAMS=$BUILD/tests/flow/gdb
 GDBSERVER=$BUILD/gdbbridge/gdbserver
-# A user's GDB on the machine of the program reads files itself, which is what `dbg3 isolate` asks for;
-# GDB otherwise warns that reading them through a stub is slow.
+# GDB on the machine of the program shall read files itself, as `dbg3 isolate` tells it to: it
+# otherwise warns that reading them through a stub is slow.
 GDB=(gdb -nx -batch -iex "set sysroot /" -iex "set debuginfod enabled off")
 need gdb
 cp "$GDB_PROGRAMS"/* .
 
-# Runs GDB on PROGRAM with the commands on standard input, one a line; output in NAME.out. GDB's exit
-# code is in $code. Whatever GDB or the stub warn of fails the test.
+# Runs GDB on PROGRAM with the commands on standard input, one a line; output in NAME.out. GDB's
+# exit code is in $code. Whatever GDB or the stub warn of fails the test.
 gdb_run() { # NAME PROGRAM
     local name=$1 program=$2
     cat >"$name.gdb"
     code=0
     "${GDB[@]}" "$program" -x "$name.gdb" >"$name.out" 2>&1 </dev/null || code=$?
-    expect_no_line "$name.out" '[Ww]arning|rror in sourced|Traceback|Remote connection closed|Ignoring packet'
+    expect_no_line "$name.out" \
+        '[Ww]arning|rror in sourced|Traceback|Remote connection closed|Ignoring packet'
 }
 
 # For gdb_run: a command that GDB ends with an error, whose text is printed behind "error: ".

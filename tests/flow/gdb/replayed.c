@@ -1,6 +1,6 @@
 /*
- * replayed.c - stands for an isolated rank: announces events by int3 with rax = ANNOUNCE, rdi = kind,
- * rsi = text
+ * replayed.c - stands for an isolated rank: announces events by int3 with rax = ANNOUNCE,
+ * rdi = kind, rsi = text
  */
 #include <stdio.h>
 #include <unistd.h>
@@ -27,7 +27,7 @@ int main(void)
     work(1);
     announce(ANNOUNCE_NOTHING, "never seen");
     work(2);
-    announce(ANNOUNCE_TEXT, "diverged at event 48213: MPI_Send to 12 tag 7 has other data than recorded\n");
+    announce(ANNOUNCE_TEXT, "diverged at event 48213: MPI_Send has other data than recorded\n");
     work(3);
     announce(ANNOUNCE_END, "end of recording: event 50000\n");
     return 1; /* never reached */
