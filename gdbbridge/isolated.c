@@ -78,8 +78,8 @@ static bool event_stop(int status, int event)
     return status >> 8 == (SIGTRAP | event << 8);
 }
 
-/* Runs the child until it stops itself. Returns 0, or -1 with *err: it ended before (and said why).
- * */
+/* Runs the child until it stops itself. Returns 0, or -1 with *err: it ended before (and said
+ * why). */
 static int run_to_own_stop(struct isolated *is, struct err *err)
 {
     for (;;) {

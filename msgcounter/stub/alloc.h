@@ -29,8 +29,8 @@ void *stub_memdup(const void *src, size_t size) __attribute__((malloc, returns_n
 /* The same memory for msgcounter/layout. */
 extern const struct layout_alloc stub_layout_alloc;
 
-/* Set once the application has got MPI_THREAD_MULTIPLE: from then on the stub's tables are locked.
- * */
+/* Set once the application has got MPI_THREAD_MULTIPLE: from then on the stub's tables are
+ * locked. */
 extern bool stub_threads_multiple;
 
 /* A spin lock that costs a load when there is one MPI thread at a time. Never held across a

@@ -6,8 +6,8 @@
 
 #include "msgcounter/stub/call.h"
 
-/* Elements of an array parameter; 1 for scalars. Lengths that the call writes are known afterwards.
- * */
+/* Elements of an array parameter; 1 for scalars. Lengths that the call writes are known
+ * afterwards. */
 int64_t param_length(const struct call_info *info, unsigned i, const uint64_t *v);
 
 /* Whether a success has written output i (its pointer is not NULL and its condition holds). */

@@ -19,11 +19,10 @@
 
 #define FEW 64 /* sets up to this size need no memory */
 
-/* Flag of a Request_free event that stands for the end of a request freed earlier. */
-#define EVENT_LEFT 1
+/* Flag of a Request_free event that stands for the end of a request freed earlier (beside record.h's). */
+#define EVENT_LEFT 4
 
-/* --------------------------------------------------------------------------------------- settling
- * */
+/* ------------------------------------------------------------------------------------ settling */
 
 struct scratch {
     int *real;
@@ -108,8 +107,7 @@ enum settle requests_settle(uint32_t how, int n, struct request *const *req)
     return settle(how, n, req, &(struct scratch){real, which, status});
 }
 
-/* ------------------------------------------------------------------- completions in the payload
- * log */
+/* -------------------------------------------------------------- completions in the payload log */
 
 static uint64_t data_bytes(const struct request *r)
 {
@@ -192,8 +190,7 @@ static const struct log_field *completion_apply(const struct log_record *rec,
     return f;
 }
 
-/* ----------------------------------------------------------------------- requests nobody waits for
- * */
+/* ------------------------------------------------------------------- requests nobody waits for */
 
 static void end_left(struct request *r)
 {
@@ -272,8 +269,7 @@ void requests_flush_buffered(void)
     }
 }
 
-/* -------------------------------------------------------------------------------- a completion
- * call */
+/* --------------------------------------------------------------------------- a completion call */
 
 struct completion {
     enum call call;
@@ -401,8 +397,7 @@ static bool completion_run(struct completion *c, uint32_t how)
     return true;
 }
 
-/* ---------------------------------------------------------------------------------------- delivery
- * */
+/* ------------------------------------------------------------------------------------ delivery */
 
 /* Hands element i over to the application. Returns the operation's error code. */
 static int deliver(struct completion *c, int i, MPI_Status *s)
@@ -428,11 +423,10 @@ static int finish(enum call call, int rc)
     return rc ? error_return_comm(call, NULL, rc) : MPI_SUCCESS;
 }
 
-/* ------------------------------------------------------------------------------------- the fast
- * path */
+/* ------------------------------------------------------------------------------- the fast path */
 
-/* What request_settle_real and request_deliver do to a send or receive that is done without error.
- * */
+/* What request_settle_real and request_deliver do to a send or receive that is done without
+ * error. */
 static inline void end_now(struct request *r, const struct gate_status *st, MPI_Status *out)
 {
     if (r->peer == MPI_PROC_NULL) {
@@ -493,8 +487,7 @@ static enum now complete_now(uint32_t how, int n, MPI_Request *ids, MPI_Status *
     return good ? NOW_DONE : NOW_LATER;
 }
 
-/* -------------------------------------------------------------------------------------- the calls
- * */
+/* ----------------------------------------------------------------------------------- the calls */
 
 static int one(enum call call, MPI_Request *id, int *flag, MPI_Status *status, uint32_t how)
 {
@@ -656,8 +649,7 @@ int hand_testall(enum call call, const uint64_t *v)
     return finish(call, rc);
 }
 
-/* ------------------------------------------------------------------------------- other uses of one
- * */
+/* --------------------------------------------------------------------------- other uses of one */
 
 int hand_request_get_status(enum call call, const uint64_t *v)
 {

@@ -42,8 +42,8 @@ void count_after_save(int restored);
 /* gate_stub.sent */
 const uint64_t *count_sent(int *nranks);
 
-/* A send to a world rank (-1: not one of ours) has been started, or (-1) turned out never to leave.
- * */
+/* A send to a world rank (-1: not one of ours) has been started, or (-1) turned out never to
+ * leave. */
 static inline void count_started(int world, int64_t n)
 {
     if (world < 0)

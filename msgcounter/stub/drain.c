@@ -116,8 +116,7 @@ static void finish_incoming(void)
     }
 }
 
-/* ----------------------------------------------------------------------- the application's
- * requests */
+/* ------------------------------------------------------------------ the application's requests */
 
 #define BATCH 64
 
@@ -189,8 +188,7 @@ int drain_step(const uint64_t *expected, int nranks)
     return !incoming && (!expected || pending_allowed());
 }
 
-/* -------------------------------------------------------------------------------------- after a
- * restart */
+/* ----------------------------------------------------------------------------- after a restart */
 
 struct repost {
     struct request *next; /* the earliest that was started after `after` */

@@ -200,8 +200,8 @@ int hand_alloc_mem(enum call call, const uint64_t *v)
     return MPI_SUCCESS;
 }
 
-/* MPICH reads CLOCK_MONOTONIC here too; ours goes through the clock that is recorded and replayed.
- * */
+/* MPICH reads CLOCK_MONOTONIC here too; ours goes through the clock that is recorded and
+ * replayed. */
 EXPORT double PMPI_Wtime(void)
 {
     struct timespec t;

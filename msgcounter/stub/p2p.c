@@ -42,8 +42,7 @@ int p2p_refused(enum call call, const uint64_t *v, int rc)
     return error_return(call, v, rc);
 }
 
-/* -------------------------------------------------------------------------------------- operations
- * */
+/* ---------------------------------------------------------------------------------- operations */
 
 struct request p2p_operation(enum request_kind kind, const uint64_t *v)
 {
@@ -102,8 +101,7 @@ int p2p_start_real(struct request *r)
                      (uint64_t)&r->head.real);
 }
 
-/* ------------------------------------------------------------------------------ operations in the
- * log */
+/* ----------------------------------------------------------------------- operations in the log */
 
 static uint32_t gid_of(const struct request *r)
 {
@@ -155,8 +153,7 @@ int p2p_replay_start(enum call call, const uint64_t *v, enum request_kind kind)
     return MPI_SUCCESS;
 }
 
-/* ------------------------------------------------------------------------------- drained messages
- * */
+/* ---------------------------------------------------------------------------- drained messages */
 
 struct match_queue p2p_drained = {.alloc = stub_alloc, .free = stub_free};
 
@@ -205,8 +202,7 @@ int p2p_start_recv(struct request *r)
     return MPI_SUCCESS;
 }
 
-/* ------------------------------------------------------------------------------------ non-blocking
- * */
+/* -------------------------------------------------------------------------------- non-blocking */
 
 int hand_isend(enum call call, const uint64_t *v)
 {
@@ -254,8 +250,7 @@ int hand_irecv(enum call call, const uint64_t *v)
     return MPI_SUCCESS;
 }
 
-/* ---------------------------------------------------------------------------------------- blocking
- * */
+/* ------------------------------------------------------------------------------------ blocking */
 
 int p2p_send_done(const struct request *op)
 {
@@ -392,8 +387,7 @@ int hand_recv(enum call call, const uint64_t *v)
     return rc;
 }
 
-/* ---------------------------------------------------------------------------------------- sendrecv
- * */
+/* ------------------------------------------------------------------------------------ sendrecv */
 
 /* The two halves of a Sendrecv as arguments of a send and of a receive. */
 struct exchange {
@@ -517,4 +511,3 @@ int hand_sendrecv_replace(enum call call, const uint64_t *v)
     stub_free(copy);
     return rc;
 }
-

@@ -8,8 +8,8 @@
 #include "msgcounter/stub/record.h"
 #include "msgcounter/stub/request.h"
 
-/* What a drain has received for the application and it has not asked for yet; communicators by gid.
- * */
+/* What a drain has received for the application and it has not asked for yet; communicators by
+ * gid. */
 extern struct match_queue p2p_drained;
 
 /* The earliest drained message that a receive takes, out of the queue (find: left in it); NULL:
@@ -44,8 +44,8 @@ static inline int64_t p2p_bytes(const uint64_t *v)
     return P2P_COUNT(v) * datatype_size(P2P_DATATYPE(v));
 }
 
-/* The operation of a blocking call, for what it has in common with requests. Takes no references.
- * */
+/* The operation of a blocking call, for what it has in common with requests. Takes no
+ * references. */
 struct request p2p_operation(enum request_kind kind, const uint64_t *v);
 
 /* A new request for what has been started in the lower half (want as in request_new). */
@@ -56,8 +56,8 @@ struct request *p2p_sent_request(enum call start, const uint64_t *v, uint64_t re
 
 /* The real handle of a communicator. */
 uint64_t p2p_real_comm(const struct comm *c);
-/* The real handle of the datatype of a request, which the application may have freed. [may cross]
- * */
+/* The real handle of the datatype of a request, which the application may have freed. [may
+ * cross] */
 uint64_t p2p_real_datatype(const struct request *r);
 
 /* Makes the real call `start` with a call's arguments; or that of a described request. Returns

@@ -14,8 +14,7 @@
 #include "msgcounter/stub/complete.h"
 #include "msgcounter/stub/count.h"
 
-/* ---------------------------------------------------------------------------------- buffered sends
- * */
+/* ------------------------------------------------------------------------------ buffered sends */
 
 static struct {
     void *address;
@@ -94,8 +93,7 @@ int hand_buffer_detach(enum call call, const uint64_t *v)
     return MPI_SUCCESS;
 }
 
-/* -------------------------------------------------------------------------------------- persistent
- * */
+/* ---------------------------------------------------------------------------------- persistent */
 
 /* Lets MPI look at the arguments of a persistent request, which it then makes for nothing. */
 static int check_init(enum call call, const uint64_t *v)
@@ -224,4 +222,3 @@ int hand_startall(enum call call, const uint64_t *v)
     }
     return MPI_SUCCESS;
 }
-

@@ -11,8 +11,7 @@
 #include "msgcounter/stub/complete.h"
 #include "msgcounter/stub/count.h"
 
-/* ------------------------------------------------------------------------------------------ probes
- * */
+/* -------------------------------------------------------------------------------------- probes */
 
 /* Where a probe's parameters stand behind source, tag and comm; 0: it has none. */
 struct probe {
@@ -156,8 +155,7 @@ int hand_probe(enum call call, const uint64_t *v)
     return probe_done(p, v, &out.status, m);
 }
 
-/* --------------------------------------------------------------------------------- matched
- * receives */
+/* ---------------------------------------------------------------------------- matched receives */
 
 /* Arguments of a receive of the message, from those of Mrecv and Imrecv (buf, count, datatype,
  * message). */

@@ -72,8 +72,8 @@ static int rebuild_infos(void)
     return rc;
 }
 
-/* Predefined attributes may differ over another library; the application keeps the ones it knows.
- * */
+/* Predefined attributes may differ over another library; the application keeps the ones it
+ * knows. */
 static int return_errors(void)
 {
     int rc = mpi_cross(CALL_MPI_Comm_set_errhandler, MPI_COMM_WORLD, (uint64_t)MPI_ERRORS_RETURN);

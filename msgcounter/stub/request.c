@@ -19,8 +19,7 @@ static struct request *pool[HANDLE_CHUNKS];
 
 #define TABLE (&handle_tables[HANDLE_REQUEST])
 
-/* ------------------------------------------------------------------------------------- the table
- * */
+/* ----------------------------------------------------------------------------------- the table */
 
 static struct request *request_at(uint32_t i)
 {
@@ -95,8 +94,7 @@ void request_each(void (*fn)(struct request *r, void *arg), void *arg)
             fn(request_at(i), arg);
 }
 
-/* ------------------------------------------------------------------------------------------ life
- * */
+/* ---------------------------------------------------------------------------------------- life */
 
 static int64_t room_of(const struct request *r)
 {
@@ -197,8 +195,7 @@ void request_deliver(struct request *r)
         request_delete(r);
 }
 
-/* ------------------------------------------------------------------------- requests of other calls
- * */
+/* --------------------------------------------------------------------- requests of other calls */
 
 /* MPI_Barrier_init and its like end in "_init", with or without "_c". */
 static bool makes_persistent(enum call call)
@@ -250,7 +247,6 @@ const char *request_unable(void)
     return NULL;
 }
 
-/* -------------------------------------------------------------------------------------- statuses
- * */
+/* ------------------------------------------------------------------------------------ statuses */
 
 const struct gate_status status_no_proc = {.source = MPI_PROC_NULL, .tag = MPI_ANY_TAG};

@@ -42,8 +42,8 @@ uint64_t gate_up(void *fn, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3, u
     gate_cross((void *)(fn), (const uint64_t[]){__VA_ARGS__},                                      \
                sizeof((const uint64_t[]){__VA_ARGS__}) / 8)
 
-/* Around every entry of the stub. stub_leave() goes to the safe point when GATE->word asks for it.
- * */
+/* Around every entry of the stub. stub_leave() goes to the safe point when GATE->word asks for
+ * it. */
 static inline void stub_enter(void)
 {
     stub_thread.inside++;

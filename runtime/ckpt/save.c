@@ -37,8 +37,8 @@ void save_mapped_from(struct image *image)
 
 /* ---- regions ---- */
 
-/* What the memory at `addr` was before it was mapped from an image; NULL if it is no such memory.
- * */
+/* What the memory at `addr` was before it was mapped from an image; NULL if it is no such
+ * memory. */
 static const struct image_region *original_region(const struct maps_entry *m)
 {
     if (!mapped_from || !m->path[0])

@@ -85,8 +85,8 @@ static inline size_t counters_bytes(uint64_t size)
     return sizeof(struct counters_file) + size * sizeof(struct counters_peer);
 }
 
-/* The writer is one thread at a time: a plain load, an addition and a store, no locked instruction.
- * */
+/* The writer is one thread at a time: a plain load, an addition and a store, no locked
+ * instruction. */
 static inline void counters_set(uint64_t *field, uint64_t value)
 {
     __atomic_store_n(field, value, __ATOMIC_RELAXED);

@@ -33,8 +33,8 @@ int db_begin(struct db *db, struct err *err);
 int db_commit(struct db *db, struct err *err);
 void db_rollback(struct db *db);
 
-/* A query. db_next() returns 1 with a row, 0 at the end, -1 on error. db_rows_close(NULL) is fine.
- * */
+/* A query. db_next() returns 1 with a row, 0 at the end, -1 on error. db_rows_close(NULL) is
+ * fine. */
 struct db_rows *db_query(struct db *db, struct err *err, const char *sql, const char *format, ...);
 int db_next(struct db_rows *rows, struct err *err);
 void db_rows_close(struct db_rows *rows);

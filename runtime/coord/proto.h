@@ -36,8 +36,7 @@
  *                      <-  CANCEL                           instead of anything from INTENT on
  *
  *     FINALIZED        ->                                   MPI_Finalize returned
- *     FAILURE          ->                                   last words; the image is written
- *     already
+ *     FAILURE          ->                                   last words, after the image
  *     BYE              ->                                   an orderly end of the process
  *                      <-  EXAMINE                          the job hangs: write a failure image,
  *                                                           answer FAILURE (HANG), stay as you are
@@ -217,11 +216,9 @@ struct proto_msg {
  *   LEAVE  when a blocking collective is done, and right after a non-blocking one is started.
  *   HOLD   once for each time the rank begins to hold before a collective on gid; entered = E, the
  *          held one not counted.
- *   COMM   a communicator came into being after ACK, before the LEAVE of the collective that made
- *   it.
- *   STATE  when the sampled state changed, and at most every 20 ms (waiting ranks are what a
- *   release
- *          is decided upon; a rank that never says so counts as computing).
+ *   COMM   a communicator came into being after ACK, before the LEAVE of the collective that makes it
+ *   STATE  when the sampled state changed, and at most every 20 ms (waiting ranks decide upon a
+ *          release; a rank that never says so counts as computing).
  * Reports of one rank arrive in the order in which it did things.
  */
 

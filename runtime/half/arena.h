@@ -24,8 +24,8 @@ void arena_init(struct arena *a, uint64_t start, uint64_t end);
  * room. */
 uint64_t arena_take(struct arena *a, uint64_t size, uint64_t align);
 
-/* Gives a range back. A range whose neighbours do not fit the table is lost (address space only).
- * */
+/* Gives a range back. A range whose neighbours do not fit the table is lost (address space
+ * only). */
 void arena_give(struct arena *a, uint64_t start, uint64_t size);
 
 #endif

@@ -197,8 +197,8 @@ struct gate {
     /* [crossing] MPI_Init(_thread) has returned: rank and size of MPI_COMM_WORLD. Connects to the
      * coordinator, maps counters and logs. Returns 0 or -errno after printing one line. */
     int (*job_started)(int rank, int size, int level);
-    /* [crossing] MPI_Finalize is about to be called: no epoch from here on; may return GATE_EAGAIN
-     * */
+    /* [crossing] MPI_Finalize is about to be called: no epoch from here on; may return
+     * GATE_EAGAIN */
     int (*job_ending)(void);
     void (*job_ended)(void); /* [crossing] MPI_Finalize has returned */
     void (*job_abort)(int code, uint64_t site); /* [crossing] MPI_Abort is about to be called */
@@ -229,8 +229,8 @@ struct gate {
      * end of recording). Prints the text; in replay stops the rank for GDB; else ends it with
      * `code`. */
     void (*stop)(int code, const char *text);
-    /* [any FS] Makes sure that GATE_SIGNAL comes to us: called before a thread sends it to itself.
-     * */
+    /* [any FS] Makes sure that GATE_SIGNAL comes to us: called before a thread sends it to
+     * itself. */
     void (*park_arm)(void);
     /* [any FS] For a test harness: the calling thread is at a safe point. NULL in a lower
      * program: the thread sends itself GATE_SIGNAL. */

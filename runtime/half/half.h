@@ -33,8 +33,8 @@ int half_env_read(struct half_env *env, char **envp, struct err *err);
 /* The environment the application shall see, plus LD_PRELOAD of the stub. malloc'ed. */
 char **half_env_for_app(const struct half_env *env, char **envp, struct err *err);
 
-/* Refuses machines that cannot do it, maps the gate, steers and fences. Single-threaded, lower FS.
- * */
+/* Refuses machines that cannot do it, maps the gate, steers and fences. Single-threaded, lower
+ * FS. */
 int half_prepare(uint32_t mode, uint32_t ncalls, struct err *err);
 
 /* Points GATE->kernel_vdso and GATE->vdso at the kernel's functions. */

@@ -24,8 +24,7 @@ static __typeof__(PMPI_Testany) *testany;
 static __typeof__(PMPI_Iprobe) *iprobe;
 static __typeof__(PMPI_Improbe) *improbe;
 
-/* ---------------------------------------------------------------------------------- stepping back
- * */
+/* ------------------------------------------------------------------------------- stepping back */
 
 /* How a wait steps back: `spin` turns with nothing in between, then the processor is offered to
  * others, then sleep of 1/16 of what was waited so far, between the two bounds (nanoseconds). */
@@ -78,8 +77,7 @@ static int wait_turn(struct backoff *b)
     return 0;
 }
 
-/* ------------------------------------------------------------------------------------- completion
- * */
+/* ---------------------------------------------------------------------------------- completion */
 
 static void status_fill(struct gate_status *st, const MPI_Status *m, int error)
 {
@@ -175,8 +173,7 @@ static int wait_any(int n, void *real_requests, int *index, struct gate_status *
     return st->error;
 }
 
-/* -------------------------------------------------------------------------------- blocking calls
- * */
+/* ------------------------------------------------------------------------------ blocking calls */
 
 static int send_wait(int start, const void *buf, long count, long datatype, int dest, int tag,
                      long comm, void *real_request)

@@ -30,8 +30,8 @@ typedef void sim_send_fn(void *arg, unsigned rank, const struct proto_msg *msg);
 struct sim *sim_create(const struct sim_options *options, sim_send_fn *send, void *arg);
 void sim_destroy(struct sim *sim);
 
-/* Lets a rank do its next small thing. False if it cannot: it waits, holds, is parked or is done.
- * */
+/* Lets a rank do its next small thing. False if it cannot: it waits, holds, is parked or is
+ * done. */
 bool sim_step(struct sim *sim, unsigned rank);
 
 /* Its agent gets a message. WRITE is answered with `written` (file, bytes, ... of u.written). */
