@@ -19,7 +19,8 @@
 
 #define FEW 64 /* sets up to this size need no memory */
 
-/* Flag of a Request_free event that stands for the end of a request freed earlier (beside record.h's). */
+/* Flag of a Request_free event that stands for the end of a request freed earlier (beside
+ * record.h's). */
 #define EVENT_LEFT 4
 
 /* ------------------------------------------------------------------------------------ settling */

@@ -1,10 +1,10 @@
 /*
  * stub.c - start and end of the stub
  *
- * The stub is loaded by LD_PRELOAD into the upper half, in the place of libmpich.so.12. Its constructor runs
- * before the application's: it looks for the gate, gives the environment back to the application as
- * the user had it, and introduces itself to the lower half. Where there is no gate (a child of the
- * application that inherited the preload) the stub is inert.
+ * The stub is loaded by LD_PRELOAD into the upper half, in the place of libmpich.so.12. Its
+ * constructor runs before the application's: it looks for the gate, gives the environment back to
+ * the application as the user had it, and introduces itself to the lower half. Where there is no
+ * gate (a child of the application that inherited the preload) the stub is inert.
  */
 #include "msgcounter/stub/stub.h"
 
@@ -21,7 +21,8 @@ bool stub_active;
 static bool gate_present(void)
 {
     unsigned char resident;
-    return sys_call(SYS_mincore, GATE_ADDR, 4096, &resident, 0, 0, 0) == 0 && GATE->magic == GATE_MAGIC;
+    return sys_call(SYS_mincore, GATE_ADDR, 4096, &resident, 0, 0, 0) == 0 &&
+           GATE->magic == GATE_MAGIC;
 }
 
 static void restore_variable(const char *name, const char *value)

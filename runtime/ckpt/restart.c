@@ -104,8 +104,8 @@ static void restore_signals(const struct image_meta *meta)
         if (sig == SIGKILL || sig == SIGSTOP || sig == GATE_SIGNAL)
             continue;
         if (k.handler >= GATE_ADDR) {
-            /* The lower half's: either the handler of last words, or one that its library has installed
-             * anew in this process. */
+            /* The lower half's: either the handler of last words, or one that its library has
+             * installed anew in this process. */
             if (!(GATE->fatal_mask >> (sig - 1) & 1))
                 continue;
             k.handler = (uint64_t)GATE->fatal;

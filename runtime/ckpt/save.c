@@ -190,7 +190,8 @@ static enum image_file_kind kind_of(const struct stat *st, int fd)
     return IMAGE_FILE_OTHER;
 }
 
-/* Shared memory and devices of the MPI library, which it keeps open; and views of this very process. */
+/* Shared memory and devices of the MPI library, which it keeps open; and views of this very
+ * process. */
 static bool belongs_to_lower(const char *path)
 {
     return strncmp(path, "/dev/shm/", 9) == 0 || strncmp(path, "/memfd:", 7) == 0 ||
@@ -322,8 +323,9 @@ int save_image(const struct save_request *request, struct image_written *written
     state.nblobs = 1;
     if (image_source_self(&source, err) < 0)
         goto out;
-    /* In an epoch nothing moves. At a fine checkpoint or a failure a peer may be writing into the buffer of a
-     * pending receive (shared memory transports do): what is hashed must be a copy. */
+    /* In an epoch nothing moves. At a fine checkpoint or a failure a peer may be writing into
+     * the buffer of a pending receive (shared memory transports do): what is hashed must be a
+     * copy. */
     source.direct = request->kind == IMAGE_FULL && request->checkpoint == 0;
     struct image_write_options options = {.sync = request->sync, .changed = request->changed,
                                           .nchanged = request->nchanged};

@@ -95,7 +95,8 @@ int cmd_fail(int code, const struct err *err);
 
 enum style { STYLE_PLAIN, STYLE_BOLD, STYLE_BAD, STYLE_GOOD, STYLE_DIM };
 
-/* Escape sequence that starts a style on this stream, "" if it is no terminal or NO_COLOR is set. */
+/* Escape sequence that starts a style on this stream, "" if it is no terminal or NO_COLOR is
+ * set. */
 const char *style_on(FILE *stream, enum style style);
 const char *style_off(FILE *stream);
 

@@ -1,8 +1,8 @@
 /*
  * own_fd.h - descriptors that are not the application's
  *
- * Ours live at high numbers, out of the application's way; those that were open when the rank started
- * (standard streams, the launcher's pipes) belong to the job. Neither is saved in an image.
+ * Ours live at high numbers, out of the application's way; those that were open when the rank
+ * started (standard streams, the launcher's pipes) belong to the job. Neither is saved in an image.
  */
 #ifndef DBG3_HALF_OWN_FD_H
 #define DBG3_HALF_OWN_FD_H
@@ -12,8 +12,8 @@
 /* Notes what is open now. Once, before anything else is opened. */
 void own_fd_start(void);
 
-/* Moves a descriptor of ours to a high number, close-on-exec. Returns it; fd itself if it cannot move, or
- * -1 if fd is -1. */
+/* Moves a descriptor of ours to a high number, close-on-exec. Returns it; fd itself if it cannot
+ * move, or -1 if fd is -1. */
 int own_fd_take(int fd);
 void own_fd_close(int fd);
 

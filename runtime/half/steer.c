@@ -207,8 +207,8 @@ long steer_syscall(int nr, const long *args)
 }
 
 /*
- * Takes the place of libc's for everything in the lower half: UCX makes its memory calls through it.
- * Declared in unistd.h.
+ * Takes the place of libc's for everything in the lower half: UCX makes its memory calls through
+ * it. Declared in unistd.h.
  */
 long syscall(long nr, ...)
 {

@@ -1,6 +1,6 @@
 /*
- * test_gdb_target.c - register blocks, thread-local variables, memory maps: what the ptrace target is made
- * of and needs no ptrace
+ * test_gdb_target.c - register blocks, thread-local variables, memory maps: what the ptrace target
+ * is made of and needs no ptrace
  */
 #include <asm/prctl.h>
 #include <check.h>
@@ -209,7 +209,8 @@ START_TEST(tls_refused)
     struct err err;
     ck_assert_int_eq(tls_address(&memory, 0, find_map(""), 0, &found, &err), -1);
     ck_assert_int_eq(tls_address(&memory, own_fs_base(), 0x1000, 0, &found, &err), -1);
-    ck_assert_int_eq(tls_address(&memory, own_fs_base(), find_map("ld-linux"), 0, &found, &err), -1);
+    ck_assert_int_eq(tls_address(&memory, own_fs_base(), find_map("ld-linux"), 0, &found, &err),
+                     -1);
 }
 END_TEST
 

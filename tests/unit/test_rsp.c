@@ -1,8 +1,10 @@
 /*
  * test_rsp.c - GDB remote protocol: packets, commands, and whole conversations with a fake target
  *
- * A conversation is a golden file (tests/golden/rsp-*.txt): "-> packet" lines are sent, "== event" lines
- * queue an event of the target, and what the stub answers ("<- packet") and does to the target ("   deeds")
+ * A conversation is a golden file (tests/golden/rsp-*.txt): "-> packet" lines are sent, "== event"
+ * lines
+ * queue an event of the target, and what the stub answers ("<- packet") and does to the target ("
+ * deeds")
  * must be what the file says. GOLDEN_UPDATE=1 writes it anew.
  */
 #include <check.h>
@@ -239,7 +241,8 @@ START_TEST(parameters)
     ck_assert_int_eq(p[0].thread.tid, 0x20);
     ck_assert_int_eq(rsp_command_parse(table, n, NULL, "D", 1, &c, p), RSP_PARSED);
     ck_assert(!p[0].present);
-    ck_assert_int_eq(rsp_command_parse(table, n, NULL, "qXfer:a:read:b c:1,2", 20, &c, p), RSP_PARSED);
+    ck_assert_int_eq(rsp_command_parse(table, n, NULL, "qXfer:a:read:b c:1,2", 20, &c, p),
+                     RSP_PARSED);
     ck_assert_uint_eq(p[0].size, 1);
     ck_assert_uint_eq(p[1].size, 3);
     ck_assert_uint_eq(p[3].number, 2);
@@ -294,7 +297,8 @@ static void queue_event(struct target *t, const char *line)
     char kind[32], trap[32] = "other";
     struct event e = {.path = "/bin/fake", .child = {200, 200}};
     unsigned long long addr = 0;
-    ck_assert_int_ge(sscanf(line, "%31s %d %d %31s %llx", kind, &e.code, &e.thread.tid, trap, &addr), 3);
+    ck_assert_int_ge(
+        sscanf(line, "%31s %d %d %31s %llx", kind, &e.code, &e.thread.tid, trap, &addr), 3);
     e.thread.pid = 100;
     e.addr = addr;
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)

@@ -2,8 +2,8 @@
  * test_rsp_fake.h - a target without a process, for tests of the protocol
  *
  * Process 100 has threads 100 and 101, 256 bytes of memory at 0x1000 (byte i is i at first), and
- * registers of which byte i of the block is i + thread. resume() keeps what it was asked; the event that
- * poll() gives is the one queued last.
+ * registers of which byte i of the block is i + thread. resume() keeps what it was asked; the event
+ * that poll() gives is the one queued last.
  */
 #ifndef DBG3_TEST_RSP_FAKE_H
 #define DBG3_TEST_RSP_FAKE_H
@@ -19,7 +19,8 @@ void fake_destroy(struct target *t);
 /* What the next poll() reports. */
 void fake_queue(struct target *t, const struct event *e);
 
-/* What was done to the target since the last call, as text: "cont 100.101; insert 0 1004 1; ...". */
+/* What was done to the target since the last call, as text: "cont 100.101; insert 0 1004 1;
+ * ...". */
 const char *fake_deeds(struct target *t);
 
 #endif
