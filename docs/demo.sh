@@ -19,7 +19,7 @@ say() {
     printf '\n%s\n' "$*" | fold -s -w 100
 }
 
-# Shows a command as one would type it, runs it with its output in NAME.log too; its code is in $code.
+# Shows a command as one would type it and runs it, with its output in NAME.log; its code: $code.
 run() { # NAME COMMAND...
     local name=$1
     shift
@@ -34,20 +34,20 @@ broken() {
     exit 1
 }
 
-say "An MPI program that knows nothing of dbg3 dies late, on one of $ranks ranks. First it runs under" \
-    "control: a checkpoint of the whole job every two seconds, and counters of its messages."
+say "An MPI program that knows nothing of dbg3 dies late, on one of $ranks ranks. First it runs" \
+    "under control: a checkpoint of the whole job every two seconds, and counters of its messages."
 run batch dbg3 batch --every 2s -- mpiexec -n $ranks "$program"
 [ $code -eq 3 ] || broken "batch ended with $code, not with 3 (a rank failed)"
 
-say "The job again from the last checkpoint before the failure. Now each rank records what it receives," \
-    "and checkpoints itself after every 10 messages."
+say "The job again from the last checkpoint before the failure. Now each rank records what it" \
+    "receives, and checkpoints itself after every 10 messages."
 run refine dbg3 refine --every-n-msgs 10
 [ $code -eq 3 ] || broken "refine ended with $code, not with 3 (a rank failed)"
 
 rank=$(grep -oE 'isolate --rank [0-9]+' refine.log | grep -oE '[0-9]+' | tail -n 1) ||
     broken "refine names no rank to isolate"
-say "Rank $rank alone, from its last small checkpoint, in GDB: one process, no mpiexec, no MPI, no peers." \
-    "What it received comes from the log."
+say "Rank $rank alone, from its last small checkpoint, in GDB: one process, no mpiexec, no MPI, no" \
+    "peers. What it received comes from the log."
 run isolate dbg3 isolate --rank "$rank" under gdb -batch -ex continue -ex bt -ex 'info locals'
 grep -q 'SIGSEGV' isolate.log || broken "the isolated rank did not fail again"
 grep -qE '^#0 .* strike .*late_crash\.c:[0-9]+' isolate.log || broken "it failed at another place"
