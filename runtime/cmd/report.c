@@ -225,6 +225,12 @@ static void print_counters(struct session *s, unsigned rank, FILE *out)
     counters_unmap(c);
 }
 
+/* A signal's pc says where it was: not in MPI if in a file of the application's. */
+static bool in_application(const struct session_failure *x, const struct session_rank *row)
+{
+    return x->kind == PROTO_FAILURE_SIGNAL && row && !strcmp(x->module, row->program);
+}
+
 static void print_failure(struct session *s, const struct facts *f, const struct session_failure *x,
                           FILE *out)
 {
@@ -233,7 +239,7 @@ static void print_failure(struct session *s, const struct facts *f, const struct
     fprintf(out, "  %srank %u%s: %s", style_on(out, STYLE_BOLD), x->rank, style_off(out),
             report_cause(x, cause, sizeof cause));
     if (x->call[0])
-        fprintf(out, " in %s", x->call);
+        fprintf(out, " %s %s", in_application(x, row) ? "after" : "in", x->call);
     if (x->source[0])
         fprintf(out, ", %s", x->source);
     else if (x->pc)
@@ -241,7 +247,7 @@ static void print_failure(struct session *s, const struct facts *f, const struct
     if (row)
         fprintf(out, " (pid %d on %s)", row->pid, row->host);
     fputc('\n', out);
-    if (x->text[0])
+    if (x->text[0] && x->kind != PROTO_FAILURE_SIGNAL)
         fprintf(out, "      %s\n", x->text);
     print_counters(s, x->rank, out);
     if (x->event)

@@ -235,8 +235,8 @@ static bool all_here(const struct coord *c)
 static void failure_add(struct coord *c, unsigned rank, const struct proto_msg *msg)
 {
     char source[256];
-    bool in_call = msg->u.failure.call[0] != '\0';
-    program_source(msg->u.failure.module, msg->u.failure.module_offset, in_call, source,
+    bool call_site = msg->u.failure.kind != PROTO_FAILURE_SIGNAL;
+    program_source(msg->u.failure.module, msg->u.failure.module_offset, call_site, source,
                    sizeof source);
     struct session_failure f = {
         .phase = c->set->phase_id,

@@ -3,12 +3,14 @@
  */
 #include "runtime/coord/program.h"
 
+#include <dwarf.h>
 #include <elfutils/libdwelf.h>
 #include <elfutils/libdwfl.h>
 #include <fcntl.h>
 #include <gelf.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -139,6 +141,38 @@ static uint64_t address_of(Elf *elf, uint64_t offset)
     return 0;
 }
 
+/*
+ * The innermost function at an address, inlined ones included, into `function`; the symbol's name
+ * where there is no debug information, "" where there is neither.
+ */
+static void name_function(Dwfl_Module *module, uint64_t address, char *function, size_t cap)
+{
+    Dwarf_Addr bias;
+    Dwarf_Die *unit = dwfl_module_addrdie(module, address, &bias), *scopes = NULL;
+    int n = unit ? dwarf_getscopes(unit, address - bias, &scopes) : 0;
+    const char *name = NULL;
+    for (int i = 0; i < n && !name; i++)
+        if (dwarf_tag(&scopes[i]) == DW_TAG_inlined_subroutine ||
+            dwarf_tag(&scopes[i]) == DW_TAG_subprogram)
+            name = dwarf_diename(&scopes[i]);
+    if (!name)
+        name = dwfl_module_addrname(module, address);
+    snprintf(function, cap, "%s", name ? name : "");
+    free(scopes);
+}
+
+/* "file.c:12", or "". */
+static void name_line(Dwfl_Module *module, uint64_t address, char *where, size_t cap)
+{
+    int number = 0;
+    Dwfl_Line *line = dwfl_module_getsrc(module, address);
+    const char *file = line ? dwfl_lineinfo(line, NULL, &number, NULL, NULL, NULL) : NULL;
+    const char *slash = file ? strrchr(file, '/') : NULL;
+    where[0] = '\0';
+    if (file)
+        snprintf(where, cap, "%s:%d", slash ? slash + 1 : file, number);
+}
+
 void program_source(const char *path, uint64_t offset, bool is_return, char *buf, size_t cap)
 {
     static char *debuginfo_path;
@@ -148,26 +182,20 @@ void program_source(const char *path, uint64_t offset, bool is_return, char *buf
         .debuginfo_path = &debuginfo_path,
         .section_address = dwfl_offline_section_address,
     };
+    char where[256], function[256];
     buf[0] = '\0';
     if (is_return && offset)
         offset--;
-    Dwfl *dwfl = dwfl_begin(&callbacks);
+    Dwfl *dwfl = *path ? dwfl_begin(&callbacks) : NULL;
     Dwfl_Module *module = dwfl ? dwfl_report_offline(dwfl, "", path, -1) : NULL;
     GElf_Addr bias;
     Elf *elf = module ? dwfl_module_getelf(module, &bias) : NULL;
     uint64_t address = elf ? address_of(elf, offset) : 0;
     if (address) {
-        int line_number = 0;
-        size_t n = 0;
-        Dwfl_Line *line = dwfl_module_getsrc(module, address + bias);
-        const char *file =
-            line ? dwfl_lineinfo(line, NULL, &line_number, NULL, NULL, NULL) : NULL;
-        const char *function = dwfl_module_addrname(module, address + bias);
-        const char *base = file && strrchr(file, '/') ? strrchr(file, '/') + 1 : file;
-        if (file)
-            n = (size_t)snprintf(buf, cap, "%s:%d", base, line_number);
-        if (function && n < cap)
-            snprintf(buf + n, cap - n, "%s%s", file ? " in " : "in ", function);
+        name_line(module, address + bias, where, sizeof where);
+        name_function(module, address + bias, function, sizeof function);
+        snprintf(buf, cap, "%s%s%s%s", where, *where && *function ? " " : "",
+                 *function ? "in " : "", function);
     }
     dwfl_end(dwfl);
 }

@@ -192,7 +192,7 @@ struct proto_msg {
             uint64_t kind; /* enum proto_failure */
             uint64_t code;
             const char *text;  /* free, e.g. "MPI_Abort(MPI_COMM_WORLD, 7)"; may be "" */
-            const char *call;  /* MPI call in which it happened, "" if outside */
+            const char *call;  /* MPI call in which it happened, or the last one; "" if none */
             uint64_t event;    /* events in the log so far, 0 if there is none */
             const char *image; /* failure image, absolute or in the session folder; "" if none */
             uint64_t pc;       /* application's program counter (call site if in an MPI call) */
