@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2034
 # tests/flow/lib.sh: what the flow tests share. Sourced by each *.flow; the current folder is empty
-# and the test's own, DBG3_ROOT is the source tree, BUILD the build folder (default $DBG3_ROOT/build).
+# and the test's own, DBG3_ROOT is the source tree, BUILD the build folder (default: build in it).
 #
 # Anything that fails ends the test with one line that says where. Sessions are made in the current
 # folder. Whatever was started with `start` is stopped when the test ends.
@@ -79,7 +79,10 @@ import json, sys
 value = json.load(open(sys.argv[1]))
 for key in sys.argv[2:]:
     try:
-        value = len(value) if key == "length" else value[int(key) if isinstance(value, list) else key]
+        if key == "length":
+            value = len(value)
+        else:
+            value = value[int(key) if isinstance(value, list) else key]
     except (KeyError, IndexError):
         sys.exit(0)
 print(json.dumps(value) if isinstance(value, (dict, list, bool)) else value)
