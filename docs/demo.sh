@@ -46,9 +46,9 @@ run refine dbg3 refine --every-n-msgs 10
 
 rank=$(grep -oE 'isolate --rank [0-9]+' refine.log | grep -oE '[0-9]+' | tail -n 1) ||
     broken "refine names no rank to isolate"
-say "Rank $rank alone, from its last small checkpoint, in GDB: one process, no mpiexec, no MPI, no" \
-    "peers. What it received comes from the log."
-run isolate dbg3 isolate --rank "$rank" under gdb -batch -ex continue -ex bt -ex 'info locals'
+say "Rank $rank alone, from its last small checkpoint, in GDB: one process, no mpiexec, no MPI," \
+    "no peers. What it received comes from the log."
+run isolate dbg3 isolate --rank "$rank" under gdb -batch -ex continue -ex bt -ex 'print cell'
 grep -q 'SIGSEGV' isolate.log || broken "the isolated rank did not fail again"
 grep -qE '^#0 .* strike .*late_crash\.c:[0-9]+' isolate.log || broken "it failed at another place"
 
