@@ -1,7 +1,7 @@
 /*
  * cmd.h - the dbg3 command: its subcommands, and what they share
  *
- * main.c holds the one table of commands; usage, help, man page and shell completion come from it
+ * main.c holds the one table of commands, tables.c those of exit codes and settings; usage, help, man page and shell completion come from it
  * and from each command's argp.
  */
 #ifndef DBG3_CMD_CMD_H
@@ -17,7 +17,7 @@
 
 #define DBG3_VERSION "0.1"
 
-/* Exit codes; main.c has the table that explains them. */
+/* Exit codes; tables.c explains them. */
 enum exit_code {
     EXIT_DONE = 0,
     EXIT_ERROR = 1,

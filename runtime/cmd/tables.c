@@ -1,0 +1,26 @@
+/*
+ * tables.c - exit codes and settings, as help and the man page print them
+ */
+#include "runtime/cmd/cmd.h"
+
+const struct exit_row exit_rows[] = {
+    {EXIT_DONE, "done; batch, restart, refine: every rank finalized and the launcher returned 0"},
+    {EXIT_ERROR,
+     "the command could not do its work, and said why in one line; isolate --check: the "
+     "replay differs from the recording"},
+    {EXIT_USAGE, "the command line is wrong"},
+    {EXIT_RANK_FAILED, "a rank died of a signal, called MPI_Abort, or ended before MPI_Finalize"},
+    {EXIT_HUNG, "no rank got on for the time given with --hang-after"},
+    {EXIT_LAUNCHER,
+     "the launcher was killed or returned a status other than 0, and no rank failed"},
+    {EXIT_NO_RANK, "the launcher ended and no MPI rank had come under control"},
+    {EXIT_INTERRUPTED, "interrupted by Ctrl-C, SIGTERM or SIGHUP; the session stays valid"},
+    {0, NULL},
+};
+
+const struct setting_row setting_rows[] = {
+    {"DBG3_LOG", "warn", "diagnostics on standard error: a level (none, warn, info, debug) or "
+                         "module:level,... such as coord:debug"},
+    {"NO_COLOR", "unset", "if set, no colour on terminals"},
+    {NULL, NULL, NULL},
+};
