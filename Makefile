@@ -37,7 +37,7 @@ PROGRAMS   :=# what `make` builds
 UNIT_TESTS :=# Check programs that `make check` runs
 FLOW_TESTS :=# scripts that `make check-flow` runs
 FUZZERS    :=# libFuzzer programs, fuzz_<thing>; their corpus is tests/fuzz/corpus/<thing>/
-INSTALL    :=# what `make install` copies: FILE:PLACE, the place below PREFIX; programs are executable
+INSTALL    :=# what `make install` copies: FILE:PLACE, the place below PREFIX; links stay links
 
 # Includes point one way (DESIGN): rules of the lower rooms first.
 include runtime/rules.mk msgcounter/rules.mk replay/rules.mk $(filter-out runtime/% msgcounter/% replay/%,$(sort $(wildcard */rules.mk)))
@@ -88,7 +88,9 @@ install: all ## copy dbg3 and what it needs to PREFIX (default /usr/local)
 	@set -e; for item in $(INSTALL); do \
 	    file=$${item%%:*} place='$(DESTDIR)$(PREFIX)'/$${item#*:}; \
 	    mode=644; [ ! -x "$$file" ] || mode=755; \
-	    install -D -m $$mode "$$file" "$$place"; echo "  INSTALL $$place"; \
+	    if [ -L "$$file" ]; then cp -P "$$file" "$$place"; \
+	    else install -D -m $$mode "$$file" "$$place"; fi; \
+	    echo "  INSTALL $$place"; \
 	done
 
 clean: ## remove the build folder

@@ -158,7 +158,8 @@ PROGRAMS += $(BUILD)/dbg3.1 $(BUILD)/dbg3.bash
 
 INSTALL += $(BUILD)/dbg3:bin/dbg3 $(BUILD)/dbg3.1:share/man/man1/dbg3.1 \
            $(BUILD)/dbg3.bash:share/bash-completion/completions/dbg3 \
-           $(foreach f,dbg3-lower dbg3-replay libdbg3-launch.so lib/libmpich.so.12,$(BUILD)/$(f):lib/dbg3/$(f))
+           $(foreach f,dbg3-lower dbg3-replay libdbg3-launch.so lib/libmpich.so.12 \
+                      lib/libmpi.so.12,$(BUILD)/$(f):lib/dbg3/$(f))
 
 UNIT_TESTS += $(BUILD)/tests/unit/test_session $(BUILD)/tests/unit/test_cmd
 $(BUILD)/tests/unit/test_session: $(BUILD)/tests/unit/test_session.o $(COORD_OBJS) $(BASE_OBJS)
