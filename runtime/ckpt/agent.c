@@ -785,6 +785,8 @@ void agent_failure(const struct agent_failure *f)
     char module[4096];
     if (GATE->stub && GATE->stub->where)
         GATE->stub->where(&call, &site, &event);
+    if (counters() && counters_get(&counters()->call) == 0)
+        call = -1; /* it has returned from that one */
     struct proto_msg msg = {
         .type = PROTO_FAILURE,
         .u.failure = {.kind = (uint64_t)f->kind, .code = f->code, .text = f->text ? f->text : "",
