@@ -2,6 +2,7 @@
  * isolate.c - dbg3 isolate: one recorded rank alone
  */
 #include <jansson.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,15 +15,20 @@ struct isolate {
     struct common common;
     struct isolate_options options;
     long rank;
+    uint64_t from_epoch; /* 0: not given */
+    char image[PATH_MAX + 32];
     unsigned words; /* of "under gdb" seen so far */
 };
 
-enum { KEY_CHECK = 0x100 };
+enum { KEY_CHECK = 0x100, KEY_FROM_EPOCH, KEY_IMAGE };
 
 static const struct argp_option options[] = {
     {"rank", 'r', "R", 0, "rank in MPI_COMM_WORLD (required)", 1},
     {"at", 'a', "N", 0, "begin at fine checkpoint N (default: the last; with --check: the first)",
      1},
+    {"from-epoch", KEY_FROM_EPOCH, "N", 0,
+     "begin at epoch N, the one that the recording began at", 1},
+    {"image", KEY_IMAGE, "FILE", 0, "begin at this image of the rank", 1},
     {"check", KEY_CHECK, NULL, 0,
      "no GDB: replay to the end of the recording, compare every send, and say so", 1},
     {"listen", 'l', "ADDR", 0,
@@ -38,6 +44,13 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case 'a':
         a->options.at = cmd_number(state, "at", arg);
+        return 0;
+    case KEY_FROM_EPOCH:
+        if ((a->from_epoch = cmd_number(state, "from-epoch", arg)) == 0)
+            argp_error(state, "--from-epoch: epochs are numbered from 1; see: dbg3 list");
+        return 0;
+    case KEY_IMAGE:
+        a->options.from = arg;
         return 0;
     case KEY_CHECK:
         a->options.check = true;
@@ -86,27 +99,77 @@ const struct argp isolate_argp = {options,
                                   NULL,
                                   NULL};
 
-/* The signal by which the rank died in the recording, 0 if it did not. */
-static int recorded_signal(struct session *s, unsigned rank)
+/* The newest recording. 0, or -1 if there is none. */
+static int find_recording(struct session *s, struct session_phase *recording, struct err *err)
 {
     struct session_phase *phases;
-    struct session_failure *failures;
-    unsigned nphases, n;
-    int signal = 0;
-    uint64_t recording = 0;
-    if (session_phases(s, &phases, &nphases, NULL) < 0)
-        return 0;
-    for (unsigned i = 0; i < nphases; i++)
-        if (phases[i].kind == PROTO_PHASE_REFINE)
-            recording = phases[i].id;
+    unsigned n;
+    bool found = false;
+    if (session_phases(s, &phases, &n, err) < 0)
+        return -1;
+    for (unsigned i = 0; i < n; i++)
+        if (phases[i].kind == PROTO_PHASE_REFINE) {
+            *recording = phases[i];
+            found = true;
+        }
     free(phases);
-    if (!recording || session_failures(s, recording, &failures, &n, NULL) < 0)
+    return found ? 0
+                 : err_set(err, "%s has no recording; make one with: dbg3 refine --every-n-msgs 10",
+                           session_dir(s));
+}
+
+/* The signal by which the rank died in the recording, 0 if it did not. */
+static int recorded_signal(struct session *s, uint64_t recording, unsigned rank)
+{
+    struct session_failure *failures;
+    unsigned n;
+    int signal = 0;
+    if (session_failures(s, recording, &failures, &n, NULL) < 0)
         return 0;
     for (unsigned i = 0; i < n; i++)
         if (failures[i].rank == rank && failures[i].kind == PROTO_FAILURE_SIGNAL)
             signal = (int)failures[i].code;
     free(failures);
     return signal;
+}
+
+/* The rank's image in the epoch given with --from-epoch. A log is of what came after one epoch only. */
+static int choose_image(struct isolate *a, struct session *s, const struct session_phase *recording,
+                        struct err *err)
+{
+    struct session_image *image;
+    char folder[PATH_MAX];
+    unsigned n;
+    if (a->from_epoch != recording->from_epoch)
+        return recording->from_epoch
+                   ? err_set(err, "the recording began at epoch %lu, not %lu",
+                             (unsigned long)recording->from_epoch, (unsigned long)a->from_epoch)
+                   : err_set(err, "the recording began at the start of the program, at no epoch");
+    if (session_images(s, a->from_epoch, &image, &n, err) < 0)
+        return -1;
+    session_epoch_folder(s, a->from_epoch, folder, sizeof folder);
+    for (unsigned i = 0; i < n; i++)
+        if (image[i].rank == a->options.rank)
+            snprintf(a->image, sizeof a->image, "%.*s/%s", PATH_MAX - 64, folder, image[i].file);
+    free(image);
+    a->options.from = a->image;
+    return *a->image ? 0
+                     : err_set(err, "epoch %lu has no image of rank %u",
+                               (unsigned long)a->from_epoch, a->options.rank);
+}
+
+/* Fills in what the session knows. */
+static int prepare(struct isolate *a, struct session *s, const char *runtime, struct err *err)
+{
+    struct session_phase recording = {0};
+    if (find_recording(s, &recording, err) < 0)
+        return -1;
+    a->options.session = session_dir(s);
+    a->options.runtime = runtime;
+    a->options.rank = (unsigned)a->rank;
+    a->options.json = a->common.json;
+    a->options.expect_signal = recorded_signal(s, recording.id, a->options.rank);
+    return a->from_epoch ? choose_image(a, s, &recording, err) : 0;
 }
 
 static int report_check(const struct isolate *a, const struct isolate_result *r)
@@ -135,16 +198,9 @@ int cmd_isolate(int argc, char **argv)
     struct runtime_files files;
     cmd_parse(&isolate_argp, argc, argv, ARGP_IN_ORDER, &a);
     struct session *s = session_open(a.common.session, &err);
-    if (!s || runtime_files_find(&files, &err) < 0) {
-        session_close(s);
-        return cmd_fail(EXIT_ERROR, &err);
-    }
-    a.options.session = session_dir(s);
-    a.options.runtime = files.dir;
-    a.options.rank = (unsigned)a.rank;
-    a.options.json = a.common.json;
-    a.options.expect_signal = recorded_signal(s, a.options.rank);
-    int rc = a.options.listen ? isolated_serve(&a.options, &err)
+    int rc = -1;
+    if (s && runtime_files_find(&files, &err) == 0 && prepare(&a, s, files.dir, &err) == 0)
+        rc = a.options.listen ? isolated_serve(&a.options, &err)
                               : isolate_run(&a.options, &result, &err);
     session_close(s);
     if (rc < 0)
