@@ -133,7 +133,7 @@ static int recorded_signal(struct session *s, uint64_t recording, unsigned rank)
     return signal;
 }
 
-/* The rank's image in the epoch given with --from-epoch. A log is of what came after one epoch only. */
+/* The rank's image in the epoch of --from-epoch. A log is of what came after one epoch only. */
 static int choose_image(struct isolate *a, struct session *s, const struct session_phase *recording,
                         struct err *err)
 {

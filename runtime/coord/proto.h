@@ -216,7 +216,7 @@ struct proto_msg {
  *   LEAVE  when a blocking collective is done, and right after a non-blocking one is started.
  *   HOLD   once for each time the rank begins to hold before a collective on gid; entered = E, the
  *          held one not counted.
- *   COMM   a communicator came into being after ACK, before the LEAVE of the collective that makes it
+ *   COMM   a communicator came into being after ACK; before the LEAVE of the call that makes it
  *   STATE  when the sampled state changed, and at most every 20 ms (waiting ranks decide upon a
  *          release; a rank that never says so counts as computing).
  * Reports of one rank arrive in the order in which it did things.

@@ -147,7 +147,8 @@ static void remove_folder(void)
 static void compile(const char *command)
 {
     FILE *f = fopen("p.c", "w");
-    fputs("int f(int x)\n{\n    return x + 1;\n}\nint main(void)\n{\n    return f(0) != 1;\n}\n", f);
+    fputs("int f(int x)\n{\n    return x + 1;\n}\n"
+          "int main(void)\n{\n    return f(0) != 1;\n}\n", f);
     fclose(f);
     f = fopen("l.c", "w");
     fputs("int l;\n", f);
@@ -219,7 +220,7 @@ START_TEST(build_ids)
 }
 END_TEST
 
-/* The file offset of f() in a program, as nm and the usual layout (address = offset in text) have it. */
+/* The file offset of f() is its address less that of the text segment, which starts the file. */
 START_TEST(source_lines)
 {
     char text[256];
