@@ -153,7 +153,7 @@ class Kinds:
 
 
 def glob(pattern, text):
-    """fnmatch where only * and ? are wild, and a trailing \\* is a star."""
+    """fnmatch where only * and ? are wild and \\* is a star."""
     escaped = pattern.replace('[', '\0').replace('\\*', '\1')
     escaped = escaped.replace('\0', '[[]').replace('\1', '[*]')
     return fnmatch.fnmatchcase(text, escaped)
@@ -361,6 +361,7 @@ class Call:
         if 'free' in row.flags:
             self.entries[0].set(dir='DIR_INOUT')
         self.check_lengths()
+        self.check_outputs()
 
     @property
     def large(self):
@@ -388,6 +389,15 @@ class Call:
                 if not (self.base + '_c' in self.kinds.known and
                         name in self.kinds.known[self.base + '_c']):
                     raise Fault(f'{self.row.where}: {self.name} has no parameter {name}')
+
+    def check_outputs(self):
+        """What the lower half may write through is recorded, or its row says that it is only read."""
+        if self.row.refused or self.row.hand or 'direct' in self.row.flags:
+            return
+        for e in self.entries:
+            if re.search(r'[*\]]', e.param.ctype) and not e.param.ctype.startswith('const') and \
+                    e.kind in ('VALUE', 'IN') and e.param.name not in self.row.specs:
+                raise Fault(f'{self.row.where}: {self.name}: output {e.param.name} is not recorded')
 
     def check_lengths(self):
         for e in self.entries:

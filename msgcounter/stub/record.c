@@ -16,7 +16,15 @@
 struct log_writer record_writer;
 
 static struct stub_lock lock;
+#define EARLY_SEGMENT 65536
+
+static void begin(enum call call, uint16_t flags, uint32_t thread, uint64_t max_bytes);
+
 static bool attached; /* record_writer has a log */
+
+/* Events before MPI_Init, when there is no log yet: in memory. */
+static struct log_map *early;
+static unsigned nearly;
 
 /* What record_idle holds back. */
 static struct {
@@ -39,8 +47,40 @@ static int rotate(struct log_writer *w, uint32_t segment, uint64_t min_size, str
     return rc;
 }
 
+static int rotate_early(struct log_writer *w, uint32_t segment, uint64_t min_size,
+                        struct log_map *map)
+{
+    uint64_t size = min_size > EARLY_SEGMENT ? min_size : EARLY_SEGMENT;
+    early = stub_realloc(early, (nearly + 1) * sizeof *early);
+    *map = early[nearly++] = (struct log_map){stub_alloc(size), size};
+    return 0;
+}
+
+/* Writes the early events to the log that there is now. They keep their numbers. */
+static void copy_early(void)
+{
+    struct log_cursor c;
+    const struct log_record *rec;
+    if (!nearly || log_cursor_init(&c, early, nearly) < 0)
+        return;
+    while ((rec = log_cursor_next(&c))) {
+        const struct log_field *f = NULL;
+        begin((enum call)rec->call, rec->flags, rec->thread, log_record_size(rec));
+        while ((f = log_field_next(rec, f)))
+            log_put(&record_writer, f->param, f->role, log_field_value(f), log_field_length(f));
+        log_commit(&record_writer);
+    }
+    for (unsigned i = 0; i < nearly; i++)
+        stub_free(early[i].base);
+    stub_free(early);
+    early = NULL;
+    nearly = 0;
+}
+
 static void begin(enum call call, uint16_t flags, uint32_t thread, uint64_t max_bytes)
 {
+    if (!record_writer.rotate)
+        log_writer_init(&record_writer, &(struct log_owner){0}, rotate_early, NULL);
     int rc = log_begin(&record_writer, (uint16_t)call, thread, max_bytes + LOG_FIELD_ROOM(4));
     if (rc < 0)
         stub_stop(125, "%s: event %lu cannot be recorded: %s", call_table[call].name,
@@ -62,7 +102,7 @@ static void flush(void)
 
 void record_flush(void)
 {
-    if (!recording() || !attached)
+    if (!recording())
         return;
     stub_lock(&lock);
     flush();
@@ -109,6 +149,20 @@ void record_idle(enum call call, int object)
 /* The log as it is mapped; `at` is set from the thread's place before each use. */
 static struct log_cursor cursor;
 static struct log_position start;
+static uint32_t generation; /* of the process that attached */
+
+/* Where replay begins: where this image was recording, else at the log's start. */
+static void attach_cursor(void)
+{
+    if (log_cursor_init(&cursor, GATE->replay_segments, (uint32_t)GATE->replay_nsegments) < 0)
+        stub_stop(125, "the recording cannot be read: its first segment is damaged");
+    start = attached ? record_writer.at : cursor.at;
+    if (log_cursor_seek(&cursor, start) < 0)
+        stub_stop(125, "the recording does not reach back to event %lu, where this image was saved",
+                  (unsigned long)start.event);
+    stub_thread.cursor_valid = 0;
+    generation = GATE->generation;
+}
 
 /* stub_thread.cursor: a place, and how much of an idle event there was taken. */
 struct place {
@@ -130,6 +184,8 @@ static struct place *thread_place(void)
 /* The next event of this thread; *after is the place behind it. */
 static const struct log_record *look(struct log_position *after)
 {
+    if (!cursor.maps)
+        attach_cursor();
     struct log_cursor c = cursor;
     c.at = thread_place()->at;
     const struct log_record *rec;
@@ -271,25 +327,18 @@ uint64_t record_event(void)
     return replaying() ? thread_place()->at.event : record_writer.at.event;
 }
 
-static void attach_cursor(void)
-{
-    if (log_cursor_init(&cursor, GATE->replay_segments, (uint32_t)GATE->replay_nsegments) < 0)
-        stub_stop(125, "the recording cannot be read: its first segment is damaged");
-    start = attached ? record_writer.at : cursor.at;
-    if (log_cursor_seek(&cursor, start) < 0)
-        stub_stop(125, "the recording does not reach back to event %lu, where this image was saved",
-                  (unsigned long)start.event);
-    stub_thread.cursor_valid = 0;
-}
-
 void record_attach(void)
 {
     if (replaying()) {
-        attach_cursor();
+        if (!cursor.maps || generation != GATE->generation)
+            attach_cursor();
     } else if (recording()) {
         struct log_owner owner = {.rank = (uint32_t)comm_world.rank,
                                   .world_size = (uint32_t)comm_world.size};
+        record_flush();
         log_writer_init(&record_writer, &owner, rotate, NULL);
         attached = true;
+        copy_early();
     }
+    generation = GATE->generation;
 }
