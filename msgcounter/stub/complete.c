@@ -239,24 +239,31 @@ static struct left find_left(enum request_state state, bool owned_only)
     return l;
 }
 
-static void sweep(void)
+/* Progress on those that are pending, the end for those that are complete. */
+static void sweep(bool owned_only)
 {
-    if (replaying()) {
-        replay_left();
-        return;
-    }
-    struct left l = find_left(REQUEST_PENDING, false);
+    struct left l = find_left(REQUEST_PENDING, owned_only);
     if (l.n)
         requests_settle(GATE_COMPLETE_ALL, l.n, l.some);
-    l = find_left(REQUEST_COMPLETE, false);
+    l = find_left(REQUEST_COMPLETE, owned_only);
     for (int i = 0; i < l.n; i++)
         end_left(l.some[i]);
 }
 
 void requests_sweep(void)
 {
-    if (__builtin_expect(request_nleft != 0, 0))
-        sweep();
+    if (__builtin_expect(request_nleft == 0, 1))
+        return;
+    if (replaying())
+        replay_left();
+    else
+        sweep(false);
+}
+
+void requests_sweep_buffered(void)
+{
+    if (request_buffered && !replaying())
+        sweep(true);
 }
 
 void requests_flush_buffered(void)
@@ -266,7 +273,7 @@ void requests_flush_buffered(void)
         if (l.n &&
             requests_settle(GATE_COMPLETE_ALL | GATE_COMPLETE_WAIT, l.n, l.some) == SETTLE_REPLAY)
             return;
-        sweep();
+        sweep(true);
     }
 }
 
@@ -683,14 +690,10 @@ int hand_request_free(enum call call, const uint64_t *v)
         if (real)
             rc = mpi_cross(call, (uint64_t)&real);
         request_delete(r);
-    } else if (r->state == REQUEST_PENDING) {
-        request_abandon(r);
+    } else if (r->state == REQUEST_INACTIVE) {
+        request_delete(r);
     } else {
-        r->persistent = false;
-        if (r->state == REQUEST_COMPLETE)
-            request_deliver(r);
-        else
-            request_delete(r);
+        request_abandon(r); /* also if complete: the recorded execution does not depend on it */
     }
     *id = MPI_REQUEST_NULL;
     return finish(call, rc);

@@ -29,9 +29,13 @@ static inline enum settle request_wait(struct request *r)
 
 /*
  * Looks after requests that nobody waits for any more: freed while pending, and buffered sends. The
- * end of a freed one is an event of its own in the log, as its id is free again from then on.
+ * end of a freed one is an event of its own in the log, as its id is free again from then on: so
+ * this is called where a replay expects such events, at completion calls and MPI_Request_free.
  */
 void requests_sweep(void);
+
+/* The same for buffered sends alone, which a replay knows nothing of. */
+void requests_sweep_buffered(void);
 
 /* Waits until all buffered sends have left. Meets safe points. */
 void requests_flush_buffered(void);

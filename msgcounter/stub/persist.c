@@ -26,7 +26,7 @@ const struct gate_status p2p_buffered_status = {.source = MPI_ANY_SOURCE, .tag =
 int p2p_send_buffered(const uint64_t *v)
 {
     int64_t bytes = p2p_bytes(v);
-    requests_sweep();
+    requests_sweep_buffered();
     if (bytes < 0)
         return P2P_COUNT(v) < 0 ? MPI_ERR_COUNT : MPI_ERR_TYPE;
     if (P2P_PEER(v) != MPI_PROC_NULL &&
