@@ -220,7 +220,8 @@ static int choose_epoch(struct phase *p, struct err *err)
     struct session_epoch epoch;
     if (p->from_start)
         return 0;
-    if (session_epoch_find(p->session, p->epoch, &epoch, err) < 0) {
+    if ((p->epoch ? session_epoch_find(p->session, p->epoch, &epoch, err)
+                  : session_epoch_last(p->session, &epoch, err)) < 0) {
         if (p->kind == PROTO_PHASE_REFINE && !p->epoch) {
             fprintf(stderr, "dbg3: no complete epoch: recording from the start of the program\n");
             return 0;

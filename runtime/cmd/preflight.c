@@ -3,6 +3,7 @@
  */
 #include "runtime/cmd/preflight.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,7 @@ static int find_program(const char *word, char path[PATH_MAX])
             return 0;
         dirs += n + (dirs[n] == ':');
     }
+    errno = ENOENT;
     return -1;
 }
 
@@ -48,6 +50,8 @@ int preflight(char *const *launcher, char program[PATH_MAX], struct err *err)
     char path[PATH_MAX], bad_path[PATH_MAX] = "";
     struct program p, bad = {0};
     program[0] = '\0';
+    if (find_program(launcher[0], path) < 0)
+        return err_sys(err, "cannot run %s", launcher[0]);
     for (char *const *word = launcher; *word; word++) {
         if (**word == '-' || find_program(*word, path) < 0 || program_read(path, &p, NULL) < 0 ||
             !p.is_program)

@@ -129,6 +129,12 @@ static void choose_next(struct session *s, struct facts *f)
         snprintf(f->next, sizeof f->next, "dbg3 restart%s", option);
 }
 
+static int by_rank(const void *a, const void *b)
+{
+    const struct session_failure *x = a, *y = b;
+    return (x->rank > y->rank) - (x->rank < y->rank);
+}
+
 static int facts_read(struct session *s, const struct session_phase *phase, struct facts *f,
                       struct err *err)
 {
@@ -138,7 +144,9 @@ static int facts_read(struct session *s, const struct session_phase *phase, stru
         facts_free(f);
         return -1;
     }
-    if (session_epoch_find(s, 0, &f->epoch, NULL) < 0)
+    if (phase->outcome == SESSION_HUNG && f->nfailure) /* no one was the first */
+        qsort(f->failure, f->nfailure, sizeof *f->failure, by_rank);
+    if (session_epoch_last(s, &f->epoch, NULL) < 0)
         f->epoch.number = 0;
     for (unsigned i = 0; i < f->nfailure; i++)
         f->nreal += !is_consequence(&f->phase, &f->failure[i]);
@@ -247,7 +255,7 @@ static void print_failure(struct session *s, const struct facts *f, const struct
     if (row)
         fprintf(out, " (pid %d on %s)", row->pid, row->host);
     fputc('\n', out);
-    if (x->text[0] && x->kind != PROTO_FAILURE_SIGNAL)
+    if (x->text[0] && x->kind != PROTO_FAILURE_SIGNAL && x->kind != PROTO_FAILURE_HANG)
         fprintf(out, "      %s\n", x->text);
     print_counters(s, x->rank, out);
     if (x->event)

@@ -757,6 +757,42 @@ int session_epoch_find(struct session *s, uint64_t number, struct session_epoch 
     return rc < 0 ? -1 : 0;
 }
 
+/* The last phase that made or could make epochs. False if there is none. */
+static bool last_line(struct session *s, struct session_phase *line)
+{
+    struct session_phase *phases;
+    unsigned n;
+    bool found = false;
+    if (session_phases(s, &phases, &n, NULL) < 0)
+        return false;
+    for (unsigned i = 0; i < n; i++)
+        if (phases[i].kind != PROTO_PHASE_REFINE && phases[i].outcome != SESSION_NO_RANK) {
+            *line = phases[i];
+            found = true;
+        }
+    free(phases);
+    return found;
+}
+
+int session_epoch_last(struct session *s, struct session_epoch *out, struct err *err)
+{
+    struct session_phase line = {0};
+    struct session_epoch *epochs;
+    unsigned n;
+    const struct session_epoch *last = NULL;
+    if (!last_line(s, &line))
+        return err_set(err, "%s has no complete epoch", s->dir);
+    if (session_epochs(s, &epochs, &n, err) < 0)
+        return -1;
+    for (unsigned i = 0; i < n; i++) /* what it began at is older than what it made */
+        if (epochs[i].number == line.from_epoch || epochs[i].phase == line.id)
+            last = &epochs[i];
+    if (last)
+        *out = *last;
+    free(epochs);
+    return last ? 0 : err_set(err, "%s has no complete epoch", s->dir);
+}
+
 /* ---- recordings -------------------------------------------------------------------------- */
 
 /*

@@ -178,6 +178,8 @@ START_TEST(launcher_lines)
         {{"./static", "run", "./script"}, "", NULL},
         {{"sh", "./plain"}, "", NULL},
         {{"sh", "-c", "true"}, "", NULL},
+        {{"./nothing", "./ours"}, "", "cannot run ./nothing"},
+        {{"nothing-of-this-name"}, "", "cannot run nothing-of-this-name"},
         {{"sh", "./static"}, "", "statically linked"},
         {{"sh", "./theirs"}, "", "libmpi.so.40"},
         {{"sh", "./setuid"}, "", "setuid"},

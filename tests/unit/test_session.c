@@ -212,6 +212,44 @@ START_TEST(epochs)
 }
 END_TEST
 
+static uint64_t commit_in(struct session *s, uint64_t phase)
+{
+    char sql[128];
+    uint64_t number = commit(s);
+    struct db *db = db_open("app.dbg3/session.db", false, NULL);
+    snprintf(sql, sizeof sql, "UPDATE epochs SET phase = %d WHERE number = %d", (int)phase,
+             (int)number);
+    ck_assert_int_eq(db_script(db, sql, NULL), 0);
+    db_close(db);
+    return number;
+}
+
+/* The epoch to go on from follows the line of the last run. */
+START_TEST(the_last_epoch_is_of_the_last_line)
+{
+    struct session *s = create();
+    struct session_epoch epoch;
+    uint64_t batch, restart, refine, nothing;
+    ck_assert_int_eq(session_epoch_last(s, &epoch, NULL), -1);
+    session_phase_begin(s, PROTO_PHASE_BATCH, 0, launcher, &batch, NULL);
+    ck_assert_int_eq(session_epoch_last(s, &epoch, NULL), -1);
+    for (int i = 0; i < 3; i++)
+        commit_in(s, batch);
+    ck_assert_int_eq(session_epoch_last(s, &epoch, NULL), 0);
+    ck_assert_uint_eq(epoch.number, 3);
+    session_phase_begin(s, PROTO_PHASE_REFINE, 3, launcher, &refine, NULL);
+    session_phase_begin(s, PROTO_PHASE_RESTART, 2, launcher, &restart, NULL);
+    ck_assert_int_eq(session_epoch_last(s, &epoch, NULL), 0);
+    ck_assert_uint_eq(epoch.number, 2);
+    commit_in(s, restart);
+    session_phase_begin(s, PROTO_PHASE_RESTART, 1, launcher, &nothing, NULL);
+    session_phase_end(s, nothing, SESSION_NO_RANK, 0, NULL);
+    ck_assert_int_eq(session_epoch_last(s, &epoch, NULL), 0);
+    ck_assert_uint_eq(epoch.number, 4);
+    session_close(s);
+}
+END_TEST
+
 START_TEST(interrupted_epochs_are_cleaned_and_their_numbers_not_used_again)
 {
     char folder[PATH_MAX];
@@ -366,6 +404,7 @@ int main(void)
     tcase_add_test(tcase, what_is_no_session);
     tcase_add_test(tcase, one_phase_at_a_time);
     tcase_add_test(tcase, epochs);
+    tcase_add_test(tcase, the_last_epoch_is_of_the_last_line);
     tcase_add_test(tcase, interrupted_epochs_are_cleaned_and_their_numbers_not_used_again);
     tcase_add_test(tcase, survives_kill);
     tcase_add_test(tcase, facts_come_back);
