@@ -6,6 +6,7 @@
 #include <assert.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "gdbbridge/bytes.h"
 
@@ -143,15 +144,37 @@ enum rsp_input rsp_feed(struct rsp *r, uint8_t byte)
     abort();
 }
 
+#define RUN_LEAST 4  /* characters, with the first; fewer are not shorter in code */
+#define RUN_MOST  98 /* so that the count, 29 more than the repeats, is printable */
+
+/* A character and how often it is repeated: C, or C*N. N must not be a character that means
+ * something between packets: the run is then made shorter. Returns how many it took. */
+static size_t add_run(struct bytes *out, const char *p, size_t left)
+{
+    size_t n = 1;
+    while (n < left && n < RUN_MOST && p[n] == p[0])
+        n++;
+    char code[3] = {p[0], '*', (char)(n - 1 + 29)};
+    while (strchr("#$+-", code[2])) {
+        n--;
+        code[2]--;
+    }
+    if (n < RUN_LEAST)
+        n = 1;
+    bytes_add(out, code, n == 1 ? 1 : 3);
+    return n;
+}
+
 void rsp_send(struct rsp *r, const void *payload, size_t size)
 {
-    const uint8_t *p = payload;
+    const char *p = payload;
     uint8_t sum = 0;
-    for (size_t i = 0; i < size; i++)
-        sum += p[i];
     bytes_clear(&r->last);
     bytes_add(&r->last, "$", 1);
-    bytes_add(&r->last, payload, size);
+    for (size_t i = 0; i < size;)
+        i += add_run(&r->last, p + i, size - i);
+    for (size_t i = 1; i < r->last.size; i++)
+        sum += (uint8_t)r->last.data[i];
     bytes_printf(&r->last, "#%02x", sum);
     r->output(r->arg, r->last.data, r->last.size);
 }

@@ -8,7 +8,8 @@
  *
  * Until rsp_no_ack() each packet is acknowledged: a good one with '+', one with a wrong checksum
  * with '-'; a '-' from GDB sends the last packet again. Payloads handed out are unescaped (} xor
- * 0x20). Run-length encoding is never used by GDB and not by us.
+ * 0x20). What is sent is run-length encoded, because GDB takes packets character by character and
+ * most of a register block is zeros; GDB itself never encodes.
  * Source: GDB manual, appendix E.1 Overview and E.5 Packet Acknowledgment.
  */
 #ifndef DBG3_GDBBRIDGE_RSP_H

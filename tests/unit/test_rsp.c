@@ -100,6 +100,29 @@ START_TEST(nack_sends_again)
 }
 END_TEST
 
+START_TEST(runs)
+{
+    static const struct {
+        int zeros;
+        const char *sent;
+    } cases[] = {
+        {1, "$0#30"},      {3, "$000#90"},      {4, "$0* #7a"},     {6, "$0*\"#7c"},
+        {7, "$0*\"0#ac"},  {8, "$0*\"00#dc"},   {9, "$0*%#7f"},     {15, "$0**0#b4"},
+        {98, "$0*~#d8"},   {99, "$0*~0#08"},    {102, "$0*~0* #52"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct bytes out = {0};
+        char zeros[128];
+        struct rsp *r = rsp_create(collect, &out);
+        memset(zeros, '0', sizeof zeros);
+        rsp_send(r, zeros, (size_t)cases[i].zeros);
+        ck_assert_str_eq(out.data, cases[i].sent);
+        rsp_destroy(r);
+        bytes_free(&out);
+    }
+}
+END_TEST
+
 START_TEST(without_acks)
 {
     struct bytes out = {0};
@@ -269,7 +292,13 @@ END_TEST
 
 /* ------------------------------------------------------------------ conversations */
 
-/* The packets in what was sent, one a line, unprintable bytes as \xx; acknowledgements left out. */
+static void add_printable(struct bytes *out, char c)
+{
+    bytes_printf(out, c >= ' ' && c < 127 ? "%c" : "\\%02x", (unsigned char)c);
+}
+
+/* The packets in what was sent, one a line, runs expanded, unprintable bytes as \xx;
+ * acknowledgements left out. */
 static void add_answers(struct bytes *transcript, struct bytes *sent)
 {
     const char *p = sent->data, *end = sent->data + sent->size;
@@ -279,8 +308,14 @@ static void add_answers(struct bytes *transcript, struct bytes *sent)
         if (!stop)
             break;
         bytes_text(transcript, "<- ");
-        for (const char *c = start + 1; c < stop; c++)
-            bytes_printf(transcript, *c >= ' ' && *c < 127 ? "%c" : "\\%02x", (unsigned char)*c);
+        for (const char *c = start + 1; c < stop; c++) {
+            if (*c != '*') {
+                add_printable(transcript, *c);
+                continue;
+            }
+            for (int n = *++c - 29; n > 0; n--)
+                add_printable(transcript, c[-2]);
+        }
         bytes_text(transcript, "\n");
         p = stop + 3;
     }
@@ -457,6 +492,7 @@ static Suite *suite(void)
     TCase *tc = tcase_create("packets");
     tcase_add_loop_test(tc, packets, 0, sizeof packet_cases / sizeof packet_cases[0]);
     tcase_add_test(tc, nack_sends_again);
+    tcase_add_test(tc, runs);
     tcase_add_test(tc, without_acks);
     tcase_add_test(tc, too_long_is_unknown);
     tcase_add_test(tc, coding);
