@@ -347,7 +347,7 @@ int stub_call(enum call call, const uint64_t *v, void *site)
     int rc = hand ? hand(call, v) : call_generic(call, v);
     f = count.file; /* the call may have ended in another process */
     counters_set(&f->call, 0);
-    counters_set(&f->state, COUNTERS_COMPUTING);
+    counters_set(&f->state, stub_gate.finalized ? COUNTERS_FINALIZED : COUNTERS_COMPUTING);
     stub_leave();
     return rc;
 }

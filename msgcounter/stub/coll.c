@@ -128,8 +128,9 @@ static bool agreed_on(const struct comm *c)
 static void ask_to_enter(const struct slot *s)
 {
     while (GATE->word & GATE_WORD_INTENT) {
-        if (cross(GATE->coll_enter, s->gid, s->members, s->word / ENTERED_ONE) !=
-            (uint64_t)GATE_EAGAIN)
+        /* gate_cross returns rax; an int's sign is not extended into it. */
+        int rc = (int)cross(GATE->coll_enter, s->gid, s->members, s->word / ENTERED_ONE);
+        if (rc != GATE_EAGAIN)
             return;
         counters_set(&count.file->state, COUNTERS_HOLDING);
         stub_safe_point();

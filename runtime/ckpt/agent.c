@@ -430,6 +430,8 @@ static void report_state(void)
     if (!c || agent.stage != STAGE_ASKED)
         return;
     uint64_t state = counters_get(&c->state), progress = counters_get(&c->calls);
+    if (state == COUNTERS_HOLDING)
+        return; /* HOLD has told it */
     uint64_t told = state == COUNTERS_WAITING      ? PROTO_STATE_WAITING
                     : state == COUNTERS_COLLECTIVE ? PROTO_STATE_INSIDE
                                                    : PROTO_STATE_COMPUTING;
@@ -667,8 +669,17 @@ static int job_ending(void)
     return 0;
 }
 
+/* Tells of the fine checkpoints that have not been told of. */
+static void flush_fine(void)
+{
+    if (agent.nfine > 0)
+        send_msg(&(struct proto_msg){.type = PROTO_FINE, .u.fine = {agent.nfine, agent.fine}});
+    agent.nfine = 0;
+}
+
 static void job_ended(void)
 {
+    flush_fine();
     set_state(COUNTERS_FINALIZED);
     agent.finalized = true;
     send_simple(PROTO_FINALIZED);
@@ -793,6 +804,7 @@ void agent_failure(const struct agent_failure *f)
                       .call = call_name(call), .event = event, .image = f->image ? f->image : "",
                       .pc = f->pc ? f->pc : site, .address = f->address},
     };
+    flush_fine();
     locate(msg.u.failure.pc, module, sizeof module, &msg.u.failure.module_offset);
     msg.u.failure.module = module;
     set_state(COUNTERS_DEAD);
@@ -807,10 +819,8 @@ void agent_fine(uint64_t number, uint64_t event, uint64_t bytes, uint64_t us)
     if (counters())
         counters_set(&counters()->fine, number);
     agent.fine[agent.nfine++] = (struct proto_fine){number, event, bytes, us};
-    if (agent.nfine < FINE_BATCH)
-        return;
-    send_msg(&(struct proto_msg){.type = PROTO_FINE, .u.fine = {agent.nfine, agent.fine}});
-    agent.nfine = 0;
+    if (agent.nfine == FINE_BATCH)
+        flush_fine();
 }
 
 /* [any FS] An end that the stub explains. Lower code is needed for the message: switch. */
