@@ -1,8 +1,8 @@
 /*
  * cmd.h - the dbg3 command: its subcommands, and what they share
  *
- * main.c holds the one table of commands, tables.c those of exit codes and settings; usage, help, man
- * page and shell completion come from these and from each command's argp.
+ * main.c holds the one table of commands, tables.c those of exit codes and settings; usage, help,
+ * man page and shell completion come from these and from each command's argp.
  */
 #ifndef DBG3_CMD_CMD_H
 #define DBG3_CMD_CMD_H

@@ -11,7 +11,7 @@
 #include <string.h>
 
 const struct cut_limits cut_limits_default = {
-    .stall_ms = 100,
+    .stall_ms = 50, /* ranks say every 20 ms at most what they do */
     .releases_max = 64,
     .gather_ms = 60 * 1000,
     .stop_ms = 60 * 1000,

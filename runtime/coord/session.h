@@ -184,9 +184,9 @@ int session_fines(struct session *s, int rank /* -1: all */, struct session_fine
 int session_epoch_find(struct session *s, uint64_t number, struct session_epoch *out,
                        struct err *err);
 /*
- * The epoch to go on from: the newest of the last batch or restart, else the one that it began at. An
- * epoch of an abandoned line (after `restart --epoch`) is not of the history that failed. Fails as
- * session_epoch_find() does.
+ * The epoch to go on from: the newest of the last batch or restart, else the one that it began at.
+ * An epoch of an abandoned line (after `restart --epoch`) is not of the history that failed. Fails
+ * as session_epoch_find() does.
  */
 int session_epoch_last(struct session *s, struct session_epoch *out, struct err *err);
 void session_epoch_folder(const struct session *s, uint64_t number, char *buf, size_t cap);
