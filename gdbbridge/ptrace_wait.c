@@ -305,7 +305,9 @@ static bool ask_hook(struct thread *th, int signal, const siginfo_t *info)
                         .info = *info,
                         .pc = thread_pc(th),
                         .signal = signal};
-    switch (t->options.hook.look(t->options.hook.arg, &stop)) {
+    enum stop_verdict verdict = t->options.hook.look(t->options.hook.arg, &stop);
+    thread_forget_registers(th); /* the hook may have set them by ptrace itself */
+    switch (verdict) {
     case STOP_RESUME:
         go_on(th, 0);
         return true;
