@@ -37,7 +37,7 @@ static struct gate_consts consts;
 static struct {
     const char *log_dir;
     int rank, size;
-    uint64_t cut_every, cut_done;
+    uint64_t cut_every, cut_done, ncuts;
     MPI_Comm comm; /* for the harness's own messages */
     struct log_map segment;
 } direct;
@@ -99,8 +99,11 @@ static int job_started(int rank, int size, int level)
 
 static int job_ending(void)
 {
-    if (direct.cut_every)
-        real(MPI_Comm_free)(&direct.comm);
+    if (!direct.cut_every)
+        return 0;
+    real(MPI_Comm_free)(&direct.comm);
+    if (direct.rank == 0)
+        fprintf(stderr, "gate_direct: %lu cuts\n", (unsigned long)direct.ncuts);
     return 0;
 }
 
@@ -177,6 +180,7 @@ static void safe_point(void)
         fail("rebuild", strerror(-rc));
     GATE->stub->after_save(0);
     real(MPI_Barrier)(direct.comm);
+    direct.ncuts++;
 out:
     free(expected);
 }
