@@ -22,6 +22,7 @@
 #define ENTERED_ONE 256u
 #define INSIDE      255u
 #define GID_FREED   UINT64_MAX
+#define FREED_KEPT  1024
 
 struct slot {
     uint64_t gid; /* 0: never used */
@@ -94,13 +95,37 @@ static inline struct slot *slot_of(const struct comm *c)
     return slot_add(c);
 }
 
+void coll_comm_made(const struct comm *c)
+{
+    if (c->size + c->remote_size > 1)
+        slot_add(c);
+}
+
+/* The latest freed communicators, a ring. */
+static uint64_t freed[FREED_KEPT];
+static uint32_t nfreed;
+
+static void forget(uint64_t gid)
+{
+    struct slot *s = table && gid ? find(table, gid) : NULL;
+    if (s && s->gid)
+        __atomic_store_n(&s->gid, GID_FREED, __ATOMIC_RELEASE);
+}
+
 void coll_comm_freed(uint64_t gid)
 {
     stub_lock(&lock);
-    struct slot *s = table ? find(table, gid) : NULL;
-    if (s && s->gid)
-        __atomic_store_n(&s->gid, GID_FREED, __ATOMIC_RELEASE);
+    forget(freed[nfreed % FREED_KEPT]);
+    freed[nfreed++ % FREED_KEPT] = gid;
     stub_unlock(&lock);
+}
+
+void coll_forget_freed(void)
+{
+    for (uint32_t i = 0; i < FREED_KEPT; i++) {
+        forget(freed[i]);
+        freed[i] = 0;
+    }
 }
 
 int coll_list(struct gate_coll *out, int max)

@@ -100,6 +100,7 @@ void comm_start(int rank, int size)
     comm_world.next = &comm_self;
     if (!last || last == &comm_world)
         last = &comm_self;
+    coll_comm_made(&comm_world);
 }
 
 /* ----------------------------------------------------------------------------- asking MPI */
@@ -241,6 +242,7 @@ struct object *comm_make(struct made *m)
     c->gid = comm_gid(parent, c);
     append(c);
     stub_unlock(&lock);
+    coll_comm_made(c);
     return &c->head;
 }
 

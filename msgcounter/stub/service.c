@@ -28,6 +28,7 @@ static void position(uint64_t *segment, uint64_t *offset, uint64_t *event)
 static void before_save(void)
 {
     record_flush();
+    coll_forget_freed();
     count_before_save();
 }
 

@@ -162,8 +162,9 @@ static void refresh_comms(bool report)
             continue;
         cut_rank_comm_add(&agent.cut, c->gid, c->members);
         struct proto_comm *mine = &agent.cut.comm[agent.cut.ncomm - 1];
-        mine->entered = c->entered;
-        mine->inside = c->inside;
+        /* One that came into being during a cut: what is entered on it is all reported. */
+        mine->entered = report ? 0 : c->entered;
+        mine->inside = report ? 0 : c->inside;
         if (report)
             send_locked(&(struct proto_msg){.type = PROTO_COMM, .epoch = agent.epoch,
                                             .u.coll = {.gid = c->gid, .nmembers = c->members}});
