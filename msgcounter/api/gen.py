@@ -93,7 +93,8 @@ def read_header(cc):
     text = ' '.join(strip_attributes(text).split())
     nested = r'(?:[^()]|\((?:[^()]|\([^()]*\))*\))*'
     found = re.finditer(r'(?:^|(?<=[;}]))\s*((?:int|double|void|MPI\w+)\s*\**)\s*'
-                        r'((?:P?MPIX?|P?MPI_T|QMPI|MPIR)_\w+)\s*\((' + nested + r')\)\s*(?=;)', text)
+                        r'((?:P?MPIX?|P?MPI_T|QMPI|MPIR)_\w+)\s*\((' + nested + r')\)\s*(?=;)',
+                        text)
     return {m.group(2): Proto(m.group(1).strip(), m.group(2), m.group(3)) for m in found}
 
 
@@ -324,7 +325,8 @@ class Entry:
 
     def make_packed(self, word):
         self.set_kind('BUFFER', 'OUT')
-        self.set(span='SPAN_PACKED', count=str(self.call.index_of('position')), displs='-1', type='-1')
+        self.set(span='SPAN_PACKED', count=str(self.call.index_of('position')), displs='-1',
+                 type='-1')
 
     def make_bcast(self, word):
         self.make_buffer('buffer:one@nonroot')
@@ -339,8 +341,8 @@ class Entry:
                                                                 self.call.index)
         if span != 'opaque' and (count < 0 or datatype < 0):
             raise Fault(f'{self.call.row.where}: {self.call.name}: {self.param.name} has no length')
-        self.set(span=f'SPAN_{SPANS[span]}', count=str(count), displs=str(displs), type=str(datatype),
-                 where=f'WHERE_{where.upper() or "ALL"}')
+        self.set(span=f'SPAN_{SPANS[span]}', count=str(count), displs=str(displs),
+                 type=str(datatype), where=f'WHERE_{where.upper() or "ALL"}')
 
     def lacks_length(self):
         return self.fields.get('array') == '1' and 'length_rule' not in self.fields
@@ -391,7 +393,7 @@ class Call:
                     raise Fault(f'{self.row.where}: {self.name} has no parameter {name}')
 
     def check_outputs(self):
-        """What the lower half may write through is recorded, or its row says that it is only read."""
+        """What the lower half may write through is recorded, or its row says: only read."""
         if self.row.refused or self.row.hand or 'direct' in self.row.flags:
             return
         for e in self.entries:
