@@ -145,7 +145,7 @@ void fine_init(uint64_t keep)
 
 int fine_start(struct err *err)
 {
-    if (!agent_session() || GATE->settings.fine_every == 0)
+    if (!agent_session())
         return 0;
     snprintf(fine.logs, sizeof fine.logs, "%s/logs", agent_session());
     snprintf(fine.folder, sizeof fine.folder, "%s/fine", agent_session());
