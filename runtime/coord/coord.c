@@ -36,6 +36,7 @@
 #define FAILED_MS       30000 /* a rank failed and the launcher stays */
 #define EXAMINE_MS      30000 /* for failure images after a hang */
 #define TERM_MS         5000  /* between SIGTERM and SIGKILL to the launcher */
+#define SAME_MOMENT_MS  100
 #define INTERRUPT_MS    1000  /* Ctrl-C at a terminal reaches the launcher without us */
 #define WRONG_SECRETS   5     /* reported one by one */
 
@@ -78,6 +79,7 @@ struct coord {
     bool signalled; /* we have ended the launcher ourselves */
     int interrupts, failures;
     int real_failures; /* that are not the launcher's way of ending the job */
+    uint64_t vanished_ms;
     int vanished;      /* rank whose connection ended first, without a word; -1 */
     uint64_t term_ms; /* when to send the launcher the next, stronger signal; 0: never */
     int term_signal;
@@ -273,12 +275,19 @@ static void rank_vanished(struct coord *c, unsigned rank)
         c->interrupted || c->vanished >= 0)
         return;
     c->vanished = (int)rank;
+    c->vanished_ms = now_ms(c);
     launcher_end_at(c, now_ms(c) + FAILED_MS);
 }
 
-/* The vanished rank was the first to fail, before any that had time for last words. */
-static void vanished_add(struct coord *c)
+/*
+ * The vanished rank was the first to fail, before any that had time for last words. Unless one says its
+ * last words just now: on a busy machine the end of a rank that was killed in consequence may be read
+ * before the words of the cause.
+ */
+static void vanished_add(struct coord *c, bool other_failed)
 {
+    if (other_failed && now_ms(c) - c->vanished_ms < SAME_MOMENT_MS)
+        c->vanished = -1;
     if (c->vanished >= 0 && !c->rank[c->vanished].failed) {
         c->real_failures++;
         failure_add(c, (unsigned)c->vanished, &killed);
@@ -406,7 +415,7 @@ static bool is_termination(const struct proto_msg *msg)
 
 static void on_failure(struct coord *c, unsigned rank, const struct proto_msg *msg)
 {
-    vanished_add(c);
+    vanished_add(c, !is_termination(msg));
     c->real_failures += !is_termination(msg);
     failure_add(c, rank, msg);
     if (msg->u.failure.kind != PROTO_FAILURE_HANG)
@@ -850,7 +859,7 @@ static enum session_outcome outcome_of(const struct coord *c)
 static void store_end(struct coord *c)
 {
     if (!WIFSIGNALED(c->result.status) || c->signalled)
-        vanished_add(c);
+        vanished_add(c, false);
     c->result.outcome = outcome_of(c);
     catalog(c, session_phase_end(c->set->session, c->set->phase_id, c->result.outcome,
                                  c->result.status, &c->err));

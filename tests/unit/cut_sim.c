@@ -68,6 +68,7 @@ struct sim {
     struct comm comm[COMMS_MAX];
     unsigned ncomm;
     struct rank rank[RANKS_MAX];
+    bool stay;
     char violation[256];
 };
 
@@ -356,6 +357,8 @@ static bool step(struct sim *sim, unsigned rank)
     if (r->pc == sim->nops)
         return false;
     const struct op *op = &sim->op[r->pc];
+    if (op->kind == OP_FINALIZE && sim->stay)
+        return true;
     switch (op->kind) {
     case OP_COMPUTE:
         if (r->done_steps++ >= op->steps)
@@ -517,6 +520,11 @@ void sim_destroy(struct sim *sim)
         cut_rank_clear(&sim->rank[r].cut);
     free(sim->op);
     free(sim);
+}
+
+void sim_stay(struct sim *sim, bool stay)
+{
+    sim->stay = stay;
 }
 
 bool sim_finalized(const struct sim *sim, unsigned rank)

@@ -37,6 +37,9 @@ bool sim_step(struct sim *sim, unsigned rank);
 /* Its agent gets a message. WRITE is answered with `written` (file, bytes, ... of u.written). */
 void sim_control(struct sim *sim, unsigned rank, const struct proto_msg *msg);
 
+/* While true, ranks that have done their work compute on instead of finalizing. */
+void sim_stay(struct sim *sim, bool stay);
+
 /* All ranks have finalized. */
 bool sim_done(const struct sim *sim);
 bool sim_finalized(const struct sim *sim, unsigned rank);

@@ -2,8 +2,10 @@
  * fake_ranks.c - a launcher and its ranks in one process, without MPI: cut_sim.h's ranks, each with
  * a real connection to the coordinator
  *
- *     fake_ranks [-n RANKS] [-o OPS] [-p PERCENT_P2P] [-s SEED] [-u US_PER_STEP] [-x STATUS] [-a
- *     ACT]
+ *     fake_ranks [-n RANKS] [-o OPS] [-p PERCENT_P2P] [-s SEED] [-u US_PER_STEP] [-x STATUS]
+ *                [-e EPOCHS] [-a ACT]
+ *
+ * The ranks do not finalize before EPOCHS cuts have come to an end, good or bad.
  *
  * ACT makes something go wrong half-way:
  *     die        rank 1 reports SIGSEGV, then every connection ends
@@ -51,7 +53,8 @@ static struct agent agents[RANKS_MAX];
 static struct sim *sim;
 static unsigned nranks = 4;
 static const char *act = "";
-static bool acted, shutdown_seen;
+static bool acted;
+static int cuts_wanted;
 
 static bool acts(const char *what)
 {
@@ -122,13 +125,18 @@ static void on_message(unsigned rank, const struct proto_msg *msg)
         examine(rank);
         break;
     case PROTO_SHUTDOWN:
-        shutdown_seen = true;
         hang_up(rank);
+        break;
+    case PROTO_RESUME:
+    case PROTO_CANCEL:
+        sim_control(sim, rank, msg);
+        cuts_wanted -= rank == 0;
+        sim_stay(sim, cuts_wanted > 0);
         break;
     case PROTO_WRITE:
         if (acts("killwrite") && rank == 1) {
             hang_up(rank);
-            usleep(50000);
+            usleep(300000);
             exit(9);
         }
         snprintf(agents[rank].folder, sizeof agents[rank].folder, "%s", msg->u.folder);
@@ -252,7 +260,7 @@ static void fail_now(void)
     if (!acts("kill"))
         transmit(1, &msg);
     hang_up(1);
-    usleep(50000);
+    usleep(300000); /* the order of two ends that are read at once cannot be told */
     exit(acts("abort") ? 7 : 9);
 }
 
@@ -323,7 +331,7 @@ int main(int argc, char **argv)
     unsigned us = 200;
     int opt, status = 0;
     signal(SIGPIPE, SIG_IGN);
-    while ((opt = getopt(argc, argv, "n:o:p:s:u:x:a:")) != -1) {
+    while ((opt = getopt(argc, argv, "n:o:p:s:u:x:e:a:")) != -1) {
         switch (opt) {
         case 'n': nranks = (unsigned)atoi(optarg); break;
         case 'o': options.nops = (unsigned)atoi(optarg); break;
@@ -331,6 +339,9 @@ int main(int argc, char **argv)
         case 's': options.seed = (uint64_t)atoll(optarg); break;
         case 'u': us = (unsigned)atoi(optarg); break;
         case 'x': status = atoi(optarg); break;
+        case 'e':
+            cuts_wanted = atoi(optarg);
+            break;
         case 'a': act = optarg; break;
         default: return 2;
         }
@@ -343,6 +354,7 @@ int main(int argc, char **argv)
     }
     options.nranks = nranks;
     sim = sim_create(&options, on_send, NULL);
+    sim_stay(sim, cuts_wanted > 0);
     for (unsigned r = 0; r < nranks; r++) {
         counters_make(r);
         hello(r);

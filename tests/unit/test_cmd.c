@@ -189,7 +189,8 @@ START_TEST(launcher_lines)
         ck_assert_msg(rc == (rows[i].error ? -1 : 0), "row %zu: %s", i, rc ? err.text : "fine");
         if (rows[i].error)
             ck_assert_msg(strstr(err.text, rows[i].error) != NULL, "row %zu: %s", i, err.text);
-        snprintf(full, sizeof full, *rows[i].program ? "%s/%s" : "", home, rows[i].program);
+        bool named = *rows[i].program;
+        snprintf(full, sizeof full, "%s%s%s", named ? home : "", named ? "/" : "", rows[i].program);
         ck_assert_msg(!strcmp(program, full), "row %zu: %s", i, program);
     }
 }

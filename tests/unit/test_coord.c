@@ -127,7 +127,7 @@ static struct session_failure first_failure(unsigned expected)
 
 START_TEST(epochs_by_timer)
 {
-    run("-n 4 -o 200 -u 300", (struct coord_settings){.every_ms = 50});
+    run("-n 4 -o 200 -e 3", (struct coord_settings){.every_ms = 50});
     ck_assert_int_eq(result.outcome, SESSION_COMPLETED);
     ck_assert_uint_eq(result.size, 4);
     ck_assert_uint_eq(result.finalized, 4);
@@ -140,8 +140,7 @@ END_TEST
 
 START_TEST(many_ranks)
 {
-    /* without point-to-point, or releases could outlast the program */
-    run("-n 48 -o 800 -u 300 -p 0", (struct coord_settings){.every_ms = 50});
+    run("-n 48 -o 400 -e 3", (struct coord_settings){.every_ms = 50});
     ck_assert_int_eq(result.outcome, SESSION_COMPLETED);
     ck_assert_uint_eq(result.finalized, 48);
     ck_assert_msg(result.epochs >= 1, "%s", notes);
@@ -150,7 +149,7 @@ END_TEST
 
 START_TEST(epochs_by_messages_and_trimmed)
 {
-    run("-n 3 -o 300 -u 300 -a want",
+    run("-n 3 -o 300 -u 1000 -a want",
         (struct coord_settings){.every_n_msgs = 20, .keep_epochs = 2});
     ck_assert_uint_ge(result.epochs, 3);
     ck_assert_uint_eq(count_epochs(), 2);
@@ -212,7 +211,7 @@ END_TEST
 
 START_TEST(an_object_that_cannot_be_saved_skips_the_epoch)
 {
-    run("-n 4 -a unable -u 1000", (struct coord_settings){.every_ms = 20});
+    run("-n 4 -a unable -e 1", (struct coord_settings){.every_ms = 20});
     ck_assert_int_eq(result.outcome, SESSION_COMPLETED);
     ck_assert_uint_eq(result.epochs, 0);
     ck_assert_uint_ge(result.cancelled, 1);
@@ -223,7 +222,7 @@ END_TEST
 
 START_TEST(a_torn_image_is_no_epoch)
 {
-    run("-n 4 -a torn -u 1000", (struct coord_settings){.every_ms = 20});
+    run("-n 4 -a torn -e 1", (struct coord_settings){.every_ms = 20});
     ck_assert_uint_eq(result.epochs, 0);
     ck_assert_ptr_nonnull(strstr(notes, "image of rank 1 has 100 bytes, should have 101"));
     ck_assert_uint_eq(count_folders(), 0);
@@ -232,7 +231,7 @@ END_TEST
 
 START_TEST(a_rank_lost_while_writing_is_no_epoch)
 {
-    run("-n 4 -a killwrite -u 1000", (struct coord_settings){.every_ms = 20});
+    run("-n 4 -a killwrite -e 1", (struct coord_settings){.every_ms = 20});
     ck_assert_int_eq(result.outcome, SESSION_FAILED);
     ck_assert_uint_eq(result.epochs, 0);
     ck_assert_uint_eq(count_folders(), 0);
@@ -303,12 +302,12 @@ static void *ask(void *arg)
     return NULL;
 }
 
-static void run_asking(const char *request)
+static void run_asking(const char *command_line, const char *request)
 {
     pthread_t thread;
     free(answer);
     answer = NULL;
-    begin("-n 4 -o 300 -u 500");
+    begin(command_line);
     pthread_create(&thread, NULL, ask, (void *)(uintptr_t)request);
     run_with((struct coord_settings){0});
     pthread_join(thread, NULL);
@@ -316,7 +315,7 @@ static void run_asking(const char *request)
 
 START_TEST(a_checkpoint_on_demand)
 {
-    run_asking("checkpoint");
+    run_asking("-n 4 -e 1", "checkpoint");
     json_t *o = json_loads(answer ?: "", 0, NULL);
     ck_assert_msg(json_is_true(json_object_get(o, "ok")), "%s", answer);
     ck_assert_int_eq(json_integer_value(json_object_get(o, "ranks")), 4);
@@ -329,7 +328,7 @@ END_TEST
 
 START_TEST(status_on_demand)
 {
-    run_asking("status");
+    run_asking("-n 4 -o 300 -u 3000", "status");
     ck_assert_ptr_nonnull(answer);
     ck_assert_ptr_nonnull(strstr(answer, "\"phase\":\"batch\""));
 }
@@ -337,7 +336,8 @@ END_TEST
 
 static void *interrupt(void *arg)
 {
-    usleep(300000);
+    for (int i = 0; i < 1000 && access("app.dbg3/epochs/0002", F_OK) < 0; i++)
+        usleep(10000);
     kill(getpid(), SIGINT);
     return NULL;
 }
@@ -345,7 +345,7 @@ static void *interrupt(void *arg)
 START_TEST(ctrl_c_keeps_the_session)
 {
     pthread_t thread;
-    begin("-n 4 -o 4000 -u 1000");
+    begin("-n 4 -o 100 -e 1000");
     pthread_create(&thread, NULL, interrupt, NULL);
     run_with((struct coord_settings){.every_ms = 50});
     pthread_join(thread, NULL);
