@@ -110,9 +110,14 @@ enum settle requests_settle(uint32_t how, int n, struct request *const *req)
 
 /* -------------------------------------------------------------- completions in the payload log */
 
+/* What came into the buffer: of a message that was too long (MPI_ERR_TRUNCATE) what had room. */
 static uint64_t data_bytes(const struct request *r)
 {
-    return r->kind == REQUEST_RECV && !r->status.cancelled ? (uint64_t)r->status.bytes : 0;
+    const struct gate_status *st = &r->status;
+    if (r->kind != REQUEST_RECV || st->cancelled)
+        return 0;
+    int64_t room = st->error ? layout_packed_size(request_layout(r), r->count) : st->bytes;
+    return (uint64_t)(st->bytes < room ? st->bytes : room);
 }
 
 uint64_t received_room(const struct request *r)
