@@ -294,9 +294,10 @@ int hand_send(enum call call, const uint64_t *v)
 {
     if (__builtin_expect(replaying(), 0))
         return p2p_replay_send(call, v);
-    struct request op = p2p_operation(REQUEST_SEND, v);
+    const struct comm *c = comm_of(P2P_COMM(v));
+    int world = c ? comm_world_rank(c, P2P_PEER(v)) : -1;
     uint64_t real = 0;
-    count_waiting(op.world);
+    count_waiting(world);
     int rc =
         (int)cross(GATE->send, p2p_twin(call), v[0], v[1], (uint64_t)datatype_real(P2P_DATATYPE(v)),
                    v[3], v[4], (uint64_t)comm_real(P2P_COMM(v)), (uint64_t)&real);
@@ -305,10 +306,13 @@ int hand_send(enum call call, const uint64_t *v)
     } else if (rc) {
         rc = p2p_refused(call, v, rc);
     } else {
-        count_started(op.world, 1);
-        if (__builtin_expect(recording(), 0))
+        count_started(world, 1);
+        if (__builtin_expect(P2P_PEER(v) != MPI_PROC_NULL, 1))
+            count_send(world, p2p_bytes(v));
+        if (__builtin_expect(recording(), 0)) {
+            struct request op = p2p_operation(REQUEST_SEND, v);
             p2p_record_start(call, &op);
-        p2p_send_done(&op);
+        }
     }
     count_waited();
     return rc;
@@ -357,6 +361,25 @@ static int recv_slowly(enum call call, const uint64_t *v, struct request *r)
     return recv_done(call, v, &op);
 }
 
+/* The end of a receive that the loop in the lower half has finished. */
+static inline int recv_now(enum call call, const uint64_t *v, const struct comm *c,
+                           const struct gate_status *st)
+{
+    int world = comm_world_rank(c, st->source);
+    if (__builtin_expect(GATE->mode == GATE_LIVE && !st->error && P2P_PEER(v) != MPI_PROC_NULL, 1)) {
+        count_taken(world);
+        count_recv(world, st->bytes);
+        status_put((MPI_Status *)v[6], st);
+        return MPI_SUCCESS;
+    }
+    struct request op = p2p_operation(REQUEST_RECV, v);
+    bool nobody = P2P_PEER(v) == MPI_PROC_NULL;
+    op.status = nobody ? status_no_proc : *st;
+    if (!nobody)
+        count_taken(world);
+    return recv_done(call, v, &op);
+}
+
 int hand_recv(enum call call, const uint64_t *v)
 {
     if (__builtin_expect(replaying(), 0))
@@ -364,25 +387,19 @@ int hand_recv(enum call call, const uint64_t *v)
     struct request *r = drained_request(p2p_twin(call), v);
     if (__builtin_expect(r != NULL, 0))
         return recv_slowly(call, v, r);
-    struct request op = p2p_operation(REQUEST_RECV, v);
+    const struct comm *c = comm_of(P2P_COMM(v));
+    struct gate_status st = {.error = GATE_PENDING};
     uint64_t real = 0;
-    op.status.error = GATE_PENDING;
-    count_waiting(op.world);
+    count_waiting(c ? comm_world_rank(c, P2P_PEER(v)) : -1);
     int rc = (int)cross(GATE->recv, p2p_twin(call), v[0], v[1],
                         (uint64_t)datatype_real(P2P_DATATYPE(v)), v[3], v[4],
-                        (uint64_t)comm_real(P2P_COMM(v)), (uint64_t)&real, (uint64_t)&op.status);
-    if (rc == GATE_EAGAIN) {
-        r = p2p_request(REQUEST_RECV, p2p_twin(call), v, real, 0);
-        rc = recv_slowly(call, v, r);
-    } else if (op.status.error == GATE_PENDING) {
+                        (uint64_t)comm_real(P2P_COMM(v)), (uint64_t)&real, (uint64_t)&st);
+    if (rc == GATE_EAGAIN)
+        rc = recv_slowly(call, v, p2p_request(REQUEST_RECV, p2p_twin(call), v, real, 0));
+    else if (st.error == GATE_PENDING)
         rc = p2p_refused(call, v, rc);
-    } else {
-        if (__builtin_expect(op.peer == MPI_PROC_NULL, 0))
-            op.status = status_no_proc;
-        else
-            count_taken(comm_world_rank(op.comm, op.status.source));
-        rc = recv_done(call, v, &op);
-    }
+    else
+        rc = recv_now(call, v, c, &st);
     count_waited();
     return rc;
 }

@@ -28,7 +28,7 @@ static __typeof__(PMPI_Improbe) *improbe;
 
 /* How a wait steps back: `spin` turns with nothing in between, then the processor is offered to
  * others, then sleep of 1/16 of what was waited so far, between the two bounds (nanoseconds). */
-#define SPIN_ALONE     2000
+#define SPIN_ALONE     20000
 #define SPIN_SHARED    30
 #define YIELD_ALONE    10000000ull
 #define YIELD_SHARED   500000ull
