@@ -281,8 +281,8 @@ static void rank_vanished(struct coord *c, unsigned rank)
 
 /*
  * The vanished rank was the first to fail, before any that had time for last words. Unless one says
- * its last words just now: on a busy machine the end of a rank that was killed in consequence may be
- * read before the words of the cause.
+ * its last words just now: on a busy machine the end of a rank that was killed in consequence may
+ * be read before the words of the cause.
  */
 static void vanished_add(struct coord *c, bool other_failed)
 {
