@@ -24,6 +24,7 @@
 #include "runtime/ckpt/park.h"
 #include "runtime/ckpt/save.h"
 #include "runtime/half/gate.h"
+#include "runtime/half/half.h"
 #include "runtime/half/sys.h"
 
 #define CLONE_STACK (64ul << 10)
@@ -164,6 +165,7 @@ int restart_memory(struct image *image, struct err *err)
     if (chdir(state->meta.cwd) < 0)
         return err_sys(err, "cannot go to the working directory %s", state->meta.cwd);
     umask((mode_t)state->meta.umask);
+    half_name(state->meta.program);
     save_mapped_from(image);
     return 0;
 }

@@ -7,8 +7,12 @@
 #include "runtime/ckpt/restart.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "runtime/ckpt/agent.h"
@@ -31,6 +35,8 @@ static void occupy_descriptors(const struct image_state *state)
     }
 }
 
+#define VERIFY_FIRST (64 << 20) /* bytes: about 25 ms */
+
 static void image_name(char *buf, size_t cap, const char *folder, int rank)
 {
     snprintf(buf, cap, "%s/rank-%d.img", folder, rank);
@@ -44,6 +50,50 @@ static int rank_guess(void)
         if (getenv(names[i]))
             return atoi(getenv(names[i]));
     return 0;
+}
+
+/* ---- checksums ---- */
+
+/* Prints what is damaged, and what to type for an older epoch. */
+static void refuse_damaged(const struct err *err)
+{
+    fprintf(stderr,
+            "dbg3: %s\ndbg3: restart from an older epoch: dbg3 list, then dbg3 restart --epoch N\n",
+            err->text);
+    fflush(stderr);
+    _exit(HALF_EXIT);
+}
+
+/* A thread of the lower half, at the lowest priority. */
+static void *verify_thread(void *path)
+{
+    struct err err;
+    setpriority(PRIO_PROCESS, (id_t)gettid(), 19);
+    if (image_verify(path, &err) < 0)
+        refuse_damaged(&err);
+    free(path);
+    return NULL;
+}
+
+/*
+ * Small images are verified before they are used. Of a large one this would cost more than all the
+ * rest of the restart: the rank starts, and is ended with a clear line if a checksum turns out wrong.
+ */
+static void verify(const struct image *image, const char *path)
+{
+    struct stat st;
+    struct err err;
+    pthread_t thread;
+    char *copy = strdup(path);
+    bool later = fstat(image_chain_fd(image, 0), &st) == 0 && st.st_size > VERIFY_FIRST && copy &&
+                 pthread_create(&thread, NULL, verify_thread, copy) == 0;
+    if (later) {
+        pthread_detach(thread);
+        return;
+    }
+    free(copy);
+    if (image_verify(path, &err) < 0)
+        refuse_damaged(&err);
 }
 
 void restart_run(const struct half_env *env)
@@ -72,8 +122,7 @@ void restart_run(const struct half_env *env)
                 state->meta.size, nranks, state->meta.size);
         half_die(&err);
     }
-    if (image_verify(path, &err) < 0)
-        half_die(&err);
+    verify(image, path);
     if (restart_memory(image, &err) < 0 || restart_threads(state, &err) < 0)
         half_die(&err);
     if (agent_restarted(state, &err) < 0)

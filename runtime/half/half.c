@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -241,6 +242,12 @@ void half_vdso_of_stub(void)
 {
     for (int i = 0; GATE->mode != GATE_LIVE && i < GATE_VDSO_COUNT; i++)
         GATE->vdso[i] = GATE->stub->vdso[i];
+}
+
+void half_name(const char *program)
+{
+    const char *slash = strrchr(program, '/');
+    prctl(PR_SET_NAME, slash ? slash + 1 : program, 0, 0, 0);
 }
 
 void half_enter(const struct load *load)

@@ -43,6 +43,9 @@ void half_vdso(void);
 /* In record and replay: readings of the clock go to the stub. The stub is known by now. */
 void half_vdso_of_stub(void);
 
+/* Gives the calling thread the program's name, as execve would (ps, GDB). */
+void half_name(const char *program);
+
 /* Starts the application. Does not return. */
 void half_enter(const struct load *load) __attribute__((noreturn));
 

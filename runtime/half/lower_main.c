@@ -36,6 +36,7 @@ static void start_app(const struct half_env *env, char **argv)
     if (load_tell_kernel(&load.mm, &err) < 0)
         half_die(&err);
     agent_app_loaded(&load);
+    half_name(env->exe);
     half_enter(&load);
 }
 
