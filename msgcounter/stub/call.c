@@ -30,6 +30,8 @@ call_maker *const call_makers[HANDLE_NKINDS] = {
     [HANDLE_SESSION] = session_make,
 };
 
+void (*const object_freed[HANDLE_NKINDS])(struct object *o) = {[HANDLE_COMM] = comm_freed};
+
 void (*object_destroy[HANDLE_NKINDS])(struct object *o) = {
     [HANDLE_COMM] = comm_destroy,         [HANDLE_GROUP] = group_destroy,
     [HANDLE_DATATYPE] = datatype_destroy, [HANDLE_INFO] = info_destroy,
@@ -312,16 +314,20 @@ int call_generic(enum call call, const uint64_t *v)
         return error_return(call, v, rc);
     }
     struct comm *collective = call_collective(info, v);
-    if (collective)
-        coll_begin(call, collective); /* may end in another process, in another mode */
+    if (collective) {
+        object_get(&collective->head); /* the call may free it */
+        coll_begin(call, collective);  /* may end in another process, in another mode */
+    }
     if (replaying())
         rc = replay_outputs(call, info, v);
     else if (GATE->mpi[call])
         rc = make_call(call, info, v);
     else
         stub_stop(125, "%s: this MPI library does not have it", info->name);
-    if (collective)
+    if (collective) {
         coll_end(call, collective);
+        object_put(&collective->head);
+    }
     if (info->flags & CALL_VALUE)
         return rc;
     if (rc)

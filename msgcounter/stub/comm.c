@@ -260,10 +260,19 @@ static void unlink_comm(struct comm *c)
     stub_unlock(&lock);
 }
 
+unsigned comm_norphans;
+
+/* From here on nothing can be received on it that is not posted already, and nobody can make it again. */
+void comm_freed(struct object *o)
+{
+    unlink_comm((struct comm *)o);
+    comm_norphans++;
+}
+
 void comm_destroy(struct object *o)
 {
     struct comm *c = (struct comm *)o;
-    unlink_comm(c);
+    comm_norphans--;
     coll_comm_freed(c->gid);
     object_put(c->errhandler);
     stub_free(c->members);
@@ -340,19 +349,110 @@ static int make_again(struct comm *c)
 }
 
 /*
- * Each communicator is made by its members alone, in creation order: members of two communicators
- * have made both in the same order before, so no two ranks wait for each other crosswise.
+ * What every rank has, in one array: MPI_Comm_free is no barrier, so a cut may find a communicator that some
+ * members have freed already. Such a one can only be freed by the others too.
  */
+struct census {
+    int size, *counts, *starts;
+    uint64_t *gids;
+};
+
+static int take_census(struct census *all, const uint64_t *mine, int n)
+{
+    all->size = comm_world.size;
+    all->counts = stub_alloc(2 * (size_t)all->size * sizeof(int));
+    all->starts = all->counts + all->size;
+    int rc = mpi_cross(CALL_MPI_Allgather, (uint64_t)&n, 1, (uint64_t)MPI_INT, (uint64_t)all->counts, 1,
+                       (uint64_t)MPI_INT, MPI_COMM_WORLD);
+    int total = 0;
+    for (int r = 0; r < all->size; r++) {
+        all->starts[r] = total;
+        total += all->counts[r];
+    }
+    all->gids = stub_alloc((size_t)total * sizeof *all->gids);
+    return rc ? rc
+              : mpi_cross(CALL_MPI_Allgatherv, (uint64_t)mine, (uint64_t)n, (uint64_t)MPI_UINT64_T,
+                          (uint64_t)all->gids, (uint64_t)all->counts, (uint64_t)all->starts,
+                          (uint64_t)MPI_UINT64_T, MPI_COMM_WORLD);
+}
+
+/* Whether a world rank still has a communicator; its part of the census is sorted. */
+static bool has_comm(const struct census *all, int rank, uint64_t gid)
+{
+    const uint64_t *g = all->gids + all->starts[rank];
+    int low = 0, high = all->counts[rank];
+    while (low < high) {
+        int mid = (low + high) / 2;
+        if (g[mid] < gid)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low < all->counts[rank] && g[low] == gid;
+}
+
+static bool whole(const struct census *all, const struct comm *c)
+{
+    for (int i = 0; i < c->size; i++)
+        if (!has_comm(all, c->members[i], c->gid))
+            return false;
+    return true;
+}
+
+/* Half freed: stands for itself alone, which is enough to be freed. */
+static int make_remnant(struct comm *c)
+{
+    int real = MPI_COMM_NULL;
+    int rc = mpi_cross(CALL_MPI_Comm_dup, MPI_COMM_SELF, (uint64_t)&real);
+    handle_set_real(&c->head, (uint64_t)(uint32_t)real);
+    return rc;
+}
+
+/* The made communicators in order of gid: the same order on all ranks, so that no two wait for each other
+ * crosswise. */
+static struct comm **sorted(int *n)
+{
+    *n = 0;
+    for (struct comm *c = comm_world.next; c; c = c->next)
+        *n += !c->head.predefined;
+    struct comm **list = stub_alloc((size_t)*n * sizeof *list);
+    int k = 0;
+    for (struct comm *c = comm_world.next; c; c = c->next) {
+        if (c->head.predefined)
+            continue;
+        int i = k++;
+        for (; i > 0 && list[i - 1]->gid > c->gid; i--)
+            list[i] = list[i - 1];
+        list[i] = c;
+    }
+    return list;
+}
+
+static int restore_names(void)
+{
+    struct comm *const predefined[] = {&comm_world, &comm_self};
+    int rc = 0;
+    for (int i = 0; i < 2 && !rc; i++)
+        if (predefined[i]->name)
+            rc = mpi_cross(CALL_MPI_Comm_set_name, predefined[i]->head.real,
+                           (uint64_t)predefined[i]->name);
+    return rc;
+}
+
 int comm_rebuild(void)
 {
-    int rc = 0;
-    for (struct comm *c = comm_world.next; c && !rc; c = c->next) {
-        if (!c->head.predefined)
-            rc = make_again(c);
-        else if (c->name)
-            rc = mpi_cross(CALL_MPI_Comm_set_name, c->head.real, (uint64_t)c->name);
-    }
-    if (!rc && comm_world.name)
-        rc = mpi_cross(CALL_MPI_Comm_set_name, MPI_COMM_WORLD, (uint64_t)comm_world.name);
-    return rc;
+    int n;
+    struct comm **list = sorted(&n);
+    uint64_t *gids = stub_alloc((size_t)n * sizeof *gids);
+    struct census all = {0};
+    for (int i = 0; i < n; i++)
+        gids[i] = list[i]->gid;
+    int rc = take_census(&all, gids, n);
+    for (int i = 0; i < n && !rc; i++)
+        rc = whole(&all, list[i]) ? make_again(list[i]) : make_remnant(list[i]);
+    stub_free(all.counts);
+    stub_free(all.gids);
+    stub_free(gids);
+    stub_free(list);
+    return rc ? rc : restore_names();
 }

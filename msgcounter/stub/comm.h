@@ -66,7 +66,12 @@ static inline int comm_world_rank(const struct comm *c, int rank)
 
 struct made;
 struct object *comm_make(struct made *m);
+void comm_freed(struct object *o);
 void comm_destroy(struct object *o);
+
+/* How many communicators the application has freed while operations on them are pending: those cannot be
+ * rebuilt. */
+extern unsigned comm_norphans;
 
 /* All live communicators in creation order, MPI_COMM_WORLD first; NULL before MPI_Init. */
 struct comm *comm_first(void);

@@ -174,6 +174,8 @@ bool handle_free(struct object *o)
     t->live--;
     o->id = 0;
     stub_unlock(&lock);
+    if (object_freed[o->kind])
+        object_freed[o->kind](o);
     object_put(o);
     return true;
 }

@@ -46,6 +46,8 @@ const char *rebuild_unable(void)
     const char *request = request_unable();
     if (request)
         return request;
+    if (comm_norphans)
+        return "a freed communicator with pending operations";
     for (int kind = 1; kind < HANDLE_NKINDS && !found; kind++)
         if (kind != HANDLE_REQUEST && kind != HANDLE_MESSAGE)
             handle_each(kind, find_unable, &found);
