@@ -167,3 +167,4 @@ $(BUILD)/tests/unit/test_session: $(BUILD)/tests/unit/test_session.o $(COORD_OBJ
 $(BUILD)/tests/unit/test_cmd: $(BUILD)/tests/unit/test_cmd.o $(COORD_OBJS) $(BASE_OBJS) \
                               $(patsubst %,$(BUILD)/runtime/cmd/%.o,environment out preflight report tables)
 	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check) $(CMD_LIBS)
+$(BUILD)/runtime/cmd/messages.o: $(BUILD)/gen/call_id.h

@@ -1,14 +1,18 @@
 /*
  * list.c - dbg3 list: phases, epochs, fine checkpoints; dbg3 checkpoint: one more epoch
  */
+#include <limits.h>
+#include <glob.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "runtime/cmd/cmd.h"
 #include "runtime/coord/coord.h"
+#include "runtime/image/image.h"
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
@@ -132,6 +136,62 @@ static void print_json(const struct session *s, const struct lists *l)
     json_decref(o);
 }
 
+static const struct proto_fine *in_catalog(const struct lists *l, unsigned rank, uint64_t number)
+{
+    for (unsigned i = 0; i < l->nfine; i++)
+        if (l->fine[i].rank == rank && l->fine[i].fine.number == number)
+            return &l->fine[i].fine;
+    return NULL;
+}
+
+static int by_rank_and_number(const void *a, const void *b)
+{
+    const struct session_fine *x = a, *y = b;
+    if (x->rank != y->rank)
+        return x->rank < y->rank ? -1 : 1;
+    return (x->fine.number > y->fine.number) - (x->fine.number < y->fine.number);
+}
+
+/*
+ * The catalog remembers every fine checkpoint that was told of, and none that a killed rank had no
+ * time to tell of. Listed are those that are there.
+ */
+static int find_existing(const struct session *s, struct lists *l)
+{
+    char pattern[PATH_MAX];
+    glob_t g;
+    snprintf(pattern, sizeof pattern, "%s/fine/rank-*/*.img", session_dir(s));
+    if (glob(pattern, 0, NULL, &g) != 0)
+        g.gl_pathc = 0;
+    struct session_fine *found = calloc(g.gl_pathc + 1, sizeof *found);
+    unsigned n = 0;
+    for (size_t i = 0; found && i < g.gl_pathc; i++) {
+        struct image *image = image_open(g.gl_pathv[i], NULL);
+        if (!image)
+            continue;
+        const struct image_meta *meta = &image_state(image)->meta;
+        const struct proto_fine *told = in_catalog(l, (unsigned)meta->rank, meta->checkpoint);
+        struct stat st;
+        found[n].rank = (unsigned)meta->rank;
+        found[n].fine = told ? *told
+                             : (struct proto_fine){.number = meta->checkpoint,
+                                                   .event = meta->position.event};
+        if (!told && stat(g.gl_pathv[i], &st) == 0)
+            found[n].fine.bytes = (uint64_t)st.st_size;
+        n++;
+        image_close(image);
+    }
+    if (g.gl_pathc)
+        globfree(&g);
+    if (!found)
+        return -1;
+    qsort(found, n, sizeof *found, by_rank_and_number);
+    free(l->fine);
+    l->fine = found;
+    l->nfine = n;
+    return 0;
+}
+
 int cmd_list(int argc, char **argv)
 {
     struct err err = {0};
@@ -144,6 +204,8 @@ int cmd_list(int argc, char **argv)
                      session_fines(s, -1, &l.fine, &l.nfine, &err) == 0
                  ? 0
                  : -1;
+    if (rc == 0)
+        rc = find_existing(s, &l);
     if (rc == 0 && common.json)
         print_json(s, &l);
     else if (rc == 0)

@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <stdlib.h>
 
+#include "call_id.h"
 #include "msgcounter/log/log_dump.h"
 #include "runtime/cmd/cmd.h"
 
@@ -58,6 +59,14 @@ const struct argp messages_argp = {options,
                                    NULL,
                                    NULL};
 
+static const char *name_of(void *arg, uint16_t call)
+{
+#define X(name) #name,
+    static const char *const names[] = {CALL_LIST(X)};
+#undef X
+    return call < sizeof names / sizeof names[0] ? names[call] : NULL;
+}
+
 int cmd_messages(int argc, char **argv)
 {
     struct err err = {0};
@@ -68,7 +77,7 @@ int cmd_messages(int argc, char **argv)
     struct session *s = session_open(m.common.session, &err);
     int rc = -1;
     if (s) {
-        struct log_dump_opts opts = {.json = m.common.json, .from = m.from, .to = m.to};
+        struct log_dump_opts opts = {.json = m.common.json, .from = m.from, .to = m.to, .name_of = name_of};
         snprintf(dir, sizeof dir, "%s/logs", session_dir(s));
         rc = log_reader_open(&reader, dir, (uint32_t)m.rank, NULL, &err);
         if (rc == 0)
