@@ -35,7 +35,8 @@ struct scratch {
 static int settle_once(uint32_t how, int n, struct request *const *req, const struct scratch *s,
                        int npending)
 {
-    int rc = cross(GATE->complete, how, (uint64_t)npending, (uint64_t)s->real, (uint64_t)s->status);
+    int rc = (int)cross(GATE->complete, how, (uint64_t)npending, (uint64_t)s->real,
+                        (uint64_t)s->status);
     if (rc == 0)
         return rc;
     for (int i = 0; i < npending; i++)
@@ -478,9 +479,9 @@ static enum now complete_now(uint32_t how, int n, MPI_Request *ids, MPI_Status *
             return NOW_LATER;
         real[i] = (int)r->head.real;
     }
-    uint64_t rc =
-        cross(GATE->complete, how | GATE_COMPLETE_ALL, (uint64_t)n, (uint64_t)real, (uint64_t)st);
-    bool good = rc == (uint64_t)n;
+    int rc = (int)cross(GATE->complete, how | GATE_COMPLETE_ALL, (uint64_t)n, (uint64_t)real,
+                        (uint64_t)st);
+    bool good = rc == n;
     for (int i = 0; i < n; i++)
         good &= !(st[i].error | st[i].cancelled);
     if (!good && !how && st[0].error == GATE_PENDING)

@@ -68,8 +68,10 @@ static int take_arrived(const struct comm *c)
     for (;;) {
         struct gate_status st;
         int flag = 0, real = 0;
-        if (cross(GATE->probe, 0, (uint64_t)MPI_ANY_SOURCE, (uint64_t)MPI_ANY_TAG, p2p_real_comm(c),
-                  (uint64_t)&real, (uint64_t)&flag, (uint64_t)&st))
+        int rc =
+            (int)cross(GATE->probe, 0, (uint64_t)MPI_ANY_SOURCE, (uint64_t)MPI_ANY_TAG,
+                       p2p_real_comm(c), (uint64_t)&real, (uint64_t)&flag, (uint64_t)&st);
+        if (rc)
             return say("a communicator could not be probed for the checkpoint", -EIO);
         if (!flag)
             return 0;
@@ -78,7 +80,7 @@ static int take_arrived(const struct comm *c)
         m->source = st.source;
         m->tag = st.tag;
         match_add(&p2p_drained, m);
-        int rc = receive_matched(real, m, comm_world_rank(c, st.source));
+        rc = receive_matched(real, m, comm_world_rank(c, st.source));
         if (rc)
             return rc;
     }

@@ -366,7 +366,8 @@ static inline int recv_now(enum call call, const uint64_t *v, const struct comm 
                            const struct gate_status *st)
 {
     int world = comm_world_rank(c, st->source);
-    if (__builtin_expect(GATE->mode == GATE_LIVE && !st->error && P2P_PEER(v) != MPI_PROC_NULL, 1)) {
+    bool plain = GATE->mode == GATE_LIVE && !st->error && P2P_PEER(v) != MPI_PROC_NULL;
+    if (__builtin_expect(plain, 1)) {
         count_taken(world);
         count_recv(world, st->bytes);
         status_put((MPI_Status *)v[6], st);
