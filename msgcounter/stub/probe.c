@@ -32,8 +32,9 @@ static MPI_Message message_new(struct comm *c, const struct gate_status *st, int
     if (st->source == MPI_PROC_NULL)
         return MPI_MESSAGE_NO_PROC;
     struct message *m = stub_alloc(sizeof *m);
-    m->head = (struct object){
-        .kind = HANDLE_MESSAGE, .real = (uint64_t)(uint32_t)real, .made = CALL_MPI_Mprobe};
+    m->head = (struct object){.kind = HANDLE_MESSAGE, .made = CALL_MPI_Mprobe};
+    if (!drained) /* else `real` may be a null message that an earlier look has left */
+        m->head.real = (uint64_t)(uint32_t)real;
     m->comm = c;
     if (!c->head.predefined)
         object_get(&c->head);

@@ -145,7 +145,12 @@ static int fake_probe(uint32_t how, int source, int tag, long comm, void *messag
             *(int *)message = i + 1;
         }
     }
-    return MPI_SUCCESS;
+    if (*flag || !(how & GATE_COMPLETE_WAIT))
+        return MPI_SUCCESS;
+    if (message)
+        *(int *)message = MPI_MESSAGE_NULL;
+    GATE->word |= GATE_WORD_PARK;
+    return GATE_EAGAIN;
 }
 
 static void arrive(int source, int tag, int value)
@@ -425,6 +430,27 @@ START_TEST(drain_matched)
 }
 END_TEST
 
+/* A probe waits through a cut, which drains what it waits for; a second cut finds nothing to do. */
+static void drain_one(void)
+{
+    arrive(2, 4, 44);
+    expect((int[]){0, 0, 1, 0}, 1);
+}
+
+START_TEST(cut_in_probe)
+{
+    int in = 0;
+    MPI_Message m;
+    MPI_Status st;
+    at_safe_point = drain_one;
+    ck_assert_int_eq(MPI_Mprobe(MPI_ANY_SOURCE, 4, MPI_COMM_WORLD, &m, &st), 0);
+    ck_assert_int_eq(st.MPI_SOURCE, 2);
+    expect((int[]){0, 0, 1, 0}, 1);
+    ck_assert_int_eq(MPI_Mrecv(&in, 4, MPI_BYTE, &m, &st), 0);
+    ck_assert_int_eq(in, 44);
+}
+END_TEST
+
 /* A receive that waits through a cut: drained, posted again in another library, completed there. */
 static int reposted_from;
 
@@ -627,6 +653,7 @@ int main(void)
     tcase_add_test(t, buffered);
     tcase_add_test(t, drained_messages);
     tcase_add_test(t, drain_matched);
+    tcase_add_test(t, cut_in_probe);
     tcase_add_test(t, restart_in_receive);
     tcase_add_test(t, due);
     tcase_add_test(t, collectives);
