@@ -12,6 +12,7 @@
 
 #include "msgcounter/stub/comm.h"
 #include "msgcounter/stub/op.h"
+#include "msgcounter/stub/stub.h"
 
 struct log_writer record_writer;
 
@@ -173,6 +174,8 @@ _Static_assert(sizeof(struct place) == sizeof stub_thread.cursor, "kept in stub_
 
 static struct place *thread_place(void)
 {
+    if (stub_thread.generation != GATE->generation)
+        stub_thread_attach(); /* gives a new thread its ordinal: in replay nothing else does */
     struct place *p = (struct place *)stub_thread.cursor;
     if (!stub_thread.cursor_valid) {
         *p = (struct place){.at = start};

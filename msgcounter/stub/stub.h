@@ -13,4 +13,7 @@ extern struct gate_stub stub_gate;
 /* Sets the present thread's entry into the stub for tests and callbacks. See thread.c. */
 void stub_thread_init(void);
 
+/* First use of this thread in this process: gives it a lower FS and, once, its ordinal. */
+void stub_thread_attach(void);
+
 #endif

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "msgcounter/stub/stub.h"
 #include "runtime/half/sys.h"
 
 __thread struct stub_thread stub_thread __attribute__((tls_model("initial-exec")));
@@ -22,9 +23,6 @@ static void detach(void *arg)
         GATE->thread_detach(stub_thread.lower_fs);
     stub_thread.generation = 0;
 }
-
-void stub_thread_init(void);
-void stub_thread_attach(void);
 
 void stub_thread_init(void)
 {
