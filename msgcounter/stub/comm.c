@@ -262,7 +262,8 @@ static void unlink_comm(struct comm *c)
 
 unsigned comm_norphans;
 
-/* From here on nothing can be received on it that is not posted already, and nobody can make it again. */
+/* From here on nothing can be received on it that is not posted already, and nobody can make it
+   again. */
 void comm_freed(struct object *o)
 {
     unlink_comm((struct comm *)o);
@@ -349,8 +350,8 @@ static int make_again(struct comm *c)
 }
 
 /*
- * What every rank has, in one array: MPI_Comm_free is no barrier, so a cut may find a communicator that some
- * members have freed already. Such a one can only be freed by the others too.
+ * What every rank has, in one array: MPI_Comm_free is no barrier, so a cut may find a communicator
+ * that some members have freed already. Such a one can only be freed by the others too.
  */
 struct census {
     int size, *counts, *starts;
@@ -362,7 +363,8 @@ static int take_census(struct census *all, const uint64_t *mine, int n)
     all->size = comm_world.size;
     all->counts = stub_alloc(2 * (size_t)all->size * sizeof(int));
     all->starts = all->counts + all->size;
-    int rc = mpi_cross(CALL_MPI_Allgather, (uint64_t)&n, 1, (uint64_t)MPI_INT, (uint64_t)all->counts, 1,
+    int rc = mpi_cross(CALL_MPI_Allgather, (uint64_t)&n, 1, (uint64_t)MPI_INT,
+                       (uint64_t)all->counts, 1,
                        (uint64_t)MPI_INT, MPI_COMM_WORLD);
     int total = 0;
     for (int r = 0; r < all->size; r++) {
@@ -408,7 +410,8 @@ static int make_remnant(struct comm *c)
     return rc;
 }
 
-/* The made communicators in order of gid: the same order on all ranks, so that no two wait for each other
+/* The made communicators in order of gid: the same order on all ranks, so that no two wait for
+   each other
  * crosswise. */
 static struct comm **sorted(int *n)
 {

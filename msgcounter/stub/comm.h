@@ -69,7 +69,8 @@ struct object *comm_make(struct made *m);
 void comm_freed(struct object *o);
 void comm_destroy(struct object *o);
 
-/* How many communicators the application has freed while operations on them are pending: those cannot be
+/* How many communicators the application has freed while operations on them are pending: those
+   cannot be
  * rebuilt. */
 extern unsigned comm_norphans;
 

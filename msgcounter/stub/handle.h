@@ -154,7 +154,8 @@ static inline void object_get(struct object *o)
  * fine. */
 void object_put(struct object *o);
 
-/* What happens when the application frees its last handle of an object, which may live on (call.c). */
+/* What happens when the application frees its last handle of an object, which may live on
+   (call.c). */
 extern void (*const object_freed[HANDLE_NKINDS])(struct object *o);
 
 /* How a kind frees what its objects own (call.c). The struct itself is freed after. */

@@ -11,7 +11,8 @@ int rebuild_all(void);
 /* gate_stub.unable */
 const char *rebuild_unable(void);
 
-/* comm.c: all communicators of this rank. Collective over the job. Returns 0 or an MPI error code. [crosses] */
+/* comm.c: all communicators of this rank. Collective over the job. Returns 0 or an MPI error code.
+   [crosses] */
 int comm_rebuild(void);
 
 /* group.c */

@@ -77,7 +77,8 @@ static void *verify_thread(void *path)
 
 /*
  * Small images are verified before they are used. Of a large one this would cost more than all the
- * rest of the restart: the rank starts, and is ended with a clear line if a checksum turns out wrong.
+ * rest of the restart: the rank starts, and is ended with a clear line if a checksum turns out
+ * wrong.
  */
 static void verify(const struct image *image, const char *path)
 {

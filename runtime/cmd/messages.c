@@ -77,7 +77,8 @@ int cmd_messages(int argc, char **argv)
     struct session *s = session_open(m.common.session, &err);
     int rc = -1;
     if (s) {
-        struct log_dump_opts opts = {.json = m.common.json, .from = m.from, .to = m.to, .name_of = name_of};
+        struct log_dump_opts opts = {
+            .json = m.common.json, .from = m.from, .to = m.to, .name_of = name_of};
         snprintf(dir, sizeof dir, "%s/logs", session_dir(s));
         rc = log_reader_open(&reader, dir, (uint32_t)m.rank, NULL, &err);
         if (rc == 0)
