@@ -23,7 +23,10 @@ say() {
 run() { # NAME COMMAND...
     local name=$1
     shift
-    printf '\n$ %s\n' "$(printf '%q ' "$@" | sed "s|$program|./late_crash|; s| $||")"
+    local shown="${*@Q}"
+    shown=${shown//"'$program'"/./late_crash}
+    printf '\n$ %s\n' "$(sed -E "s/'([a-z0-9-]+)'/\\1/g" <<<"$shown")"
+        sed -E "s|'$program'|./late_crash|; s/'([a-z0-9-]+)'/\1/g")"
     code=0
     timeout 120 "$@" >"$name.log" 2>&1 </dev/null || code=$?
     grep -vE '^(=+$|= )|^step |^YOUR APPLICATION|^This typically|^Please see|^$' "$name.log" || true
@@ -52,4 +55,5 @@ run isolate dbg3 isolate --rank "$rank" under gdb -batch -ex continue -ex bt -ex
 grep -q 'SIGSEGV' isolate.log || broken "the isolated rank did not fail again"
 grep -qE '^#0 .* strike .*late_crash\.c:[0-9]+' isolate.log || broken "it failed at another place"
 
-say "The same failure, as often as you like: cd $folder; dbg3 isolate --rank $rank under gdb"
+say "The same failure, as often as you like:"
+echo "cd $folder && $BUILD/dbg3 isolate --rank $rank under gdb"
