@@ -26,7 +26,6 @@ run() { # NAME COMMAND...
     local shown="${*@Q}"
     shown=${shown//"'$program'"/./late_crash}
     printf '\n$ %s\n' "$(sed -E "s/'([a-z0-9-]+)'/\\1/g" <<<"$shown")"
-        sed -E "s|'$program'|./late_crash|; s/'([a-z0-9-]+)'/\1/g")"
     code=0
     timeout 120 "$@" >"$name.log" 2>&1 </dev/null || code=$?
     grep -vE '^(=+$|= )|^step |^YOUR APPLICATION|^This typically|^Please see|^$' "$name.log" || true
