@@ -2,8 +2,10 @@
  * test_half.c - the pure parts of the split process: the arena's free ranges, /proc/PID/maps
  */
 #include <check.h>
+#include <glob.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -136,10 +138,16 @@ END_TEST
 
 START_TEST(maps_corpus)
 {
-    static const char *const texts[] = {
-        "", "\n", "-", "1-2", "1-2 rwxp 0 0:0 0", "zz\n1-2 r 0 0:0 0 /x"};
-    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
-        LLVMFuzzerTestOneInput((const uint8_t *)texts[i], strlen(texts[i]));
+    glob_t seeds;
+    ck_assert_int_eq(glob("tests/fuzz/corpus/maps/*", 0, NULL, &seeds), 0);
+    for (size_t i = 0; i < seeds.gl_pathc; i++) {
+        uint8_t data[4096];
+        FILE *f = fopen(seeds.gl_pathv[i], "rb");
+        ck_assert_ptr_nonnull(f);
+        LLVMFuzzerTestOneInput(data, fread(data, 1, sizeof data, f));
+        fclose(f);
+    }
+    globfree(&seeds);
 }
 END_TEST
 
