@@ -46,7 +46,7 @@ link-lower = $(CC) -no-pie -nostartfiles -pthread -rdynamic -Wl,-z,now -Wl,--no-
 HALF_COMMON := $(addprefix runtime/half/,half load maps own_fd arena steer steer_entry threads upper_vdso_image) \
                $(addprefix runtime/ckpt/,park resume save) \
                $(basename $(filter-out runtime/image/image_dump.c,$(wildcard runtime/image/*.c)) $(wildcard runtime/base/*.c))
-LOWER_ONLY  := $(addprefix runtime/half/,lower_main lower_mpi p2p_loops) \
+LOWER_ONLY  := $(addprefix runtime/half/,lower_main lower_mpi p2p_loops progress) \
                $(addprefix runtime/ckpt/,agent fatal fine track restart restart_job) \
                $(addprefix runtime/coord/,proto cut_rank) $(addprefix msgcounter/log/,log log_file)
 lower-objs   = $(patsubst %,$(BUILD)/lower/%.o,$(1))
