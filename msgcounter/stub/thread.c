@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "msgcounter/stub/storm.h"
 #include "msgcounter/stub/stub.h"
 #include "runtime/half/sys.h"
 
@@ -72,6 +73,8 @@ void stub_safe_point(void)
 
 void stub_leave_slow(void)
 {
+    if (stub_thread.inside == 0 && (GATE->word & GATE_WORD_STORM))
+        storm_call();
     if (stub_thread.inside == 0 && (GATE->word & (GATE_WORD_PARK | GATE_WORD_FINE)))
         park_here();
 }

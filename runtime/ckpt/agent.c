@@ -631,6 +631,18 @@ static int job_started(int rank, int size, int level)
 {
     struct err err;
     save_identity.rank = rank;
+/* Tests: the ranks ask for epochs of their own accord (msgcounter/stub/storm.h). */
+static void start_storm(void)
+{
+    unsigned long long calls, seed;
+    if (GATE->mode != GATE_LIVE || agent.sock < 0 || !agent.env->storm ||
+        sscanf(agent.env->storm, "%llu:%llu", &calls, &seed) != 2 || calls == 0)
+        return;
+    GATE->settings.storm_calls = calls * (uint64_t)save_identity.size;
+    GATE->settings.storm_seed = seed + (uint64_t)save_identity.rank;
+    __atomic_or_fetch(&GATE->word, GATE_WORD_STORM, __ATOMIC_SEQ_CST);
+}
+
     save_identity.size = size;
     GATE->settings.oversubscribed = size > sysconf(_SC_NPROCESSORS_ONLN);
     if (map_counters(&err) < 0) {
@@ -648,6 +660,7 @@ static int job_started(int rank, int size, int level)
 }
 
 int agent_restarted(const struct image_state *state, struct err *err)
+    start_storm();
 {
     save_identity.rank = state->meta.rank;
     save_identity.size = state->meta.size;
@@ -662,6 +675,7 @@ int agent_restarted(const struct image_state *state, struct err *err)
 void agent_running(void)
 {
     __atomic_store_n(&agent.running, true, __ATOMIC_SEQ_CST);
+    start_storm();
 }
 
 static int job_ending(void)
@@ -672,6 +686,7 @@ static int job_ending(void)
 
 /* Tells of the fine checkpoints that have not been told of. */
 static void flush_fine(void)
+    __atomic_and_fetch(&GATE->word, (uint32_t)~GATE_WORD_STORM, __ATOMIC_SEQ_CST);
 {
     if (agent.nfine > 0)
         send_msg(&(struct proto_msg){.type = PROTO_FINE, .u.fine = {agent.nfine, agent.fine}});
@@ -700,7 +715,8 @@ static void job_exit(int status)
     if (save_identity.rank < 0)
         return;
     if (!agent.finalized)
-        agent_failure(&(struct agent_failure){.kind = PROTO_FAILURE_EXIT, .code = (uint64_t)status,
+        agent_failure(&(struct agent_failure){.kind = PROTO_FAILURE_EXIT,
+                                              .code = (uint64_t)status & 0xff,
                                               .text = "exit before MPI_Finalize"});
     else
         send_simple(PROTO_BYE);

@@ -277,22 +277,23 @@ static void set_number(struct environment *env, const char *name, uint64_t value
     environment_set(env, name, text);
 }
 
-static void make_environment(struct phase *p)
+/* Tests: epochs at random calls (msgcounter/stub/storm.h). The seed is printed, to be reused. */
+static void set_storm(struct environment *env)
 {
-    struct environment *env = &p->env;
-    static const char *const ours[] = {ENV_EPOCH, ENV_EVERY_N_MSGS, ENV_KEEP, ENV_COORD, ENV_TOKEN};
-    environment_copy(env, environ);
-    if (p->kind != PROTO_PHASE_BATCH)
-        environment_default(env, session_job(p->session)->environment);
-    for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++)
-        environment_unset(env, ours[i]);
-    environment_prepend(env, "LD_PRELOAD", p->files.preload);
-    environment_set(env, ENV_RUNTIME, p->files.dir);
-    environment_set(env, ENV_SESSION, session_dir(p->session));
-    environment_set(env, ENV_PHASE, session_phase_name(p->kind));
-    if (*p->folder)
-        environment_set(env, ENV_EPOCH, p->folder);
-    if (p->every_n_msgs)
+    const char *storm = environment_get(env, ENV_STORM);
+    char text[64];
+    uint32_t seed = 0;
+    if (!storm)
+        return;
+    if (!strchr(storm, ':')) {
+        getentropy(&seed, sizeof seed);
+        snprintf(text, sizeof text, "%.20s:%" PRIu32, storm, seed);
+        environment_set(env, ENV_STORM, text);
+    }
+    fprintf(stderr, "dbg3: epochs at random calls: %s=%s\n", ENV_STORM,
+            environment_get(env, ENV_STORM));
+}
+
         set_number(env, ENV_EVERY_N_MSGS, p->every_n_msgs);
     if (p->kind == PROTO_PHASE_REFINE)
         set_number(env, ENV_KEEP, p->keep);
@@ -303,6 +304,8 @@ static void make_environment(struct phase *p)
 static void phase_notify(void *arg, enum coord_notice kind, const char *line)
 {
     const struct phase *p = arg;
+    if (p->kind != PROTO_PHASE_REFINE)
+        set_storm(env);
     if (!p->quiet)
         progress_notify(NULL, kind, line);
 }

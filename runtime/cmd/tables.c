@@ -21,6 +21,8 @@ const struct exit_row exit_rows[] = {
 const struct setting_row setting_rows[] = {
     {"DBG3_LOG", "warn", "diagnostics on standard error: a level (none, warn, info, debug) or "
                          "module:level,... such as coord:debug"},
+    {"DBG3_STORM", "unset", "for tests: CALLS or CALLS:SEED makes each rank ask for epochs at random "
+                            "calls of its own, in batch and restart"},
     {"NO_COLOR", "unset", "if set, no colour on terminals"},
     {NULL, NULL, NULL},
 };

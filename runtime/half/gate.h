@@ -54,6 +54,7 @@ enum gate_word {
     GATE_WORD_PARK = 1,   /* come to a safe point and park (stub_safe_point) */
     GATE_WORD_INTENT = 2, /* an epoch is being agreed on: report collectives before entering */
     GATE_WORD_FINE = 4,   /* a local fine checkpoint is due */
+    GATE_WORD_STORM = 8,  /* tests: the stub counts calls and asks for epochs (storm.c) */
 };
 
 enum gate_flag {
@@ -158,6 +159,8 @@ struct gate {
     uint32_t generation;
     volatile uint32_t word; /* enum gate_word */
     uint32_t pad0;
+    uint64_t storm_seed;     /* of the random number of calls between epochs; tests only */
+    uint64_t storm_calls;    /* its mean at first */
 
     /* --- crossing --- */
     /* offset from the lower FS base of the word where the crossing notes the upper FS */

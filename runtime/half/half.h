@@ -25,6 +25,8 @@ struct half_env {
     uint64_t stack_limit;    /* soft limit to give back: RLIM_INFINITY or bytes */
     uint64_t every_n_msgs;
     uint64_t keep;
+    uint64_t order_wait_ms;  /* refine: how long to wait for what batch had; 0: runs free */
+    const char *storm;       /* "CALLS:SEED", or NULL: none */
 };
 
 /* Reads the environment. Returns 0, -1 with *err if a variable that must be there is missing. */
