@@ -105,8 +105,12 @@ int64_t layout_packed_size(const struct layout *l, int64_t count);
  */
 int64_t layout_pack(const struct layout *l, int64_t count, const void *base, void *out, size_t cap);
 
+/* Packs the first `len` packed bytes of as many as that takes, as a message that ends within an
+ * element leaves them. Touches no memory behind those. */
+void layout_pack_first(const struct layout *l, const void *base, void *out, size_t len);
+
 /*
- * The reverse. `len` may be less than the packed size: a shorter message fills the first bytes in
+ * The reverse of layout_pack(). `len` may be less than the packed size: a shorter message fills the first bytes in
  * type-map order and the rest stays as it is. Returns the bytes read: len, or -EMSGSIZE if there is
  * more than `count` of them can hold (nothing is written).
  */

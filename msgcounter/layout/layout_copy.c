@@ -140,6 +140,13 @@ int64_t layout_pack(const struct layout *l, int64_t count, const void *base, voi
     return size;
 }
 
+void layout_pack_first(const struct layout *l, const void *base, void *out, size_t len)
+{
+    struct copy c = {{run_pack, (int64_t)len}, out};
+    int64_t count = l->bounds.size ? (int64_t)len / l->bounds.size + 1 : 0;
+    walk_row(&c.sink, l, (unsigned char *)base, count, layout_extent(l));
+}
+
 int64_t layout_unpack(const struct layout *l, int64_t count, void *base, const void *in, size_t len)
 {
     int64_t size = layout_packed_size(l, count);

@@ -131,24 +131,6 @@ static uint64_t completion_room(const struct request *r)
     return 2 * LOG_FIELD_ROOM(4) + received_room(r);
 }
 
-/* The first `bytes` packed bytes of the receive buffer. A message may end within an element,
- * which packs whole only: then by way of memory of ours. */
-static void pack_received(const struct request *r, unsigned char *out, uint64_t bytes)
-{
-    struct layout *l = request_layout(r);
-    int64_t size = layout_bounds(l).size;
-    int64_t whole = size ? (int64_t)bytes / size : 0;
-    int64_t packed = layout_pack(l, whole, r->buf, out, bytes);
-    if (packed < 0)
-        stub_stop(125, "cannot pack a received message of %lu bytes", bytes);
-    if ((uint64_t)packed == bytes)
-        return;
-    unsigned char *all = stub_alloc((size_t)((whole + 1) * size));
-    layout_pack(l, whole + 1, r->buf, all, (size_t)((whole + 1) * size));
-    memcpy(out + packed, all + packed, bytes - (uint64_t)packed);
-    stub_free(all);
-}
-
 void received_record(const struct request *r, uint8_t status_param, uint8_t data_param)
 {
     const struct gate_status *st = &r->status;
@@ -156,7 +138,8 @@ void received_record(const struct request *r, uint8_t status_param, uint8_t data
     struct log_status out = {st->source, st->tag, st->error, st->cancelled, st->bytes};
     log_put_status(&record_writer, status_param, &out);
     if (bytes)
-        pack_received(r, log_reserve(&record_writer, data_param, LOG_ROLE_DATA, bytes), bytes);
+        layout_pack_first(request_layout(r), r->buf,
+                          log_reserve(&record_writer, data_param, LOG_ROLE_DATA, bytes), bytes);
 }
 
 const struct log_field *received_apply(const struct log_record *rec, const struct log_field *f,

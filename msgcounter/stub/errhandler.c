@@ -115,8 +115,8 @@ int error_return(enum call call, const uint64_t *v, int rc)
     static const uint8_t kinds[] = {HANDLE_WIN, HANDLE_FILE, HANDLE_SESSION, HANDLE_COMM};
     const int8_t at[] = {info->win, info->file, info->session, info->comm};
     struct place p;
-    if (!rc)
-        return 0;
+    if (!rc || info->class == CLASS_TOOL) /* MPI 4.0 §15.3.10: no handler is called */
+        return rc;
     for (unsigned i = 0; i < 4; i++) {
         if (at[i] < 0)
             continue;

@@ -11,7 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "msgcounter/layout/layout_impl.h"
 
@@ -267,6 +269,33 @@ START_TEST(short_message_fills_the_first_bytes)
 }
 END_TEST
 
+/* A message may end within an element, and the buffer right behind the message. */
+START_TEST(first_bytes_are_packed_without_the_rest)
+{
+    struct layout *l = record(NULL);
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    unsigned char *m = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+                            0);
+    ck_assert_ptr_ne(m, MAP_FAILED);
+    ck_assert_int_eq(mprotect(m + page, page, PROT_NONE), 0);
+    unsigned char in[3 * 21], out[3 * 21];
+    for (size_t i = 0; i < sizeof in; i++)
+        in[i] = (unsigned char)(i + 1);
+    unsigned char *whole = m + page - 3 * 32;
+    ck_assert_int_eq(layout_unpack(l, 3, whole, in, sizeof in), sizeof in);
+    for (size_t len = 0; len <= sizeof in; len++) {
+        memset(out, 0, sizeof out);
+        layout_pack_first(l, whole, out, len);
+        ck_assert_mem_eq(out, in, len);
+    }
+    m[page - 1] = 77;
+    layout_pack_first(l, m + page - 1, out, 1);
+    ck_assert_int_eq(out[0], 77);
+    munmap(m, 2 * page);
+    layout_free(l);
+}
+END_TEST
+
 /* Blocks shorter and longer than what the digest gathers. */
 START_TEST(digest_is_that_of_the_packed_bytes)
 {
@@ -418,6 +447,7 @@ static Suite *suite(void)
     tcase_add_test(tc, nesting_has_a_limit);
     tcase_add_test(tc, every_failed_allocation_is_survived);
     tcase_add_test(tc, short_message_fills_the_first_bytes);
+    tcase_add_test(tc, first_bytes_are_packed_without_the_rest);
     tcase_add_test(tc, digest_is_that_of_the_packed_bytes);
     tcase_add_test(tc, elements_are_counted);
     tcase_add_test(tc, damaged_bytes_are_refused_or_harmless);
