@@ -303,6 +303,27 @@ int hand_comm_size(enum call call, const uint64_t *v)
     return 0;
 }
 
+/* What the cut sees of a collective over a group: one on a communicator of those members, the same
+ * for all such calls, that never goes away. */
+static struct comm comm_of_group(const struct comm *parent, const struct group *g)
+{
+    uint64_t gid = XXH3_64bits_withSeed(g->members, (size_t)g->size * sizeof(int), parent->gid + 7);
+    return (struct comm){.gid = gid > 2 ? gid : gid + 3, .size = g->size};
+}
+
+int hand_comm_create_group(enum call call, const uint64_t *v)
+{
+    const struct comm *parent = comm_of((MPI_Comm)v[0]);
+    const struct group *g = (struct group *)handle_object(HANDLE_GROUP, (int)v[1]);
+    struct comm agreed = {0};
+    if (parent && g)
+        agreed = comm_of_group(parent, g);
+    coll_begin(call, &agreed);
+    int rc = call_generic(call, v);
+    coll_end(call, &agreed);
+    return rc;
+}
+
 void after_comm_set_name(enum call call, const uint64_t *v)
 {
     struct comm *c = comm_of((MPI_Comm)v[0]);
