@@ -2,7 +2,7 @@
 
 # ---- payload log and layouts
 
-LOG_OBJS := $(patsubst %,$(BUILD)/msgcounter/log/%.o,log log_file log_read log_dump)
+LOG_OBJS := $(patsubst %,$(BUILD)/msgcounter/log/%.o,log log_file log_read log_dump order order_file)
 
 UNIT_TESTS += $(BUILD)/tests/unit/test_log
 $(BUILD)/tests/unit/test_log: $(patsubst %,$(BUILD)/%.o,tests/unit/test_log tests/fuzz/fuzz_log \
@@ -49,7 +49,7 @@ $(BUILD)/gen/stamp: msgcounter/api/gen.py msgcounter/api/mpi.api msgcounter/api/
 # Hidden unless exported; initial-exec TLS, which the crossing reads; no canary, which would be the other half's.
 STUB_CFLAGS = $(filter-out -fstack-protector-strong,$(CFLAGS)) -fPIC -fvisibility=hidden \
               -ftls-model=initial-exec -fno-stack-protector $(shell pkg-config --cflags mpich)
-STUB_SRCS  := $(wildcard msgcounter/stub/*.c msgcounter/stub/*.S) msgcounter/log/log.c \
+STUB_SRCS  := $(wildcard msgcounter/stub/*.c msgcounter/stub/*.S) msgcounter/log/log.c msgcounter/log/order.c \
               $(wildcard msgcounter/layout/*.c)
 STUB_OBJS  := $(patsubst %,$(BUILD)/stub/%.o,$(basename $(STUB_SRCS))) \
               $(BUILD)/stub/gen/call_table.o $(BUILD)/stub/gen/wrappers.o
@@ -91,7 +91,7 @@ $(BUILD)/tests/unit/test_match: $(BUILD)/tests/unit/test_match.o $(BUILD)/msgcou
 # The stub as ordinary objects, over a lower half of the test's own. gcc takes MPI_STATUSES_IGNORE
 # for an array of no elements.
 P2P_TEST_OBJS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard msgcounter/stub/*.c msgcounter/layout/*.c)) \
-                 $(BUILD)/msgcounter/log/log.o \
+                 $(patsubst %,$(BUILD)/msgcounter/log/%.o,log order) \
                  $(patsubst %.S,$(BUILD)/stub/%.o,$(wildcard msgcounter/stub/*.S)) \
                  $(BUILD)/stub/gen/call_table.o $(BUILD)/stub/gen/wrappers.o
 $(BUILD)/tests/unit/test_p2p.o $(patsubst %.c,$(BUILD)/%.o,$(wildcard msgcounter/stub/*.c)): \

@@ -47,8 +47,8 @@ HALF_COMMON := $(addprefix runtime/half/,half load maps own_fd arena steer steer
                $(addprefix runtime/ckpt/,park resume save) \
                $(basename $(filter-out runtime/image/image_dump.c,$(wildcard runtime/image/*.c)) $(wildcard runtime/base/*.c))
 LOWER_ONLY  := $(addprefix runtime/half/,lower_main lower_mpi p2p_loops progress) \
-               $(addprefix runtime/ckpt/,agent fatal fine track restart restart_job) \
-               $(addprefix runtime/coord/,proto cut_rank) $(addprefix msgcounter/log/,log log_file)
+               $(addprefix runtime/ckpt/,agent fatal fine order_job track restart restart_job) \
+               $(addprefix runtime/coord/,proto cut_rank) $(addprefix msgcounter/log/,log log_file order order_file)
 lower-objs   = $(patsubst %,$(BUILD)/lower/%.o,$(1))
 
 $(BUILD)/lower/%.o: %.c $(BUILD)/gen/cross_offsets.h $(BUILD)/flags

@@ -16,6 +16,7 @@
 #include "msgcounter/stub/alloc.h"
 #include "msgcounter/stub/coll.h"
 #include "msgcounter/stub/count.h"
+#include "msgcounter/stub/order.h"
 
 #define FEW 64 /* sets up to this size need no memory */
 
@@ -35,6 +36,8 @@ struct scratch {
 static int settle_once(uint32_t how, int n, struct request *const *req, const struct scratch *s,
                        int npending)
 {
+    if (order_following)
+        how |= GATE_COMPLETE_BRIEF;
     int rc = (int)cross(GATE->complete, how, (uint64_t)npending, (uint64_t)s->real,
                         (uint64_t)s->status);
     if (rc == 0)
@@ -68,6 +71,15 @@ static int gather(int n, struct request *const *req, const struct scratch *s, in
     return npending;
 }
 
+bool wait_came_back(void)
+{
+    if (order_following && !(GATE->word & (GATE_WORD_PARK | GATE_WORD_FINE)))
+        return order_patient();
+    stub_safe_point();
+    return true;
+}
+
+/* With BRIEF the set is one that batch had: the wait ends when the rank is free. */
 static enum settle settle(uint32_t how, int n, struct request *const *req, const struct scratch *s)
 {
     int npending, ncomplete;
@@ -78,9 +90,11 @@ static enum settle settle(uint32_t how, int n, struct request *const *req, const
             return satisfied(how, npending, ncomplete) ? SETTLE_DONE : SETTLE_NOT;
         }
         if (rc == GATE_EAGAIN) {
-            stub_safe_point();
+            bool comes = wait_came_back();
             if (replaying())
                 return SETTLE_REPLAY;
+            if (!comes && how & GATE_COMPLETE_BRIEF)
+                return SETTLE_NOT;
         }
     }
     return SETTLE_DONE;
@@ -368,13 +382,100 @@ static void replay_completion(struct completion *c)
     }
 }
 
+/* ------------------------------------------------------------------------ what chance decides */
+
+#define CERTAIN ORDER_NKINDS /* nothing: only one answer can come */
+
+/* The kind of outcome that the call has, if it has something to say. */
+static enum order_kind choice_of(const struct completion *c, uint32_t how)
+{
+    if (how & GATE_COMPLETE_WAIT && (how & GATE_COMPLETE_ALL || c->active == 1))
+        return CERTAIN;
+    if (how & GATE_COMPLETE_ALL || c->n == 1)
+        return ORDER_KIND_YES;
+    return how & GATE_COMPLETE_SOME ? ORDER_KIND_SOME : ORDER_KIND_INDEX;
+}
+
+static void keep_choice(const struct completion *c, uint32_t how)
+{
+    switch (choice_of(c, how)) {
+    case ORDER_KIND_YES:
+        order_yes();
+        break;
+    case ORDER_KIND_INDEX:
+        order_index(c->chosen[0]);
+        break;
+    case ORDER_KIND_SOME:
+        order_some(c->nchosen, c->chosen, c->active);
+        break;
+    default:
+        break;
+    }
+}
+
+/* Chooses what batch had. False: it is not there to be chosen. */
+static bool choose_again(struct completion *c, const struct order_outcome *o)
+{
+    bool all = o->kind == ORDER_KIND_YES || (o->kind == ORDER_KIND_SOME && o->value == 0);
+    c->nchosen = 0;
+    for (int i = 0; all && i < c->n; i++)
+        if (c->req[i])
+            c->chosen[c->nchosen++] = i;
+    if (all)
+        return true;
+    c->nchosen = o->kind == ORDER_KIND_INDEX ? 1 : (int)o->value;
+    if (c->nchosen > c->active)
+        return false;
+    if (o->kind == ORDER_KIND_INDEX)
+        c->chosen[0] = (int)o->value;
+    else
+        order_some_indices(o, c->chosen, o->value);
+    for (int k = 0; k < c->nchosen; k++)
+        if (c->chosen[k] >= c->n || !c->req[c->chosen[k]])
+            return false;
+    return true;
+}
+
+static enum settle settle_chosen(struct completion *c)
+{
+    struct request *few[FEW] = {NULL}, **some = few;
+    if (c->nchosen > FEW)
+        some = stub_alloc((size_t)c->nchosen * sizeof *some);
+    for (int k = 0; k < c->nchosen; k++)
+        some[k] = c->req[c->chosen[k]];
+    enum settle s = requests_settle(GATE_COMPLETE_ALL | GATE_COMPLETE_WAIT | GATE_COMPLETE_BRIEF,
+                                    c->nchosen, some);
+    if (some != few)
+        stub_free(some);
+    return s;
+}
+
+/* Following: settles and chooses what batch had. False: the rank is free. */
+static bool follow(struct completion *c, uint32_t how, enum settle *s)
+{
+    struct order_outcome o;
+    enum order_kind kind = choice_of(c, how);
+    if (kind == CERTAIN || !order_answer(c->call, kind, how & GATE_COMPLETE_WAIT, &o))
+        return false;
+    *s = SETTLE_NOT;
+    if (o.kind == ORDER_KIND_NO)
+        return true;
+    if (choose_again(c, &o))
+        *s = settle_chosen(c);
+    else
+        order_unfit(c->call);
+    if (*s != SETTLE_DONE)
+        c->nchosen = 0;
+    return *s != SETTLE_NOT;
+}
+
 /* Settles what `how` asks for, live or from the log, and chooses. False: nothing to deliver. */
 static bool completion_run(struct completion *c, uint32_t how)
 {
     bool wait = how & GATE_COMPLETE_WAIT;
     enum settle s = SETTLE_REPLAY;
     requests_sweep();
-    if (!replaying())
+    if (!replaying() && !(order_following && follow(c, how, &s)))
         s = requests_settle(how, c->n, c->req);
     if (s == SETTLE_REPLAY) {
         requests_sweep();
@@ -386,9 +487,12 @@ static bool completion_run(struct completion *c, uint32_t how)
     if (s == SETTLE_NOT) {
         if (recording())
             record_idle(c->call, c->first);
+        order_no();
         return false;
     }
-    choose(c, how);
+    if (c->nchosen == 0)
+        choose(c, how);
+    keep_choice(c, how);
     if (__builtin_expect(recording(), 0))
         record_completion(c);
     return true;
@@ -434,6 +538,7 @@ static inline void end_now(struct request *r, const struct gate_status *st, MPI_
     } else {
         int world = comm_world_rank(r->comm, st->source);
         count_taken(world);
+        order_settled(r, st);
         count_recv(world, st->bytes);
         status_put(out, st);
     }
@@ -515,6 +620,10 @@ int hand_test(enum call call, const uint64_t *v)
 {
     enum now now = complete_now(0, 1, (MPI_Request *)v[0], (MPI_Status *)v[2], false);
     if (now != NOW_LATER) {
+        if (now == NOW_DONE)
+            order_yes();
+        else
+            order_no();
         *(int *)v[1] = now == NOW_DONE;
         return MPI_SUCCESS;
     }

@@ -21,6 +21,10 @@ enum settle {
  */
 enum settle requests_settle(uint32_t how, int n, struct request *const *req);
 
+/* A wait of the lower half has come back early: meets a safe point, or looks whether the job stands
+ * still because this rank waits for what it had in batch (order.h). False: it has become free. */
+bool wait_came_back(void);
+
 /* The same for one request, waiting. */
 static inline enum settle request_wait(struct request *r)
 {

@@ -23,6 +23,7 @@
 #include "msgcounter/stub/alloc.h"
 #include "msgcounter/stub/complete.h"
 #include "msgcounter/stub/count.h"
+#include "msgcounter/stub/order.h"
 #include "msgcounter/stub/p2p.h"
 
 /* The receives of a drain: their requests are no requests of the application. */
@@ -190,36 +191,86 @@ int drain_step(const uint64_t *expected, int nranks)
     return !incoming && (!expected || pending_allowed());
 }
 
-/* ----------------------------------------------------------------------------- after a restart */
+/* ----------------------------------------------------------------------------- posting again */
 
-struct repost {
+struct search {
     struct request *next; /* the earliest that was started after `after` */
     uint64_t after;
-    bool sends;
 };
 
 static void find_next(struct request *r, void *arg)
 {
-    struct repost *p = arg;
-    if (r->state != REQUEST_PENDING)
-        return;
-    p->sends |= r->kind != REQUEST_RECV;
-    if (r->order > p->after && (!p->next || r->order < p->next->order))
-        p->next = r;
+    struct search *s = arg;
+    if (r->state == REQUEST_PENDING && r->order > s->after &&
+        (!s->next || r->order < s->next->order))
+        s->next = r;
 }
 
-/* In the order in which they were posted, each found by a pass over the table: pending receives are
- * few. */
+/* Each is found by a pass over the table: pending receives are few. */
+void requests_each_pending(void (*fn)(struct request *r, void *arg), void *arg)
+{
+    struct search s = {0};
+    while (s.next = NULL, request_each(find_next, &s), s.next) {
+        s.after = s.next->order;
+        fn(s.next, arg);
+    }
+}
+
+static void rebuild(struct request *r, void *arg)
+{
+    int *rc = arg;
+    if (*rc)
+        return;
+    if (r->kind != REQUEST_RECV) {
+        *rc = say("an operation was still pending in the checkpoint", -EPROTO);
+        return;
+    }
+    r->head.real = 0;
+    order_carry(r);
+    if (p2p_start_real(r))
+        *rc = say("a pending receive could not be posted again", -EIO);
+}
+
 int request_rebuild(void)
 {
-    struct repost p = {0};
-    while (p.next = NULL, request_each(find_next, &p), p.next) {
-        if (p.sends)
-            return say("an operation was still pending in the checkpoint", -EPROTO);
-        p.next->head.real = 0;
-        if (p2p_start_real(p.next))
-            return say("a pending receive could not be posted again", -EIO);
-        p.after = p.next->order;
-    }
-    return 0;
+    int rc = 0;
+    requests_each_pending(rebuild, &rc);
+    return rc;
+}
+
+static void cancel(struct request *r, void *arg)
+{
+    int real = (int)r->head.real;
+    if (r->kind == REQUEST_RECV && real)
+        (void)mpi_cross(CALL_MPI_Cancel, (uint64_t)&real);
+}
+
+/* A cancelled receive completes by itself, as such or with the message that came before. */
+static void settle_cancelled(struct request *r, void *arg)
+{
+    struct gate_status st = {.error = GATE_PENDING};
+    if (r->kind != REQUEST_RECV || !r->head.real)
+        return;
+    while (st.error == GATE_PENDING)
+        cross(GATE->complete, GATE_COMPLETE_ALL, 1, (uint64_t)&r->head.real, (uint64_t)&st);
+    if (st.cancelled)
+        r->head.real = 0;
+    else
+        request_settle_real(r, &st);
+}
+
+static void post_again(struct request *r, void *arg)
+{
+    if (r->kind != REQUEST_RECV)
+        return;
+    r->from = r->peer;
+    if (p2p_start_recv(r))
+        stub_stop(125, "a pending receive could not be posted again");
+}
+
+void requests_repost(void)
+{
+    requests_each_pending(cancel, NULL);
+    requests_each_pending(settle_cancelled, NULL);
+    requests_each_pending(post_again, NULL);
 }

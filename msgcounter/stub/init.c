@@ -13,6 +13,7 @@
 #include "msgcounter/stub/call.h"
 #include "msgcounter/stub/comm.h"
 #include "msgcounter/stub/count.h"
+#include "msgcounter/stub/order.h"
 #include "msgcounter/stub/record.h"
 #include "msgcounter/stub/stub.h"
 
@@ -37,6 +38,7 @@ static void begin(void)
     stub_gate.mpi_level = (uint64_t)started.level;
     comm_start(started.rank, started.size);
     count_start(started.rank, started.size);
+    order_attach();
 }
 
 /* All errors come back to the stub, which knows the application's handlers. */

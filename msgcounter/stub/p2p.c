@@ -14,6 +14,7 @@
 #include "msgcounter/stub/alloc.h"
 #include "msgcounter/stub/complete.h"
 #include "msgcounter/stub/count.h"
+#include "msgcounter/stub/order.h"
 
 static const uint16_t twins[CALL_COUNT] = {
     [CALL_MPI_Send] = CALL_MPI_Isend,           [CALL_MPI_Send_c] = CALL_MPI_Isend_c,
@@ -97,7 +98,8 @@ int p2p_start(enum call start, const uint64_t *v, uint64_t *real)
 int p2p_start_real(struct request *r)
 {
     return mpi_cross(r->start, (uint64_t)r->buf, (uint64_t)r->count, p2p_real_datatype(r),
-                     (uint64_t)r->peer, (uint64_t)r->tag, p2p_real_comm(r->comm),
+                     (uint64_t)(r->kind == REQUEST_RECV ? r->from : r->peer), (uint64_t)r->tag,
+                     p2p_real_comm(r->comm),
                      (uint64_t)&r->head.real);
 }
 
@@ -195,7 +197,9 @@ void p2p_receive_drained(struct request *r, struct match_message *m)
 
 int p2p_start_recv(struct request *r)
 {
-    struct match_message *m = p2p_take_drained(r->comm, r->peer, r->tag);
+    if (order_following)
+        r->from = order_source((enum call)r->start, r->comm, r->peer);
+    struct match_message *m = p2p_take_drained(r->comm, r->from, r->tag);
     if (!m)
         return p2p_start_real(r);
     p2p_receive_drained(r, m);
@@ -219,16 +223,39 @@ int hand_isend(enum call call, const uint64_t *v)
     return MPI_SUCCESS;
 }
 
-/* A receive that a drained message settles, or NULL. */
-static struct request *drained_request(enum call start, const uint64_t *v)
+/* A receive from any source that shall have the source that it had in batch. NULL if MPI refuses
+ * it. */
+static struct request *ordered_request(enum call start, const uint64_t *v)
 {
-    if (__builtin_expect(p2p_drained.count == 0, 1))
+    const struct comm *c = comm_of(P2P_COMM(v));
+    int source = order_source(start, c, P2P_PEER(v));
+    uint64_t real = 0, w[] = {v[0], v[1], v[2], (uint64_t)source, v[4], v[5]};
+    struct match_message *m = p2p_take_drained(c, source, P2P_TAG(v));
+    if (!m && p2p_start(start, w, &real)) {
+        order_source_back();
         return NULL;
+    }
+    struct request *r = p2p_request(REQUEST_RECV, start, v, real, 0);
+    r->from = source;
+    if (m)
+        p2p_receive_drained(r, m);
+    return r;
+}
+
+/* A receive that does not go the usual way: one that a drained message settles, or one that follows
+ * the order of batch. Else NULL. */
+static struct request *special_request(enum call start, const uint64_t *v)
+{
+    if (__builtin_expect(p2p_drained.count == 0 && !order_following, 1))
+        return NULL;
+    if (order_following && P2P_PEER(v) == MPI_ANY_SOURCE && comm_of(P2P_COMM(v)))
+        return ordered_request(start, v);
     struct match_message *m = p2p_take_drained(comm_of(P2P_COMM(v)), P2P_PEER(v), P2P_TAG(v));
     if (!m)
         return NULL;
     struct request *r = p2p_request(REQUEST_RECV, start, v, 0, 0);
     p2p_receive_drained(r, m);
+    order_posted(r);
     return r;
 }
 
@@ -236,13 +263,14 @@ int hand_irecv(enum call call, const uint64_t *v)
 {
     if (__builtin_expect(replaying(), 0))
         return p2p_replay_start(call, v, REQUEST_RECV);
-    struct request *r = drained_request(call, v);
+    struct request *r = special_request(call, v);
     if (!r) {
         uint64_t real = 0;
         int rc = p2p_start(call, v, &real);
         if (rc)
             return p2p_refused(call, v, rc);
         r = p2p_request(REQUEST_RECV, call, v, real, 0);
+        order_posted(r);
     }
     if (__builtin_expect(recording(), 0))
         p2p_record_start(call, r);
@@ -347,8 +375,8 @@ static int replay_recv(enum call call, const uint64_t *v)
     return recv_done(call, v, &op);
 }
 
-/* A blocking receive as a request: one that the loop in the lower half has not finished, or that
- * has a drained message. */
+/* A blocking receive as a request: one that the loop in the lower half has not finished, or a
+ * special one. */
 static int recv_slowly(enum call call, const uint64_t *v, struct request *r)
 {
     if (request_wait(r) == SETTLE_REPLAY) {
@@ -366,6 +394,7 @@ static inline int recv_now(enum call call, const uint64_t *v, const struct comm 
                            const struct gate_status *st)
 {
     int world = comm_world_rank(c, st->source);
+    order_matched(c, P2P_PEER(v), st->source);
     bool plain = GATE->mode == GATE_LIVE && !st->error && P2P_PEER(v) != MPI_PROC_NULL;
     if (__builtin_expect(plain, 1)) {
         count_taken(world);
@@ -385,7 +414,7 @@ int hand_recv(enum call call, const uint64_t *v)
 {
     if (__builtin_expect(replaying(), 0))
         return replay_recv(call, v);
-    struct request *r = drained_request(p2p_twin(call), v);
+    struct request *r = special_request(p2p_twin(call), v);
     if (__builtin_expect(r != NULL, 0))
         return recv_slowly(call, v, r);
     const struct comm *c = comm_of(P2P_COMM(v));
@@ -395,12 +424,15 @@ int hand_recv(enum call call, const uint64_t *v)
     int rc = (int)cross(GATE->recv, p2p_twin(call), v[0], v[1],
                         (uint64_t)datatype_real(P2P_DATATYPE(v)), v[3], v[4],
                         (uint64_t)comm_real(P2P_COMM(v)), (uint64_t)&real, (uint64_t)&st);
-    if (rc == GATE_EAGAIN)
-        rc = recv_slowly(call, v, p2p_request(REQUEST_RECV, p2p_twin(call), v, real, 0));
-    else if (st.error == GATE_PENDING)
+    if (rc == GATE_EAGAIN) {
+        r = p2p_request(REQUEST_RECV, p2p_twin(call), v, real, 0);
+        order_posted(r);
+        rc = recv_slowly(call, v, r);
+    } else if (st.error == GATE_PENDING) {
         rc = p2p_refused(call, v, rc);
-    else
+    } else {
         rc = recv_now(call, v, c, &st);
+    }
     count_waited();
     return rc;
 }
@@ -466,12 +498,13 @@ static int exchange(enum call call, const uint64_t *v, const struct exchange *x)
     uint64_t real = 0;
     if (replaying())
         return replay_exchange(call, v, x);
-    struct request *recv = drained_request(x->irecv, x->recv);
+    struct request *recv = special_request(x->irecv, x->recv);
     if (!recv) {
         int rc = p2p_start(x->irecv, x->recv, &real);
         if (rc)
             return p2p_refused(call, v, rc);
         recv = p2p_request(REQUEST_RECV, x->irecv, x->recv, real, 0);
+        order_posted(recv);
     }
     real = 0;
     int rc = p2p_start(x->isend, x->send, &real);

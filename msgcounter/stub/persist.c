@@ -13,6 +13,7 @@
 #include "msgcounter/stub/alloc.h"
 #include "msgcounter/stub/complete.h"
 #include "msgcounter/stub/count.h"
+#include "msgcounter/stub/order.h"
 
 /* ------------------------------------------------------------------------------ buffered sends */
 
@@ -196,6 +197,8 @@ static int start_persistent(enum call call, MPI_Request id)
         rc = start_other(call, r);
     } else {
         rc = r->kind == REQUEST_SEND ? start_send(r) : p2p_start_recv(r);
+        if (r->kind == REQUEST_RECV && !rc)
+            order_posted(r);
         if (recording() && !rc)
             p2p_record_start(call, r);
     }

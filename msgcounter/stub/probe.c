@@ -10,6 +10,7 @@
 #include "msgcounter/stub/alloc.h"
 #include "msgcounter/stub/complete.h"
 #include "msgcounter/stub/count.h"
+#include "msgcounter/stub/order.h"
 
 /* -------------------------------------------------------------------------------------- probes */
 
@@ -46,10 +47,9 @@ static MPI_Message message_new(struct comm *c, const struct gate_status *st, int
 }
 
 /* Answers a probe from the drained messages. */
-static bool probe_drained(const uint64_t *v, const struct comm *c, bool take,
+static bool probe_drained(int source, int tag, const struct comm *c, bool take,
                           struct gate_status *st, struct match_message **found)
 {
-    int source = (int)v[0], tag = (int)v[1];
     struct match_message *m =
         take ? p2p_take_drained(c, source, tag) : p2p_find_drained(c, source, tag);
     if (!m)
@@ -65,28 +65,78 @@ struct probed {
     struct gate_status status;
 };
 
-/* Looks, or waits. Returns MPI's code or, if the process replays now, GATE_EAGAIN. */
-static int probe_live(const struct probe *p, const uint64_t *v, struct probed *out)
+/* Looks for a message of `source`, or waits. Returns MPI's code or, if the process replays now or
+ * (with BRIEF) the rank has become free, GATE_EAGAIN. */
+static int probe_live(const struct probe *p, uint32_t how, int source, const uint64_t *v,
+                      struct probed *out)
 {
-    uint32_t how = p->flag ? 0 : GATE_COMPLETE_WAIT;
     for (;;) {
         struct comm *c = comm_of((MPI_Comm)v[2]);
-        out->flag = probe_drained(v, c, p->message, &out->status, &out->drained);
+        out->flag = probe_drained(source, (int)v[1], c, p->message, &out->status, &out->drained);
         if (out->flag)
             return MPI_SUCCESS;
         if (how)
-            count_waiting(c ? comm_world_rank(c, (int)v[0]) : -1);
-        int rc = (int)cross(GATE->probe, how, v[0], v[1], (uint64_t)comm_real((MPI_Comm)v[2]),
+            count_waiting(c ? comm_world_rank(c, source) : -1);
+        int rc = (int)cross(GATE->probe, how, (uint64_t)source, v[1],
+                            (uint64_t)comm_real((MPI_Comm)v[2]),
                             p->message ? (uint64_t)&out->real : 0, (uint64_t)&out->flag,
                             (uint64_t)&out->status);
         if (how)
             count_waited();
         if (rc != GATE_EAGAIN)
             return rc;
-        stub_safe_point();
-        if (replaying())
+        bool comes = wait_came_back();
+        if (replaying() || (!comes && how & GATE_COMPLETE_BRIEF))
             return rc;
     }
+}
+
+/* Following: the answer that batch had. Returns as probe_live does. */
+static int probe_again(enum call call, const struct probe *p, const uint64_t *v,
+                       struct probed *out)
+{
+    const struct comm *c = comm_of((MPI_Comm)v[2]);
+    bool any = (int)v[0] == MPI_ANY_SOURCE;
+    int source = (int)v[0];
+    if (any && !p->flag) {
+        source = order_source(call, c, source);
+    } else if (p->flag) {
+        struct order_outcome o;
+        if (!order_answer(call, any ? ORDER_KIND_SOURCE : ORDER_KIND_YES, false, &o))
+            return GATE_EAGAIN;
+        if (o.kind == ORDER_KIND_NO)
+            return MPI_SUCCESS;
+        if (any)
+            source = order_source_found(call, c, &o);
+    }
+    if (!order_following)
+        return GATE_EAGAIN;
+    return probe_live(p, GATE_COMPLETE_WAIT | GATE_COMPLETE_BRIEF, source, v, out);
+}
+
+/* An answer is an outcome: whether there was a message, and whose if any would do. */
+static void keep_answer(const struct probe *p, const uint64_t *v, const struct probed *out)
+{
+    if (!out->flag)
+        order_no();
+    else if ((int)v[0] == MPI_ANY_SOURCE)
+        order_matched(comm_of((MPI_Comm)v[2]), MPI_ANY_SOURCE, out->status.source);
+    else if (p->flag)
+        order_yes();
+}
+
+/* Looks or waits, as the call does. Returns MPI's code or, if the process replays now,
+ * GATE_EAGAIN. */
+static int probe_run(enum call call, const struct probe *p, const uint64_t *v, struct probed *out)
+{
+    int rc = GATE_EAGAIN;
+    if (order_following && comm_of((MPI_Comm)v[2]))
+        rc = probe_again(call, p, v, out);
+    if (rc == GATE_EAGAIN && !replaying())
+        rc = probe_live(p, p->flag ? 0 : GATE_COMPLETE_WAIT, (int)v[0], v, out);
+    if (rc == MPI_SUCCESS)
+        keep_answer(p, v, out);
+    return rc;
 }
 
 static int probe_done(const struct probe *p, const uint64_t *v, const struct gate_status *st,
@@ -137,7 +187,7 @@ int hand_probe(enum call call, const uint64_t *v)
 {
     const struct probe *p = &probes[call];
     struct probed out = {0};
-    int rc = replaying() ? GATE_EAGAIN : probe_live(p, v, &out);
+    int rc = replaying() ? GATE_EAGAIN : probe_run(call, p, v, &out);
     if (rc == GATE_EAGAIN)
         return probe_replay(call, p, v);
     if (rc)

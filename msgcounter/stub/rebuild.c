@@ -14,6 +14,7 @@
 #include "msgcounter/stub/group.h"
 #include "msgcounter/stub/info.h"
 #include "msgcounter/stub/op.h"
+#include "msgcounter/stub/order.h"
 #include "msgcounter/stub/request.h"
 
 /* ----------------------------------------------------------------------------- what cannot be */
@@ -83,6 +84,13 @@ static int return_errors(void)
               : mpi_cross(CALL_MPI_Comm_set_errhandler, MPI_COMM_SELF, (uint64_t)MPI_ERRORS_RETURN);
 }
 
+/* Before requests: receives that are pending may have an outcome to follow. */
+static int attach_order(void)
+{
+    order_attach();
+    return 0;
+}
+
 int rebuild_all(void)
 {
     static const struct {
@@ -92,7 +100,8 @@ int rebuild_all(void)
         {"error handlers", return_errors}, {"error codes", errhandler_rebuild},
         {"info objects", rebuild_infos},   {"communicators", comm_rebuild},
         {"groups", group_rebuild},         {"datatypes", datatype_rebuild},
-        {"operations", op_rebuild},        {"requests", request_rebuild},
+        {"operations", op_rebuild},        {"order log", attach_order},
+        {"requests", request_rebuild},
     };
     for (unsigned i = 0; i < sizeof steps / sizeof *steps; i++) {
         int rc = steps[i].make();

@@ -8,6 +8,7 @@
 
 #include "msgcounter/stub/alloc.h"
 #include "msgcounter/stub/count.h"
+#include "msgcounter/stub/order.h"
 
 unsigned request_nleft;
 int64_t request_buffered;
@@ -163,6 +164,7 @@ void request_settle(struct request *r, const struct gate_status *status)
 void request_settle_real(struct request *r, const struct gate_status *status)
 {
     request_settle(r, status);
+    order_settled(r, status);
     /* MPICH 4.0 says source 0 when a receive from MPI_PROC_NULL completes. */
     if (r->kind == REQUEST_RECV && !status->cancelled && r->peer != MPI_PROC_NULL)
         count_taken(comm_world_rank(r->comm, status->source));

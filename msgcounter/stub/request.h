@@ -64,7 +64,9 @@ struct request {
     struct datatype *type; /* referenced; NULL if predefined */
     MPI_Datatype datatype; /* id, which the application may free: then `type` counts */
     int peer, tag;
+    int from;       /* of a receive: what the lower half gets for peer (order.h) */
     int world;      /* world rank of peer, -1 if it has none */
+    uint32_t outcome; /* place of its source in the order log, 0: none */
     int64_t bytes;  /* of a send */
     uint64_t order; /* of the start among all of this rank */
 
@@ -131,8 +133,9 @@ static inline void request_describe(struct request *r, const void *buf, int64_t 
     r->buf = (void *)buf;
     r->count = n;
     r->datatype = datatype;
-    r->peer = peer;
+    r->peer = r->from = peer;
     r->tag = tag;
+    r->outcome = 0;
     r->comm = comm;
     r->world = comm_world_rank(comm, peer);
     if (!comm->head.predefined)
@@ -184,6 +187,13 @@ struct layout *request_layout(const struct request *r);
  * the order in which they were posted before. Returns 0 or -errno after printing one line.
  * [crosses] */
 int request_rebuild(void);
+
+/* Calls fn for each pending request, in the order in which they were started. */
+void requests_each_pending(void (*fn)(struct request *r, void *arg), void *arg);
+
+/* Cancels the pending receives and posts them again, for what they were posted for may have
+ * changed. Those that have been matched meanwhile are settled. [crosses] */
+void requests_repost(void);
 
 /* A pending or inactive request that cannot be restored, as one line for gate_stub.unable(); NULL:
  * none. */

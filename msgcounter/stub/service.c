@@ -6,6 +6,7 @@
 #include "msgcounter/stub/coll.h"
 #include "msgcounter/stub/count.h"
 #include "msgcounter/stub/drain.h"
+#include "msgcounter/stub/order.h"
 #include "msgcounter/stub/rebuild.h"
 #include "msgcounter/stub/record.h"
 #include "msgcounter/stub/stub.h"
@@ -35,6 +36,8 @@ static void before_save(void)
 static void after_save(int restored)
 {
     count_after_save(restored);
+    if (!restored)
+        order_after_epoch();
     if (restored && stub_gate.mpi_level != (uint64_t)-1)
         record_attach();
 }

@@ -28,6 +28,7 @@
 #include "runtime/base/log.h"
 #include "runtime/ckpt/fatal.h"
 #include "runtime/ckpt/fine.h"
+#include "runtime/ckpt/order_job.h"
 #include "runtime/ckpt/park.h"
 #include "runtime/ckpt/save.h"
 #include "runtime/coord/counters.h"
@@ -380,6 +381,9 @@ static void on_message(const struct proto_msg *msg)
             on_write(msg);
         break;
     case PROTO_RESUME:
+        if (ours && agent.stage == STAGE_SAVED && msg->u.committed)
+            order_job_epoch(agent.epoch);
+        /* fall through */
     case PROTO_CANCEL:
         if (ours)
             unpark(msg->type == PROTO_RESUME);
@@ -627,10 +631,6 @@ static int log_segment(uint64_t min_bytes, uint64_t first_event, void **base, ui
 
 /* ---- services behind the gate ---- */
 
-static int job_started(int rank, int size, int level)
-{
-    struct err err;
-    save_identity.rank = rank;
 /* Tests: the ranks ask for epochs of their own accord (msgcounter/stub/storm.h). */
 static void start_storm(void)
 {
@@ -643,6 +643,10 @@ static void start_storm(void)
     __atomic_or_fetch(&GATE->word, GATE_WORD_STORM, __ATOMIC_SEQ_CST);
 }
 
+static int job_started(int rank, int size, int level)
+{
+    struct err err;
+    save_identity.rank = rank;
     save_identity.size = size;
     GATE->settings.oversubscribed = size > sysconf(_SC_NPROCESSORS_ONLN);
     if (map_counters(&err) < 0) {
@@ -650,17 +654,18 @@ static void start_storm(void)
         return -EIO;
     }
     connect_coordinator();
+    order_job_start(agent.env, 0);
     half_vdso_of_stub();
     if (GATE->mode == GATE_RECORD && fine_start(&err) < 0) {
         say(err.text);
         return -EIO;
     }
+    start_storm();
     agent_running();
     return 0;
 }
 
 int agent_restarted(const struct image_state *state, struct err *err)
-    start_storm();
 {
     save_identity.rank = state->meta.rank;
     save_identity.size = state->meta.size;
@@ -668,25 +673,26 @@ int agent_restarted(const struct image_state *state, struct err *err)
     if (map_counters(err) < 0)
         return -1;
     connect_coordinator();
+    order_job_start(agent.env, save_identity.epoch);
     half_vdso_of_stub();
+    start_storm();
     return GATE->mode == GATE_RECORD ? fine_start(err) : 0;
 }
 
 void agent_running(void)
 {
     __atomic_store_n(&agent.running, true, __ATOMIC_SEQ_CST);
-    start_storm();
 }
 
 static int job_ending(void)
 {
+    __atomic_and_fetch(&GATE->word, (uint32_t)~GATE_WORD_STORM, __ATOMIC_SEQ_CST);
     __atomic_store_n(&agent.running, false, __ATOMIC_SEQ_CST);
     return 0;
 }
 
 /* Tells of the fine checkpoints that have not been told of. */
 static void flush_fine(void)
-    __atomic_and_fetch(&GATE->word, (uint32_t)~GATE_WORD_STORM, __ATOMIC_SEQ_CST);
 {
     if (agent.nfine > 0)
         send_msg(&(struct proto_msg){.type = PROTO_FINE, .u.fine = {agent.nfine, agent.fine}});

@@ -17,7 +17,8 @@
 #include "runtime/coord/program.h"
 #include "runtime/launch/env.h"
 
-#define KEEP_FINE 8
+#define KEEP_FINE  8
+#define ORDER_WAIT 30000 /* ms */
 
 extern char **environ;
 
@@ -28,6 +29,7 @@ struct phase {
     uint64_t every_ms, hang_after_ms, every_n_msgs;
     unsigned keep_epochs, keep;
     uint64_t epoch; /* --epoch; 0: newest */
+    uint64_t order_wait_ms; /* 0: --free */
     bool from_start;
     bool quiet;
     char **launcher; /* NULL: the recorded one */
@@ -49,6 +51,8 @@ enum {
     KEY_EPOCH = 'E',
     KEY_START = 'S',
     KEY_QUIET = 'q',
+    KEY_FREE = 'F',
+    KEY_ORDER_WAIT = 'W',
 };
 
 #define OPTION_EVERY                                                                               \
@@ -77,6 +81,10 @@ static const struct argp_option refine_options[] = {
     {"keep", KEY_KEEP, "K", 0, "keep the last K fine checkpoints of each rank (default: 8)", 1},
     OPTION_EPOCH,
     {"from-start", KEY_START, NULL, 0, "begin at the start of the program, not at an epoch", 1},
+    {"free", KEY_FREE, NULL, 0, "leave to chance again what chance decided in batch", 1},
+    {"order-wait", KEY_ORDER_WAIT, "TIME", 0,
+     "when the whole job has stood still for TIME, a rank that waits for what it had in batch gives "
+     "up the order of batch (default: 30s)", 1},
     OPTION_HANG,
     OPTION_QUIET,
     {0}};
@@ -112,6 +120,13 @@ static error_t parse_phase(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_QUIET:
         p->quiet = true;
+        return 0;
+    case KEY_FREE:
+        p->order_wait_ms = 0;
+        return 0;
+    case KEY_ORDER_WAIT:
+        if ((p->order_wait_ms = cmd_duration(state, "order-wait", arg)) == 0)
+            argp_error(state, "--order-wait: must be more than 0");
         return 0;
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &p->common;
@@ -152,8 +167,9 @@ const struct argp restart_argp = {restart_options,
                                   NULL};
 const struct argp refine_argp = {
     refine_options, parse_phase, "[-- LAUNCHER...]",
-    "Re-run the job from its newest epoch, recording every message of every rank.\vThe recording "
-    "replaces the one before. Without LAUNCHER the recorded launcher line runs again.",
+    "Re-run the job from its newest epoch, recording every message of every rank.\vWhat chance "
+    "decided (who matched MPI_ANY_SOURCE, which request completed first) comes out as it did. The "
+    "recording replaces the one before. Without LAUNCHER the recorded launcher line runs again.",
     children, NULL, NULL};
 
 /* ---- preparation ------------------------------------------------------------------------- */
@@ -294,9 +310,30 @@ static void set_storm(struct environment *env)
             environment_get(env, ENV_STORM));
 }
 
+static void make_environment(struct phase *p)
+{
+    struct environment *env = &p->env;
+    static const char *const ours[] = {ENV_EPOCH, ENV_EVERY_N_MSGS, ENV_KEEP,
+                                       ENV_ORDER_WAIT, ENV_COORD, ENV_TOKEN};
+    environment_copy(env, environ);
+    if (p->kind != PROTO_PHASE_BATCH)
+        environment_default(env, session_job(p->session)->environment);
+    for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++)
+        environment_unset(env, ours[i]);
+    if (p->kind != PROTO_PHASE_REFINE)
+        set_storm(env);
+    environment_prepend(env, "LD_PRELOAD", p->files.preload);
+    environment_set(env, ENV_RUNTIME, p->files.dir);
+    environment_set(env, ENV_SESSION, session_dir(p->session));
+    environment_set(env, ENV_PHASE, session_phase_name(p->kind));
+    if (*p->folder)
+        environment_set(env, ENV_EPOCH, p->folder);
+    if (p->every_n_msgs)
         set_number(env, ENV_EVERY_N_MSGS, p->every_n_msgs);
-    if (p->kind == PROTO_PHASE_REFINE)
+    if (p->kind == PROTO_PHASE_REFINE) {
         set_number(env, ENV_KEEP, p->keep);
+        set_number(env, ENV_ORDER_WAIT, p->order_wait_ms);
+    }
 }
 
 /* ---- the phase --------------------------------------------------------------------------- */
@@ -304,8 +341,6 @@ static void set_storm(struct environment *env)
 static void phase_notify(void *arg, enum coord_notice kind, const char *line)
 {
     const struct phase *p = arg;
-    if (p->kind != PROTO_PHASE_REFINE)
-        set_storm(env);
     if (!p->quiet)
         progress_notify(NULL, kind, line);
 }
@@ -403,7 +438,8 @@ int cmd_restart(int argc, char **argv)
 
 int cmd_refine(int argc, char **argv)
 {
-    struct phase p = {.kind = PROTO_PHASE_REFINE, .every_n_msgs = 10, .keep = KEEP_FINE};
+    struct phase p = {.kind = PROTO_PHASE_REFINE, .every_n_msgs = 10, .keep = KEEP_FINE,
+                      .order_wait_ms = ORDER_WAIT};
     cmd_parse(&refine_argp, argc, argv, ARGP_IN_ORDER, &p);
     return phase_run(&p);
 }

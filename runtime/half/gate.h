@@ -83,6 +83,8 @@ enum gate_complete {
     GATE_COMPLETE_SOME = 1, /* at least one, and what else is complete */
     GATE_COMPLETE_ALL = 2,  /* as many as are complete; with WAIT: all */
     GATE_COMPLETE_WAIT = 4, /* wait for it; else look once */
+    /* beside WAIT: come back with GATE_EAGAIN now and then, whatever the word says */
+    GATE_COMPLETE_BRIEF = 8,
 };
 #define GATE_PENDING (-1) /* gate_status.error of a request that has not completed */
 
@@ -144,6 +146,8 @@ struct gate_stub {
 struct gate_settings {
     uint64_t fine_every;     /* messages between fine checkpoints; 0: none */
     uint64_t epoch_every;    /* messages between epochs asked by count; 0: none */
+    uint64_t storm_seed;     /* of the random number of calls between epochs; tests only */
+    uint64_t storm_calls;    /* its mean at first */
     uint32_t oversubscribed; /* ranks on this node outnumber cores: yield early in wait loops */
     uint32_t pad;
 };
@@ -253,6 +257,19 @@ struct gate {
     uint64_t replay_nsegments;
     /* where recording or replay starts */
     uint64_t log_start_segment, log_start_offset, log_start_event;
+
+    /* --- what chance decides (msgcounter/log/order.h) --- */
+    /* struct order_segment, mapped, that outcomes are appended to; NULL: they are not kept. The
+     * lower half puts another in its place at an epoch, between before_save and after_save. */
+    void *order;
+    /* struct order_map [order_nmaps]: outcomes to follow */
+    const void *order_maps;
+    uint64_t order_nmaps;
+    /* [crossing] Makes room for `bytes` more in `order`. Returns 0 or -errno. */
+    int (*order_grow)(uint64_t bytes);
+    /* [crossing] A wait for a recorded outcome goes on: returns 1 if the whole job has stood still
+     * for longer than is likely, else 0. */
+    int (*order_stuck)(void);
 
     void *kernel_vdso[GATE_VDSO_COUNT]; /* the current kernel's functions [any FS] */
     void *volatile vdso[GATE_VDSO_COUNT]; /* what the upper half's little vdso jumps to */

@@ -34,8 +34,10 @@ static __typeof__(PMPI_Improbe) *improbe;
 #define YIELD_SHARED   500000ull
 #define SLEEP_SHORTEST 20000ull
 #define SLEEP_LONGEST  1000000ull
+#define BRIEF          200000000ull
 
 struct backoff {
+    bool brief; /* comes back now and then (GATE_COMPLETE_BRIEF) */
     unsigned turns;
     uint64_t since; /* when spinning ended */
 };
@@ -47,7 +49,8 @@ static uint64_t now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-static void step_back(struct backoff *b)
+/* Returns how long this has gone on, in nanoseconds. */
+static uint64_t step_back(struct backoff *b)
 {
     uint64_t now = now_ns();
     if (!b->since)
@@ -55,7 +58,7 @@ static void step_back(struct backoff *b)
     uint64_t waited = now - b->since;
     if (waited < (GATE->settings.oversubscribed ? YIELD_SHARED : YIELD_ALONE)) {
         sched_yield();
-        return;
+        return waited;
     }
     uint64_t sleep = waited / 16;
     if (sleep < SLEEP_SHORTEST)
@@ -63,6 +66,7 @@ static void step_back(struct backoff *b)
     if (sleep > SLEEP_LONGEST)
         sleep = SLEEP_LONGEST;
     nanosleep(&(struct timespec){.tv_nsec = (long)sleep}, NULL);
+    return waited;
 }
 
 /* Between two tests that found nothing. Returns 0 to test again, GATE_EAGAIN to leave the lower
@@ -72,8 +76,9 @@ static int wait_turn(struct backoff *b)
 {
     if (__builtin_expect(GATE->word & (GATE_WORD_PARK | GATE_WORD_FINE), 0))
         return GATE_EAGAIN;
-    if (b->turns++ >= (GATE->settings.oversubscribed ? SPIN_SHARED : SPIN_ALONE))
-        step_back(b);
+    if (b->turns++ >= (GATE->settings.oversubscribed ? SPIN_SHARED : SPIN_ALONE) &&
+        step_back(b) > BRIEF && b->brief)
+        return GATE_EAGAIN;
     return 0;
 }
 
@@ -111,9 +116,10 @@ static int wait_one(MPI_Request *request, struct gate_status *st)
     return st->error;
 }
 
-static int complete_all(int n, MPI_Request *requests, struct gate_status *st, bool wait)
+static int complete_all(uint32_t how, int n, MPI_Request *requests, struct gate_status *st)
 {
-    struct backoff b = {0};
+    struct backoff b = {.brief = how & GATE_COMPLETE_BRIEF};
+    bool wait = how & GATE_COMPLETE_WAIT;
     int done = 0;
     for (int i = 0; i < n; i++) {
         while (look(1, &requests[i], &st[i]) < 0) {
@@ -129,14 +135,15 @@ static int complete_all(int n, MPI_Request *requests, struct gate_status *st, bo
     return done;
 }
 
-/* The first that is complete, and with `some` those behind it that are complete too. */
-static int complete_any(int n, MPI_Request *requests, struct gate_status *st, bool wait, bool some)
+/* The first that is complete, and with SOME those behind it that are complete too. */
+static int complete_any(uint32_t how, int n, MPI_Request *requests, struct gate_status *st)
 {
-    struct backoff b = {0};
+    struct backoff b = {.brief = how & GATE_COMPLETE_BRIEF};
+    bool some = how & GATE_COMPLETE_SOME;
     struct gate_status one;
     int index;
     while ((index = look(n, requests, &one)) < 0) {
-        if (!wait)
+        if (!(how & GATE_COMPLETE_WAIT))
             return 0;
         if (wait_turn(&b) < 0)
             return GATE_EAGAIN;
@@ -156,12 +163,10 @@ static int complete_any(int n, MPI_Request *requests, struct gate_status *st, bo
 
 static int complete(uint32_t how, int n, void *real_requests, struct gate_status *st)
 {
-    bool wait = how & GATE_COMPLETE_WAIT;
     for (int i = 0; i < n; i++)
         st[i].error = GATE_PENDING;
-    if (how & GATE_COMPLETE_ALL)
-        return complete_all(n, real_requests, st, wait);
-    return complete_any(n, real_requests, st, wait, how & GATE_COMPLETE_SOME);
+    return how & GATE_COMPLETE_ALL ? complete_all(how, n, real_requests, st)
+                                   : complete_any(how, n, real_requests, st);
 }
 
 static int wait_any(int n, void *real_requests, int *index, struct gate_status *st)
@@ -195,7 +200,7 @@ static int recv_wait(int start, void *buf, long count, long datatype, int source
 static int probe_wait(uint32_t how, int source, int tag, long comm, void *real_message, int *flag,
                       struct gate_status *st)
 {
-    struct backoff b = {0};
+    struct backoff b = {.brief = how & GATE_COMPLETE_BRIEF};
     MPI_Status m = {.MPI_SOURCE = MPI_ANY_SOURCE, .MPI_TAG = MPI_ANY_TAG};
     do {
         int rc = real_message ? improbe(source, tag, (MPI_Comm)comm, flag, real_message, &m)

@@ -1,0 +1,108 @@
+/*
+ * order.h - what chance decides: kept while a job runs, enforced when refine runs it again
+ *
+ * The outcomes (msgcounter/log/order_format.h) are those of one thread of control, in the order in
+ * which the application made the calls:
+ *
+ *  - SOURCE, of each receive that is posted for MPI_ANY_SOURCE, and of each probe for it that finds
+ *    something. The tag follows from the source: messages of one sender keep their order.
+ *  - YES or NO, how often MPI_Test, MPI_Testall, MPI_Iprobe and the like found nothing before they
+ *    found something.
+ *  - INDEX, SOME, which of a set of several MPI_Waitany and its kin have completed.
+ *
+ * Calls that name their source, MPI_Wait, MPI_Waitall and waits for one request leave no outcome.
+ *
+ * Following: a receive for any source is posted for the recorded one; a call that said no says no
+ * without asking; one that said yes, and one that chose of a set, waits for just that. A recorded
+ * outcome that cannot come again (the program goes another way, by its clock for instance) shows as
+ * an outcome of another kind, or as a wait in which the whole job stands still. Then the rank says
+ * so, once, and is free: its receives that are pending are posted again as the application gave them.
+ */
+#ifndef DBG3_STUB_ORDER_H
+#define DBG3_STUB_ORDER_H
+
+#include <stdbool.h>
+
+#include "msgcounter/log/order.h"
+#include "msgcounter/stub/alloc.h"
+#include "msgcounter/stub/call.h"
+#include "msgcounter/stub/request.h"
+#include "runtime/half/gate.h"
+
+/* Outcomes are enforced: in refine, until the log ends. */
+extern bool order_following;
+
+/* In a new process, and after MPI_Init: follows what the lower half has found to follow. */
+void order_attach(void);
+
+/* A receive that was posted before this segment of the log, or before this process, and is pending;
+ * to be called in the order of posting. */
+void order_carry(struct request *r);
+
+/* An epoch may have begun a new segment. */
+void order_after_epoch(void);
+
+/* A wait of a followed rank has taken a while. Returns false if the job stands still: from then on
+ * the rank is free, and the real requests of receives are others. [crosses] */
+bool order_patient(void);
+
+/* ---- receives and probes ---- */
+
+void order_posted_any(struct request *r);
+void order_settled_any(const struct request *r, const struct gate_status *st);
+void order_matched_any(const struct comm *c, int source);
+
+/* A receive has been posted, or found its message among the drained ones: keeps a place for its
+ * source. */
+static inline void order_posted(struct request *r)
+{
+    if (__builtin_expect(r->peer == MPI_ANY_SOURCE, 0))
+        order_posted_any(r);
+}
+
+/* A pending receive has completed with this status. */
+static inline void order_settled(const struct request *r, const struct gate_status *st)
+{
+    if (__builtin_expect(r->peer == MPI_ANY_SOURCE, 0))
+        order_settled_any(r, st);
+}
+
+/* A receive or probe for `asked` that was no request has found `source`. */
+static inline void order_matched(const struct comm *c, int asked, int source)
+{
+    if (__builtin_expect(asked == MPI_ANY_SOURCE, 0))
+        order_matched_any(c, source);
+}
+
+/* Following: the source to look for in place of `asked`. */
+int order_source(enum call call, const struct comm *c, int asked);
+/* The call was refused: the next one has this source. */
+void order_source_back(void);
+
+/* ---- answers ---- */
+
+void order_no_slowly(void);
+void order_yes(void);
+void order_index(int index);
+/* n of `active` have completed. */
+void order_some(int n, const int *indices, int active);
+
+static inline void order_no(void)
+{
+    struct order_segment *s = GATE->order;
+    if (__builtin_expect(s && !stub_threads_multiple && order_count_no(s), 1))
+        return;
+    order_no_slowly();
+}
+
+/* Following: the next answer, which must be NO or of `kind` (SOURCE: of a probe that does not wait).
+ * False: the rank is free. A call that `waits` has no NO: what is left of them is skipped. */
+bool order_answer(enum call call, enum order_kind kind, bool waits, struct order_outcome *o);
+
+/* The source that a SOURCE says, MPI_ANY_SOURCE if it says none. */
+int order_source_found(enum call call, const struct comm *c, const struct order_outcome *o);
+
+/* Following: the outcome does not fit the call. The rank is free from now on. */
+void order_unfit(enum call call);
+
+#endif
