@@ -23,9 +23,10 @@ int coll_list(struct gate_coll *out, int max);
 void coll_comm_made(const struct comm *c);
 
 /*
- * The communicator is gone on this rank, and may not be on the others: its E is still reported, so
- * that a cut falls before all have freed it or after. At a cut all have: coll_forget_freed(). Of a
- * job without cuts only the latest FREED_KEPT are kept; no rank gets further ahead of another.
+ * The communicator is gone on this rank, and may not be on the others. Its freeing is a collective
+ * as any other and its E is still reported, so that a cut falls before all have freed it or after:
+ * at a cut coll_forget_freed(). Of a job without cuts only the latest FREED_KEPT are kept; no rank
+ * gets further ahead of another.
  */
 void coll_comm_freed(uint64_t gid);
 void coll_forget_freed(void);
