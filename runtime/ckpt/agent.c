@@ -25,6 +25,7 @@
 
 #include "call_id.h"
 #include "msgcounter/log/log_file.h"
+#include "runtime/base/fault.h"
 #include "runtime/base/log.h"
 #include "runtime/ckpt/fatal.h"
 #include "runtime/ckpt/fine.h"
@@ -175,6 +176,7 @@ static void refresh_comms(bool report)
 static void on_intent(const struct proto_msg *msg)
 {
     agent.epoch = msg->epoch;
+    fault_point(FAULT_ASKED);
     if (!agent.running || !GATE->stub || GATE->stub->finalized) {
         send_text(PROTO_UNABLE, "the program is ending");
         return;
@@ -197,6 +199,7 @@ static void on_intent(const struct proto_msg *msg)
     cut_rank_intent(&agent.cut, msg->epoch, &ack);
     send_locked(&ack);
     pthread_mutex_unlock(&agent.lock);
+    fault_point(FAULT_ANSWERED);
 }
 
 static void after_cut(bool stopped)
@@ -254,6 +257,7 @@ static void on_stop(void)
     }
     agent.stage = STAGE_PARKED;
     set_state(COUNTERS_PARKED);
+    fault_point(FAULT_PARKED);
     int n = 0;
     const uint64_t *sent = GATE->stub->sent(&n);
     send_msg(&(struct proto_msg){.type = PROTO_STOPPED, .epoch = agent.epoch,
@@ -293,6 +297,7 @@ static void on_drain(const struct proto_msg *msg)
         snprintf(text, sizeof text, "cannot receive the messages in flight: %s", strerror((int)-r));
         send_text(PROTO_FAILED, text);
     } else if (r > 0) {
+        fault_point(FAULT_DRAINED);
         send_simple(PROTO_DRAINED);
     }
 }
@@ -327,6 +332,7 @@ static void on_write(const struct proto_msg *msg)
                                                .us_write = now_us() - start,
                                                .us_pause = now_us() - agent.parked_at_us,
                                                .id = id}});
+    fault_point(FAULT_WRITTEN);
 }
 
 static void coordinator_lost(const char *why)
@@ -359,6 +365,7 @@ static void on_message(const struct proto_msg *msg)
         wake_holders();
         pthread_mutex_unlock(&agent.lock);
         send_simple(PROTO_ARMED);
+        fault_point(FAULT_ARMED);
         break;
     case PROTO_RAISE:
         if (!ours)
@@ -381,6 +388,8 @@ static void on_message(const struct proto_msg *msg)
             on_write(msg);
         break;
     case PROTO_RESUME:
+        if (ours)
+            fault_point(FAULT_RESUMING);
         if (ours && agent.stage == STAGE_SAVED && msg->u.committed)
             order_job_epoch(agent.epoch);
         /* fall through */
@@ -624,6 +633,7 @@ static int log_segment(uint64_t min_bytes, uint64_t first_event, void **base, ui
         say(text);
         return r;
     }
+    fault_point(FAULT_LOG_ROTATED);
     *base = map.base;
     *bytes = map.size;
     return 0;
@@ -648,6 +658,7 @@ static int job_started(int rank, int size, int level)
     struct err err;
     save_identity.rank = rank;
     save_identity.size = size;
+    fault_arm(rank);
     GATE->settings.oversubscribed = size > sysconf(_SC_NPROCESSORS_ONLN);
     if (map_counters(&err) < 0) {
         say(err.text);
@@ -669,6 +680,8 @@ int agent_restarted(const struct image_state *state, struct err *err)
 {
     save_identity.rank = state->meta.rank;
     save_identity.size = state->meta.size;
+    fault_arm(save_identity.rank);
+    fault_point(FAULT_RESTARTED);
     GATE->settings.oversubscribed = save_identity.size > sysconf(_SC_NPROCESSORS_ONLN);
     if (map_counters(err) < 0)
         return -1;

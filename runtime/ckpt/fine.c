@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "msgcounter/log/log_file.h"
+#include "runtime/base/fault.h"
 #include "runtime/base/log.h"
 #include "runtime/ckpt/agent.h"
 #include "runtime/ckpt/park.h"
@@ -55,8 +56,10 @@ static int trim(struct err *err)
         char base[4096], child[4096];
         name(base, sizeof base, fine.oldest);
         name(child, sizeof child, fine.oldest + 1);
+        fault_point(FAULT_FINE_WRITTEN);
         if (image_fold(base, child, false, err) < 0)
             return -1;
+        fault_point(FAULT_FINE_FOLDED);
         uint32_t before = fine.segment[fine.oldest % KEEP_MAX];
         fine.oldest++;
         uint32_t now = fine.segment[fine.oldest % KEEP_MAX];

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/base/fault.h"
 #include "runtime/cmd/cmd.h"
 
 struct topic {
@@ -22,6 +23,15 @@ static void print_exit_codes(void)
 {
     for (const struct exit_row *e = exit_rows; e->meaning; e++)
         printf("%3d  %s\n", e->code, e->meaning);
+}
+
+static void print_faults(void)
+{
+    printf("For tests: " FAULT_ENV "=POINT[:RANK[:NTH[:stop]]] kills (or stops) a process of\n"
+           "the job the NTH time that it is at POINT. RANK is whose (default: 0); the\n"
+           "coordinator is dbg3.\n\n");
+    for (const struct fault_row *f = &fault_rows[1]; f->name; f++)
+        printf("%-16s %-12s %s\n", f->name, f->whose, f->what);
 }
 
 /* ---- the man page ------------------------------------------------------------------------ */
@@ -147,6 +157,7 @@ static void print_completion(void)
 static const struct topic topics[] = {
     {"settings", "environment variables that dbg3 reads", print_settings},
     {"exit-codes", "what the exit code says", print_exit_codes},
+    {"faults", "points of a checkpoint at which tests kill a process", print_faults},
     {"man-commands", NULL, print_man_commands},
     {"man-exit", NULL, print_man_exit},
     {"man-settings", NULL, print_man_settings},
@@ -165,7 +176,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 const struct argp help_argp = {
     NULL, parse, "[COMMAND | TOPIC]",
-    "Explain a command or a topic.\vTopics: settings, exit-codes, completion.", NULL, NULL, NULL};
+    "Explain a command or a topic.\vTopics: settings, exit-codes, faults, completion.",
+    NULL, NULL, NULL};
 
 static int overview(void)
 {

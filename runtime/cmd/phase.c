@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "runtime/base/fault.h"
 #include "runtime/cmd/cmd.h"
 #include "runtime/cmd/environment.h"
 #include "runtime/cmd/preflight.h"
@@ -409,6 +410,8 @@ static int phase_run(struct phase *p)
     }
     if (runtime_files_find(&p->files, &err) < 0)
         return cmd_fail(EXIT_ERROR, &err);
+    if (getenv(FAULT_ENV) && fault_check(getenv(FAULT_ENV), &err) < 0)
+        return cmd_fail(EXIT_USAGE, &err);
     if ((p->kind == PROTO_PHASE_BATCH ? open_batch(p, &err) : open_again(p, &err)) == 0) {
         make_environment(p);
         if (session_phase_begin(p->session, p->kind, p->epoch, p->launcher, &id, &err) == 0 &&

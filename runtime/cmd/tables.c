@@ -23,6 +23,8 @@ const struct setting_row setting_rows[] = {
                          "module:level,... such as coord:debug"},
     {"DBG3_STORM", "unset", "for tests: CALLS or CALLS:SEED makes each rank ask for epochs at random "
                             "calls of its own, in batch and restart"},
+    {"DBG3_FAULT", "unset", "for tests: POINT[:RANK[:NTH[:stop]]] kills or stops a process of the "
+                            "job at a named point of a checkpoint; see: dbg3 help faults"},
     {"NO_COLOR", "unset", "if set, no colour on terminals"},
     {NULL, NULL, NULL},
 };

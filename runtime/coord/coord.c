@@ -22,6 +22,7 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "runtime/base/fault.h"
 #include "runtime/base/log.h"
 #include "runtime/coord/conn.h"
 #include "runtime/coord/control.h"
@@ -67,6 +68,7 @@ struct coord {
     /* the epoch under way */
     struct cut *cut;
     bool epoch_open;
+    enum cut_phase epoch_phase; /* as it was seen last */
     uint64_t epoch_started_ms;
     struct session_image *image;
     struct waiting {
@@ -549,8 +551,9 @@ static void epoch_want(struct coord *c, struct control_client *client)
     uint64_t number;
     struct err err = {0};
     if (!impossible && !c->epoch_open) {
-        if (session_epoch_begin(c->set->session, &number, folder, sizeof folder, &err) < 0 ||
-            cut_start(c->cut, number, folder, now_ms(c), &err) < 0) {
+        int rc = session_epoch_begin(c->set->session, &number, folder, sizeof folder, &err);
+        fault_point(FAULT_EPOCH_BEGUN);
+        if (rc < 0 || cut_start(c->cut, number, folder, now_ms(c), &err) < 0) {
             notify(c, COORD_NOTE, "no epoch: %s", err.text);
             impossible = err.text;
         } else {
@@ -558,6 +561,7 @@ static void epoch_want(struct coord *c, struct control_client *client)
             c->epoch_started_ms = now_ms(c);
             memset(c->image, 0, c->result.size * sizeof *c->image);
             uv_timer_again(&c->cut_timer);
+            epoch_after(c);
         }
     }
     if (!client)
@@ -630,6 +634,8 @@ static void epoch_commit(struct coord *c)
                                   .nimages = c->result.size, .image = c->image};
     bool good = images_check(c, &err) == 0 &&
                 session_epoch_commit(c->set->session, &epoch, &err) == 0;
+    if (good)
+        fault_point(FAULT_EPOCH_COMMITTED);
     cut_resume(c->cut, good);
     if (good)
         epoch_committed(c, &epoch);
@@ -640,9 +646,17 @@ static void epoch_commit(struct coord *c)
 /* Looks what the last message, tick or loss has made of the epoch. */
 static void epoch_after(struct coord *c)
 {
+    static const enum fault_point points[] = {
+        [CUT_ACKING] = FAULT_EPOCH_ASKING,     [CUT_ARMING] = FAULT_EPOCH_ARMING,
+        [CUT_STOPPING] = FAULT_EPOCH_STOPPING, [CUT_DRAINING] = FAULT_EPOCH_DRAINING,
+        [CUT_WRITING] = FAULT_EPOCH_WRITING,   [CUT_WRITTEN] = FAULT_EPOCH_WRITTEN,
+    };
     if (!c->epoch_open)
         return;
     enum cut_phase phase = cut_phase(c->cut);
+    if (phase != c->epoch_phase)
+        fault_point(points[phase]);
+    c->epoch_phase = phase;
     if (phase != CUT_IDLE && phase != CUT_WRITTEN)
         return;
     c->epoch_open = false;
@@ -874,6 +888,7 @@ int coord_run(const struct coord_settings *settings, struct coord_result *result
     c->set = settings;
     c->term_signal = SIGTERM;
     c->vanished = -1;
+    fault_arm(-1);
     int rc = uv_loop_init(&c->loop);
     if (rc < 0) {
         free(c);

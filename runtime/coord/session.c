@@ -18,6 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "runtime/base/fault.h"
 #include "runtime/base/log.h"
 #include "runtime/coord/db.h"
 
@@ -501,8 +502,10 @@ int session_epoch_commit(struct session *s, const struct session_epoch *epoch, s
                     epoch->number, (int)image->rank, image->file, image->bytes, image->us_write,
                     image->us_pause, image->id);
     }
-    if (rc == 0)
+    if (rc == 0) {
+        fault_point(FAULT_EPOCH_ROWS);
         rc = db_commit(s->db, err);
+    }
     if (rc < 0)
         db_rollback(s->db);
     return rc;
@@ -530,6 +533,7 @@ int session_epochs_trim(struct session *s, unsigned keep_newest, struct err *err
                             epochs[i].number);
             rc = rc == 0 ? db_commit(s->db, err) : -1;
         }
+        fault_point(FAULT_EPOCH_TRIMMED);
         if (rc == 0)
             session_epoch_discard(s, epochs[i].number);
         else

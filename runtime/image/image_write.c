@@ -26,6 +26,7 @@
 #include <xxhash.h>
 
 #define LOG_MODULE "image"
+#include "runtime/base/fault.h"
 #include "runtime/base/log.h"
 #include "runtime/image/image_format.h"
 
@@ -427,13 +428,16 @@ static int seal(struct writer *w, struct image_written *out)
         return write_failed(w);
     if (w->options->sync && fdatasync(w->fd) < 0)
         return write_failed(w);
+    fault_point(FAULT_IMAGE_POURED);
     image_sector_encode(&h, sector);
     if (image_pwrite_all(w->fd, sector, sizeof sector, 0) < 0)
         return write_failed(w);
     if (w->options->sync && fdatasync(w->fd) < 0)
         return write_failed(w);
+    fault_point(FAULT_IMAGE_SEALED);
     if (rename(w->partial, w->path) < 0)
         return err_sys(w->err, "cannot rename %s to %s", w->partial, w->path);
+    fault_point(FAULT_IMAGE_RENAMED);
     if (w->options->sync && image_sync_folder(w->path) < 0)
         return err_sys(w->err, "%s: cannot sync its folder", w->path);
     out->file_bytes = h.file_size;
@@ -497,6 +501,7 @@ static int open_partial(struct writer *w)
         return err_sys(w->err, "cannot create %s", w->partial);
     w->file_at = IMAGE_DATA_OFFSET;
     w->flushed = IMAGE_DATA_OFFSET;
+    fault_point(FAULT_IMAGE_BEGUN);
     return 0;
 }
 
