@@ -7,6 +7,7 @@
 #include "msgcounter/stub/count.h"
 #include "msgcounter/stub/drain.h"
 #include "msgcounter/stub/order.h"
+#include "msgcounter/stub/pid.h"
 #include "msgcounter/stub/rebuild.h"
 #include "msgcounter/stub/record.h"
 #include "msgcounter/stub/stub.h"
@@ -55,6 +56,7 @@ struct gate_stub stub_gate = {
     .after_save = after_save,
     .position = position,
     .where = where,
+    .renumber = pid_renumber,
 };
 
 /* Before stub_start, which shows stub_gate to the lower half. */

@@ -36,6 +36,7 @@ struct kernel_action {
     uint64_t mask;
 };
 
+static __thread void *altstack; /* of ours, that this thread has */
 static struct kernel_action actions[NSIG_KERNEL + 1]; /* what the application asked for */
 
 /* signal_return.S: the bytes by which debuggers recognise a signal frame. */
@@ -172,7 +173,7 @@ EXPORT sighandler_t sysv_signal(int sig, sighandler_t handler)
 
 /* A stack on which a stack overflow can still be told. UCX has set one in the lower half, which
  * does not survive a restart. Programs that set their own keep it. */
-static void give_altstack(void)
+void stub_signal_thread_started(void)
 {
     stack_t old, st = {.ss_size = ALTSTACK_BYTES};
     if (sigaltstack(NULL, &old) < 0 ||
@@ -180,8 +181,19 @@ static void give_altstack(void)
         return;
     st.ss_sp = sys_mmap(NULL, ALTSTACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
                         -1, 0);
-    if (!sys_failed((long)st.ss_sp))
-        sigaltstack(&st, NULL);
+    if (!sys_failed((long)st.ss_sp) && sigaltstack(&st, NULL) == 0)
+        altstack = st.ss_sp;
+}
+
+void stub_signal_thread_ended(void)
+{
+    stack_t now, none = {.ss_flags = SS_DISABLE};
+    if (!altstack || sigaltstack(NULL, &now) < 0 || (now.ss_flags & SS_ONSTACK))
+        return;
+    if (now.ss_sp == altstack)
+        sigaltstack(&none, NULL);
+    sys_call(SYS_munmap, altstack, ALTSTACK_BYTES, 0, 0, 0, 0);
+    altstack = NULL;
 }
 
 void stub_signal_init(void)
@@ -197,5 +209,5 @@ void stub_signal_init(void)
             kernel_sigaction(sig, &fatal, NULL);
         }
     }
-    give_altstack();
+    stub_signal_thread_started();
 }

@@ -7,4 +7,10 @@
 /* Takes over dispositions that the kernel holds at the start. Called by the constructor. */
 void stub_signal_init(void);
 
+/* In a new thread: gives it an alternate stack for failures. */
+void stub_signal_thread_started(void);
+
+/* At its end. */
+void stub_signal_thread_ended(void);
+
 #endif

@@ -8,11 +8,13 @@
  */
 #include "msgcounter/stub/stub.h"
 
+#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "msgcounter/stub/pid.h"
 #include "msgcounter/stub/signal.h"
 #include "runtime/half/sys.h"
 
@@ -23,6 +25,18 @@ static bool gate_present(void)
     unsigned char resident;
     return sys_call(SYS_mincore, GATE_ADDR, 4096, &resident, 0, 0, 0) == 0 &&
            GATE->magic == GATE_MAGIC;
+}
+
+void *stub_next(const char *name, void **known)
+{
+    void *fn = __atomic_load_n(known, __ATOMIC_RELAXED);
+    if (!fn) {
+        fn = dlsym(RTLD_NEXT, name);
+        if (!fn)
+            abort();
+        __atomic_store_n(known, fn, __ATOMIC_RELAXED);
+    }
+    return fn;
 }
 
 static void restore_variable(const char *name, const char *value)
@@ -52,6 +66,7 @@ __attribute__((constructor)) static void stub_start(void)
     stub_active = true;
     stub_gate.tls_thread = (int64_t)((uint64_t)&stub_thread - fs_base());
     stub_thread_init();
+    pid_init();
     GATE->stub = &stub_gate;
     restore_variable("LD_PRELOAD", GATE->user_preload);
     restore_variable("LD_LIBRARY_PATH", GATE->user_library_path);

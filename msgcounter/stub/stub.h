@@ -16,4 +16,7 @@ void stub_thread_init(void);
 /* First use of this thread in this process: gives it a lower FS and, once, its ordinal. */
 void stub_thread_attach(void);
 
+/* libc's function, where one of the stub has taken its place. *known keeps it for the next time. */
+void *stub_next(const char *name, void **known);
+
 #endif

@@ -3,32 +3,83 @@
  */
 #include "msgcounter/stub/thread.h"
 
+#include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "msgcounter/stub/pid.h"
+#include "msgcounter/stub/signal.h"
 #include "msgcounter/stub/storm.h"
 #include "msgcounter/stub/stub.h"
 #include "runtime/half/sys.h"
+
+#define EXPORT __attribute__((visibility("default")))
 
 __thread struct stub_thread stub_thread __attribute__((tls_model("initial-exec")));
 
 static pthread_key_t detach_key;
 static uint32_t next_ordinal;
+static pthread_t main_thread;
 
+/* The application's destructors of thread-local data may call MPI and unlock mutexes: the end comes
+ * when they have had their rounds (pthread_key_create(3)). */
 static void detach(void *arg)
 {
+    if (++stub_thread.ending < PTHREAD_DESTRUCTOR_ITERATIONS) {
+        pthread_setspecific(detach_key, &stub_thread);
+        return;
+    }
     if (stub_thread.generation == GATE->generation && stub_thread.lower_fs)
         GATE->thread_detach(stub_thread.lower_fs);
     stub_thread.generation = 0;
+    stub_signal_thread_ended();
+    pid_thread_ended();
 }
 
 void stub_thread_init(void)
 {
     pthread_key_create(&detach_key, detach);
     stub_thread.ordinal = next_ordinal++;
+    main_thread = pthread_self();
+}
+
+/* ---- starts ---- */
+
+struct start {
+    void *(*fn)(void *);
+    void *arg;
+};
+
+static void *start_thread(void *arg)
+{
+    struct start start = *(struct start *)arg;
+    free(arg);
+    pthread_setspecific(detach_key, &stub_thread);
+    stub_signal_thread_started();
+    pid_thread_started();
+    return start.fn(start.arg);
+}
+
+EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *),
+                          void *arg)
+{
+    static void *known;
+    int (*next)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *) =
+        stub_next("pthread_create", &known);
+    if (!stub_active)
+        return next(thread, attr, fn, arg);
+    struct start *start = malloc(sizeof *start); /* libc's own pthread_create allocates as well */
+    if (!start)
+        return EAGAIN;
+    *start = (struct start){fn, arg};
+    int rc = next(thread, attr, start_thread, start);
+    if (rc != 0)
+        free(start);
+    return rc;
 }
 
 /* Called by gate_cross when this thread has not crossed before in this process. */
@@ -39,8 +90,9 @@ void stub_thread_attach(void)
         __asm__("rdfsbase %0" : "=r"(t->lower_fs));
     else
         t->lower_fs = GATE->thread_attach();
-    if (t->generation == 0 && (uint64_t)gettid() != GATE->main_tid) {
-        t->ordinal = __atomic_fetch_add(&next_ordinal, 1, __ATOMIC_RELAXED);
+    if (t->generation == 0 && pthread_self() != main_thread) {
+        if (t->ordinal == 0)
+            t->ordinal = __atomic_fetch_add(&next_ordinal, 1, __ATOMIC_RELAXED);
         pthread_setspecific(detach_key, t);
     }
     t->generation = GATE->generation;

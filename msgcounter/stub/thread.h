@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 
 #include "runtime/half/gate.h"
 
@@ -19,8 +20,12 @@ struct stub_thread {
     uint32_t inside;     /* depth of stub code: while > 0 the park signal defers to stub_leave() */
     /* 0: the main thread, then in order of first use; the same in every replay */
     uint32_t ordinal;
+    uint32_t ending; /* rounds of destructors of thread-local data that have begun */
     uint32_t cursor_valid; /* replay: `cursor` holds this thread's place in the log */
     uint64_t cursor[4];
+    /* CLOCK_MONOTONIC ns when the call that waits with a timeout began, 0: none (wait.c) */
+    uint64_t wait_since;
+    struct timespec wait_rest; /* of such a call that a checkpoint has interrupted */
 };
 
 extern __thread struct stub_thread stub_thread __attribute__((tls_model("initial-exec")));

@@ -17,6 +17,8 @@
 #include <unistd.h>
 
 #include "msgcounter/stub/thread.h"
+#include "runtime/ckpt/interrupt.h"
+#include "runtime/ckpt/pending.h"
 #include "runtime/half/gate.h"
 #include "runtime/half/sys.h"
 #include "runtime/half/threads.h"
@@ -126,6 +128,7 @@ static void on_signal(int sig, siginfo_t *info, void *uc)
             ((void (*)(int, siginfo_t *, void *))park_chained.handler)(sig, info, uc);
         return;
     }
+    interrupt_undo(uc, fs_base() < GATE_ADDR ? fs_base() : 0);
     if (!at_safe_point(uc))
         return;
     bool fine = (GATE->word & GATE_WORD_FINE) && fine_fn;
@@ -134,15 +137,22 @@ static void on_signal(int sig, siginfo_t *info, void *uc)
     struct parked here;
     park_describe(&here, uc);
     if (fine && (uint64_t)here.tid == GATE->main_tid) {
+        pending_take(here.tid);
         set_fs_base(main_lower_fs);
         fine_fn(&here);
         set_fs_base(here.fs_base);
+        pending_put(here.tid, here.tid);
     }
     if (!park_wanted)
         return;
     struct parked *self = claim(&here);
-    if (self)
-        stay(self, (uint64_t)here.tid == GATE->main_tid);
+    if (!self)
+        return;
+    pending_take(here.tid);
+    stay(self, (uint64_t)here.tid == GATE->main_tid);
+    pending_put(here.tid, here.tid);
+    interrupt_redo(uc, pending_now());
+    interrupt_resume(here.fs_base);
 }
 
 void park_on_fine(void (*fine)(struct parked *self))

@@ -15,13 +15,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <unistd.h>
 
+#include "runtime/ckpt/interrupt.h"
 #include "runtime/ckpt/park.h"
+#include "runtime/ckpt/pending.h"
 #include "runtime/ckpt/save.h"
 #include "runtime/half/gate.h"
 #include "runtime/half/half.h"
@@ -93,8 +96,22 @@ static int restore_files(const struct image_state *state, struct err *err)
 
 /* ---- signals and timers ---- */
 
-static void restore_signals(const struct image_meta *meta)
+/* From here on none is delivered until a thread is back in its frame, which has its own mask. Faults
+ * of this half go on being told. */
+static void block_signals(void)
 {
+    uint64_t mask = ~GATE->fatal_mask;
+    sys_call(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, 8, 0, 0);
+}
+
+static void restore_signals(const struct image_state *state)
+{
+    const struct image_meta *meta = &state->meta;
+    size_t size;
+    const void *pending = image_blob_find(state, PENDING_BLOB, &size);
+    block_signals();
+    if (pending)
+        pending_load(pending, size);
     for (int sig = 1; sig <= IMAGE_NSIG; sig++) {
         const struct image_sigaction *a = &meta->sigactions[sig - 1];
         struct {
@@ -161,7 +178,7 @@ int restart_memory(struct image *image, struct err *err)
     const struct image_state *state = image_state(image);
     if (image_map(image, err) < 0 || tell_kernel(state, err) < 0 || restore_files(state, err) < 0)
         return -1;
-    restore_signals(&state->meta);
+    restore_signals(state);
     if (chdir(state->meta.cwd) < 0)
         return err_sys(err, "cannot go to the working directory %s", state->meta.cwd);
     umask((mode_t)state->meta.umask);
@@ -174,40 +191,75 @@ int restart_memory(struct image *image, struct err *err)
 
 static volatile uint32_t go; /* futex: 1 when the threads may continue */
 
-static void resume_from(struct park_resume *r, const struct image_thread *t)
+/* What a recreated thread needs; malloc'ed, for as long as the process lives. */
+struct start {
+    struct park_resume resume;
+    pid_t was; /* its tid in the process that was saved */
+    char name[16];
+};
+
+/* The number by which the application knows a thread stands where the kernel clears it at its end:
+ * in glibc's struct pthread. */
+static void renumber(const struct image_thread *t, long tid)
 {
-    *r = (struct park_resume){t->regs.fs_base, t->regs.gs_base, t->resume_sp, t->clear_child_tid,
-                              t->robust_list, t->robust_list_len};
+    const int *number = (const int *)t->clear_child_tid;
+    if (number && *number != (int)tid && GATE->stub->renumber)
+        GATE->stub->renumber(*number, (int)tid);
+}
+
+static void describe_start(struct start *s, const struct image_thread *t)
+{
+    s->resume =
+        (struct park_resume){t->regs.fs_base, t->regs.gs_base, t->resume_sp, t->clear_child_tid,
+                             t->robust_list, t->robust_list_len};
+    s->was = t->tid;
+    snprintf(s->name, sizeof s->name, "%s", t->name ? t->name : "");
+}
+
+/* [any FS] The last steps of each thread, all signals blocked. */
+__attribute__((noreturn)) static void go_on(const struct start *s)
+{
+    ucontext_t *frame = (ucontext_t *)s->resume.frame;
+    uint64_t all = ~0ul;
+    if (s->name[0])
+        sys_call(SYS_prctl, PR_SET_NAME, s->name, 0, 0, 0, 0);
+    sys_call(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, 8, 0, 0);
+    pending_put(s->was, (pid_t)sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0));
+    interrupt_redo(frame, pending_now());
+    interrupt_resume(s->resume.fs_base);
+    park_continue(&s->resume);
 }
 
 /* First code of a recreated thread, on a small stack above the split, on no TLS. */
-__attribute__((noreturn)) static void thread_body(const struct park_resume *r)
+__attribute__((noreturn)) static void thread_body(const struct start *s)
 {
     while (!__atomic_load_n(&go, __ATOMIC_ACQUIRE))
         sys_futex_wait(&go, 0);
-    park_continue(r);
+    go_on(s);
 }
 
-long restart_clone(uint64_t flags, void *stack, void *tid_address,
-                   void (*body)(const struct park_resume *), const struct park_resume *r);
+long restart_clone(uint64_t flags, void *stack, void (*body)(const struct start *),
+                   const struct start *s);
 
 int restart_threads(const struct image_state *state, struct err *err)
 {
+    renumber(&state->threads[0], getpid());
     for (size_t i = 1; i < state->nthreads; i++) {
         const struct image_thread *t = &state->threads[i];
-        struct park_resume *r = malloc(sizeof *r);
+        struct start *s = malloc(sizeof *s);
         uint8_t *stack =
             mmap(NULL, CLONE_STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (!r || stack == MAP_FAILED)
+        if (!s || stack == MAP_FAILED)
             return err_sys(err, "no memory for thread %d", t->tid);
-        resume_from(r, t);
+        describe_start(s, t);
         long tid = restart_clone(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
-                                     CLONE_SYSVSEM | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID,
-                                 stack + CLONE_STACK, (void *)t->clear_child_tid, thread_body, r);
+                                     CLONE_SYSVSEM,
+                                 stack + CLONE_STACK, thread_body, s);
         if (tid < 0) {
             errno = (int)-tid;
             return err_sys(err, "cannot recreate thread %d of %zu", t->tid, state->nthreads);
         }
+        renumber(t, tid);
     }
     return 0;
 }
@@ -234,12 +286,11 @@ void restart_after_save(const struct image_state *state)
 
 void restart_go(const struct image_state *state)
 {
-    struct park_resume r;
-    resume_from(&r, &state->threads[0]);
-    if (r.clear_child_tid)
-        *(pid_t *)r.clear_child_tid = getpid();
+    struct start s;
+    describe_start(&s, &state->threads[0]);
+    pending_put(PENDING_PROCESS, 0);
     restore_timers(&state->meta);
     __atomic_store_n(&go, 1, __ATOMIC_RELEASE);
     sys_futex_wake(&go, INT32_MAX);
-    park_continue(&r);
+    go_on(&s);
 }

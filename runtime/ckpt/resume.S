@@ -43,18 +43,17 @@ park_continue:
     .size park_continue, .-park_continue
 
 /*
- * long restart_clone(flags, stack, tid_address, body, r)
+ * long restart_clone(flags, stack, body, arg)
  *
- * clone(2) with the thread's tid written to and cleared at tid_address. The child calls body(r).
+ * clone(2). The child calls body(arg).
  */
     .globl restart_clone
     .type restart_clone, @function
 restart_clone:
     and $-16, %rsi
-    mov %rcx, -8(%rsi)
-    mov %r8, -16(%rsi)
+    mov %rdx, -8(%rsi)
+    mov %rcx, -16(%rsi)
     sub $16, %rsi
-    mov %rdx, %r10              /* child_tid = parent_tid = tid_address */
     mov $56, %eax
     syscall
     test %rax, %rax

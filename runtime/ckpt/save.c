@@ -17,12 +17,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "runtime/ckpt/pending.h"
 #include "runtime/half/gate.h"
 #include "runtime/half/maps.h"
 #include "runtime/half/own_fd.h"
 #include "runtime/half/sys.h"
 
 #define FILES_MAX      4096
+#define NAME_BYTES     16 /* TASK_COMM_LEN */
 #define FXSAVE_BYTES   512
 #define SW_BYTES_AT    464        /* struct _fpx_sw_bytes in the FXSAVE area */
 #define SW_MAGIC 0x46505853u
@@ -133,7 +135,20 @@ static void registers_from(struct user_regs_struct *regs, const struct parked *p
     };
 }
 
-static void describe_thread(struct image_thread *t, const struct parked *p)
+/* What pthread_setname_np(3) has set, in `name`. */
+static const char *thread_name(pid_t tid, char name[NAME_BYTES])
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/task/%d/comm", tid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, name, NAME_BYTES - 1) : 0;
+    close(fd);
+    name[n > 0 ? n : 0] = '\0';
+    name[strcspn(name, "\n")] = '\0';
+    return name;
+}
+
+static void describe_thread(struct image_thread *t, const struct parked *p, char name[NAME_BYTES])
 {
     memset(t, 0, sizeof *t);
     t->tid = p->tid;
@@ -156,6 +171,7 @@ static void describe_thread(struct image_thread *t, const struct parked *p)
     t->altstack_sp = (uint64_t)p->frame->uc_stack.ss_sp;
     t->altstack_size = p->frame->uc_stack.ss_size;
     t->altstack_flags = (uint32_t)p->frame->uc_stack.ss_flags;
+    t->name = thread_name(t->tid, name);
 }
 
 /* State components that a signal frame holds: less than XCR0 where the kernel gives some on demand
@@ -290,17 +306,21 @@ int save_image(const struct save_request *request, struct image_written *written
     struct save_blob blob = {.version = 1, .generation = GATE->generation,
                              .mpi_level = (int64_t)GATE->stub->mpi_level,
                              .stack_limit = save_identity.stack_limit, .mm = save_identity.mm};
-    struct image_blob blobs[] = {{SAVE_BLOB, &blob, sizeof blob}};
+    size_t npending;
+    const struct pending_signal *pending = pending_take_process(&npending);
+    struct image_blob blobs[] = {{SAVE_BLOB, &blob, sizeof blob},
+                                 {PENDING_BLOB, pending, npending * sizeof *pending}};
     struct files *files = calloc(1, sizeof *files);
     struct image_thread *threads = calloc(request->nthreads + 1, sizeof *threads);
-    if (!files || !threads) {
+    char(*names)[NAME_BYTES] = calloc(request->nthreads + 1, sizeof *names);
+    if (!files || !threads || !names) {
         err_sys(err, "no memory");
         goto out;
     }
     if (save_regions_read(&regions, err) < 0)
         goto out;
     for (size_t i = 0; i < request->nthreads; i++)
-        describe_thread(&threads[i], &request->threads[i]);
+        describe_thread(&threads[i], &request->threads[i], names[i]);
     if (request->signo) {
         threads[0].signo = request->signo;
         if (request->siginfo) {
@@ -320,7 +340,7 @@ int save_image(const struct save_request *request, struct image_written *written
     state.files = files->file;
     state.nfiles = files->n;
     state.blobs = blobs;
-    state.nblobs = 1;
+    state.nblobs = sizeof blobs / sizeof blobs[0];
     if (image_source_self(&source, err) < 0)
         goto out;
     /* In an epoch nothing moves. At a fine checkpoint or a failure a peer may be writing into
@@ -334,8 +354,10 @@ int save_image(const struct save_request *request, struct image_written *written
     result = image_write(request->path, &state, &source, &options, written, err);
     image_source_close(&source);
 out:
+    pending_put(PENDING_PROCESS, 0);
     save_regions_free(&regions);
     free(files);
     free(threads);
+    free(names);
     return result;
 }

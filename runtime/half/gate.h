@@ -140,6 +140,10 @@ struct gate_stub {
     /* The call a rank is in or was in last, for failure reports: index in the call table or -1, the
      * address in the application that called it. [any thread, reads only] */
     void (*where)(int32_t *call, uint64_t *site, uint64_t *event);
+
+    /* A thread of the image, which the application knows by the number `was`, has the number `is`
+     * in this process. [any FS] */
+    void (*renumber)(int was, int is);
 };
 
 /* How a rank runs; constant from one start to the next. */
