@@ -17,6 +17,7 @@
 #include "msgcounter/stub/coll.h"
 #include "msgcounter/stub/count.h"
 #include "msgcounter/stub/order.h"
+#include "msgcounter/stub/post.h"
 
 #define FEW 64 /* sets up to this size need no memory */
 
@@ -64,7 +65,7 @@ static int gather(int n, struct request *const *req, const struct scratch *s, in
         if (req[i]->state == REQUEST_COMPLETE) {
             ++*ncomplete;
         } else {
-            s->real[npending] = (int)req[i]->head.real;
+            s->real[npending] = (int)request_real(req[i]);
             s->which[npending++] = i;
         }
     }
@@ -526,9 +527,10 @@ static int finish(enum call call, int rc)
 
 /* ------------------------------------------------------------------------------- the fast path */
 
-/* What request_settle_real and request_deliver do to a send or receive that is done without
- * error. */
-static inline void end_now(struct request *r, const struct gate_status *st, MPI_Status *out)
+/* What request_settle_real (if it is pending still) and request_deliver do to a send or receive
+ * that is done without error. */
+static inline void end_now(struct request *r, const struct gate_status *st, bool pending,
+                           MPI_Status *out)
 {
     if (r->peer == MPI_PROC_NULL) {
         status_deliver(r, &status_no_proc, out);
@@ -537,8 +539,10 @@ static inline void end_now(struct request *r, const struct gate_status *st, MPI_
         status_deliver(r, st, out);
     } else {
         int world = comm_world_rank(r->comm, st->source);
-        count_taken(world);
-        order_settled(r, st);
+        if (pending) {
+            count_taken(world);
+            order_settled(r, st);
+        }
         count_recv(world, st->bytes);
         status_put(out, st);
     }
@@ -551,37 +555,51 @@ enum now {
     NOW_LATER, /* what has completed is settled; the general way takes over */
 };
 
-/* Wait, Test and Waitall of a few pending sends and receives, live, without errors: one pass to
- * resolve, one crossing, one pass to deliver. */
+/* A send or receive that the general way has nothing to add to. */
+static inline bool simple(const struct request *r)
+{
+    return r && r->state != REQUEST_INACTIVE && r->kind != REQUEST_OTHER && !r->persistent &&
+           (r->state == REQUEST_PENDING || !(r->status.error | r->status.cancelled));
+}
+
+/* Wait, Test and Waitall of a few sends and receives, live, without errors: one pass to resolve,
+ * one crossing for those that are not complete yet, one pass to deliver. */
 static enum now complete_now(uint32_t how, int n, MPI_Request *ids, MPI_Status *statuses,
                              bool set_error)
 {
     struct request *req[FEW];
     struct gate_status st[FEW];
-    int real[FEW];
+    int real[FEW], npending = 0;
     if (GATE->mode != GATE_LIVE || request_nleft || n > FEW || n <= 0 || !ids)
         return NOW_LATER;
     for (int i = 0; i < n; i++) {
         struct request *r = req[i] = request_of(ids[i]);
-        if (!r || r->state != REQUEST_PENDING || r->kind == REQUEST_OTHER || r->persistent)
+        if (!simple(r))
             return NOW_LATER;
-        real[i] = (int)r->head.real;
+        if (r->state == REQUEST_PENDING)
+            real[npending++] = (int)request_real(r);
     }
-    int rc = (int)cross(GATE->complete, how | GATE_COMPLETE_ALL, (uint64_t)n, (uint64_t)real,
-                        (uint64_t)st);
-    bool good = rc == n;
-    for (int i = 0; i < n; i++)
-        good &= !(st[i].error | st[i].cancelled);
-    if (!good && !how && st[0].error == GATE_PENDING)
-        return NOW_NOT;
+    bool good = true;
+    if (npending) {
+        int rc = (int)cross(GATE->complete, how | GATE_COMPLETE_ALL, (uint64_t)npending,
+                            (uint64_t)real, (uint64_t)st);
+        good = rc == npending;
+        for (int k = 0; k < npending; k++)
+            good &= !(st[k].error | st[k].cancelled);
+        if (!good && !how && st[0].error == GATE_PENDING)
+            return NOW_NOT;
+    }
+    const struct gate_status *next = st;
     for (int i = 0; i < n; i++) {
         MPI_Status *out = status_at(statuses, i);
+        bool pending = req[i]->state == REQUEST_PENDING;
+        const struct gate_status *mine = pending ? next++ : &req[i]->status;
         if (!good) {
-            if (st[i].error != GATE_PENDING)
-                request_settle_real(req[i], &st[i]);
+            if (pending && mine->error != GATE_PENDING)
+                request_settle_real(req[i], mine);
             continue;
         }
-        end_now(req[i], &st[i], out);
+        end_now(req[i], mine, pending, out);
         if (set_error && out != MPI_STATUS_IGNORE)
             out->MPI_ERROR = MPI_SUCCESS;
         ids[i] = MPI_REQUEST_NULL;
@@ -805,6 +823,6 @@ int hand_cancel(enum call call, const uint64_t *v)
         return finish(call, MPI_ERR_REQUEST);
     if (r->state == REQUEST_COMPLETE || replaying())
         return MPI_SUCCESS;
-    int real = (int)r->head.real;
+    int real = (int)request_real(r);
     return finish(call, mpi_cross(call, (uint64_t)&real));
 }

@@ -26,39 +26,44 @@ gate_cross_double:
     .cfi_offset %rbp, -16
     mov %rsp, %rbp
     .cfi_def_cfa_register %rbp
-    push %rbx
-    push %r12
+    push %rbx                    /* upper FS base */
+    push %r12                    /* an outer crossing's note, for callbacks that cross again */
+    push %r13                    /* where the lower half finds the upper FS base */
+    push %r14
     .cfi_offset %rbx, -24
     .cfi_offset %r12, -32
+    .cfi_offset %r13, -40
+    .cfi_offset %r14, -48
     mov stub_thread@gottpoff(%rip), %r10
     movabs $GATE_ADDR_VALUE, %rcx
     mov GATE_GENERATION(%rcx), %r8d
     cmp %r8d, %fs:8(%r10)
     jne 5f
 1:  mov %fs:0(%r10), %r9         /* lower FS base */
-    mov GATE_TLS_UPPER_FS(%rcx), %r8
-    mov %rdi, %rax               /* fn */
+    mov %fs:0, %rbx              /* x86-64 TLS: the word at the FS base is that address */
+    mov GATE_TLS_UPPER_FS(%rcx), %r13
+    add %r9, %r13
+    mov 0(%r13), %r12
+    mov %rbx, 0(%r13)
+    wrfsbase %r9
+    cmpl $0, stub_posts(%rip)
+    jne 6f
+2:  mov %rdi, %rax               /* fn */
     mov %rsi, %r11               /* args */
     cmp $6, %rdx
-    ja 3f
-2:  rdfsbase %rbx
-    mov (%r9,%r8), %r12          /* an outer crossing's note, for callbacks that cross again */
-    mov %rbx, (%r9,%r8)
-    mov %r9, %r10
-    mov 0(%r11), %rdi
+    ja 4f
+3:  mov 0(%r11), %rdi
     mov 8(%r11), %rsi
     mov 16(%r11), %rdx
     mov 24(%r11), %rcx
     mov 32(%r11), %r8
     mov 40(%r11), %r9
-    wrfsbase %r10
     call *%rax
-    rdfsbase %r10
     wrfsbase %rbx
-    movabs $GATE_ADDR_VALUE, %rcx
-    mov GATE_TLS_UPPER_FS(%rcx), %r8
-    mov %r12, (%r10,%r8)
-    lea -16(%rbp), %rsp
+    mov %r12, 0(%r13)
+    lea -32(%rbp), %rsp
+    pop %r14
+    pop %r13
     pop %r12
     pop %rbx
     pop %rbp
@@ -68,14 +73,27 @@ gate_cross_double:
     .cfi_restore_state
 
     /* More than six arguments: the rest goes on the stack, kept 16-byte aligned. */
-3:  lea -6(%rdx), %rbx
-    test $1, %bl
-    jz 4f
+4:  test $1, %dl
+    jz 7f
     sub $8, %rsp
-4:  push -8(%r11,%rdx,8)
+7:  push -8(%r11,%rdx,8)
     dec %rdx
     cmp $6, %rdx
-    ja 4b
+    ja 7b
+    jmp 3b
+
+    /* Receives that were put off go first. */
+6:  mov %rdi, %r14
+    push %rsi
+    push %rdx
+    lea stub_posts(%rip), %rax
+    mov 0(%rax), %esi
+    movl $0, 0(%rax)
+    lea 8(%rax), %rdi
+    call *GATE_POST(%rcx)
+    pop %rdx
+    pop %rsi
+    mov %r14, %rdi
     jmp 2b
 
     /* First crossing of this thread in this process. */

@@ -25,6 +25,7 @@
 #include "msgcounter/stub/count.h"
 #include "msgcounter/stub/order.h"
 #include "msgcounter/stub/p2p.h"
+#include "msgcounter/stub/post.h"
 
 /* The receives of a drain: their requests are no requests of the application. */
 struct incoming {
@@ -138,7 +139,7 @@ static void test_batch(struct batch *b)
 static void test_pending(struct request *r, void *arg)
 {
     struct batch *b = arg;
-    if (r->state == REQUEST_PENDING && r->head.real)
+    if (r->state == REQUEST_PENDING && request_real(r))
         b->some[b->n++] = r;
     if (b->n == BATCH)
         test_batch(b);
@@ -240,7 +241,7 @@ int request_rebuild(void)
 
 static void cancel(struct request *r, void *arg)
 {
-    int real = (int)r->head.real;
+    int real = (int)request_real(r);
     if (r->kind == REQUEST_RECV && real)
         (void)mpi_cross(CALL_MPI_Cancel, (uint64_t)&real);
 }

@@ -14,6 +14,7 @@
 #include "msgcounter/stub/comm.h"
 #include "msgcounter/stub/count.h"
 #include "msgcounter/stub/order.h"
+#include "msgcounter/stub/post.h"
 #include "msgcounter/stub/record.h"
 #include "msgcounter/stub/stub.h"
 
@@ -63,6 +64,7 @@ static int start_live(enum call call, int required)
         return rc;
     return_errors();
     started.level = level;
+    post_start();
     mpi_cross(CALL_MPI_Comm_rank, MPI_COMM_WORLD, (uint64_t)&started.rank);
     mpi_cross(CALL_MPI_Comm_size, MPI_COMM_WORLD, (uint64_t)&started.size);
     attr_ask_predefined();

@@ -15,6 +15,7 @@
 #include "msgcounter/stub/complete.h"
 #include "msgcounter/stub/count.h"
 #include "msgcounter/stub/order.h"
+#include "msgcounter/stub/post.h"
 
 static const uint16_t twins[CALL_COUNT] = {
     [CALL_MPI_Send] = CALL_MPI_Isend,           [CALL_MPI_Send_c] = CALL_MPI_Isend_c,
@@ -87,6 +88,21 @@ uint64_t p2p_real_comm(const struct comm *c)
 uint64_t p2p_real_datatype(const struct request *r)
 {
     return (uint64_t)(r->type ? datatype_make_real(r->type) : r->datatype);
+}
+
+/* Fills in the operation as the lower half gets it. In place, field by field: a copy right after
+ * would wait for the store buffer. */
+static inline void down(struct gate_operation *op, enum call start, const uint64_t *v,
+                        uint64_t *real)
+{
+    op->buf = P2P_BUF(v);
+    op->count = P2P_COUNT(v);
+    op->datatype = datatype_real(P2P_DATATYPE(v));
+    op->peer = P2P_PEER(v);
+    op->tag = P2P_TAG(v);
+    op->comm = comm_real(P2P_COMM(v));
+    op->start = start;
+    op->real_request = real;
 }
 
 int p2p_start(enum call start, const uint64_t *v, uint64_t *real)
@@ -208,15 +224,31 @@ int p2p_start_recv(struct request *r)
 
 /* -------------------------------------------------------------------------------- non-blocking */
 
+/* Whether a send was to this rank itself and has met its receive in the upper half. */
+static inline bool delivered(const uint64_t *v)
+{
+    if (__builtin_expect(stub_posts.n == 0, 1))
+        return false;
+    const struct comm *c = comm_of(P2P_COMM(v));
+    return c && post_deliver(c, v);
+}
+
 int hand_isend(enum call call, const uint64_t *v)
 {
     if (__builtin_expect(replaying(), 0))
         return p2p_replay_start(call, v, REQUEST_SEND);
     uint64_t real = 0;
-    int rc = p2p_start(call, v, &real);
-    if (rc)
+    int rc = GATE_COMPLETED;
+    if (!delivered(v)) {
+        struct gate_operation op;
+        down(&op, call, v, &real);
+        rc = (int)cross(GATE->isend, (uint64_t)&op);
+    }
+    if (rc != MPI_SUCCESS && rc != GATE_COMPLETED)
         return p2p_refused(call, v, rc);
     struct request *r = p2p_sent_request(call, v, real, 0);
+    if (rc == GATE_COMPLETED)
+        request_settle(r, &status_sent);
     if (__builtin_expect(recording(), 0))
         p2p_record_start(call, r);
     *(MPI_Request *)v[6] = r->head.id;
@@ -264,7 +296,11 @@ int hand_irecv(enum call call, const uint64_t *v)
     if (__builtin_expect(replaying(), 0))
         return p2p_replay_start(call, v, REQUEST_RECV);
     struct request *r = special_request(call, v);
-    if (!r) {
+    if (!r && post_allowed(v)) {
+        r = p2p_request(REQUEST_RECV, call, v, 0, 0);
+        down(post_later(), call, v, &r->head.real);
+        order_posted(r);
+    } else if (!r) {
         uint64_t real = 0;
         int rc = p2p_start(call, v, &real);
         if (rc)
@@ -326,9 +362,12 @@ int hand_send(enum call call, const uint64_t *v)
     int world = c ? comm_world_rank(c, P2P_PEER(v)) : -1;
     uint64_t real = 0;
     count_waiting(world);
-    int rc =
-        (int)cross(GATE->send, p2p_twin(call), v[0], v[1], (uint64_t)datatype_real(P2P_DATATYPE(v)),
-                   v[3], v[4], (uint64_t)comm_real(P2P_COMM(v)), (uint64_t)&real);
+    int rc = MPI_SUCCESS;
+    if (!delivered(v)) {
+        struct gate_operation op;
+        down(&op, p2p_twin(call), v, &real);
+        rc = (int)cross(GATE->send, (uint64_t)&op);
+    }
     if (rc == GATE_EAGAIN) {
         rc = send_slowly(call, v, real);
     } else if (rc) {
@@ -421,9 +460,9 @@ int hand_recv(enum call call, const uint64_t *v)
     struct gate_status st = {.error = GATE_PENDING};
     uint64_t real = 0;
     count_waiting(c ? comm_world_rank(c, P2P_PEER(v)) : -1);
-    int rc = (int)cross(GATE->recv, p2p_twin(call), v[0], v[1],
-                        (uint64_t)datatype_real(P2P_DATATYPE(v)), v[3], v[4],
-                        (uint64_t)comm_real(P2P_COMM(v)), (uint64_t)&real, (uint64_t)&st);
+    struct gate_operation op;
+    down(&op, p2p_twin(call), v, &real);
+    int rc = (int)cross(GATE->recv, (uint64_t)&op, (uint64_t)&st);
     if (rc == GATE_EAGAIN) {
         r = p2p_request(REQUEST_RECV, p2p_twin(call), v, real, 0);
         order_posted(r);
@@ -484,7 +523,7 @@ static int replay_exchange(enum call call, const uint64_t *v, const struct excha
 static int exchange_refused(enum call call, const uint64_t *v, struct request *recv, int rc)
 {
     if (recv->state == REQUEST_PENDING) {
-        int real = (int)recv->head.real;
+        int real = (int)request_real(recv);
         (void)mpi_cross(CALL_MPI_Cancel, (uint64_t)&real);
         request_abandon(recv);
     } else {

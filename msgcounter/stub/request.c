@@ -10,7 +10,7 @@
 #include "msgcounter/stub/count.h"
 #include "msgcounter/stub/order.h"
 
-unsigned request_nleft;
+unsigned request_nleft, request_nreceiving;
 int64_t request_buffered;
 struct request *request_free_list;
 uint64_t request_order;
@@ -140,18 +140,18 @@ void request_release(struct request *r)
 void request_persist(struct request *r)
 {
     r->persistent = true;
-    r->state = REQUEST_INACTIVE;
+    request_set_state(r, REQUEST_INACTIVE);
 }
 
 void request_activate(struct request *r)
 {
-    r->state = REQUEST_PENDING;
+    request_set_state(r, REQUEST_PENDING);
     r->order = ++request_order;
 }
 
 void request_settle(struct request *r, const struct gate_status *status)
 {
-    r->state = REQUEST_COMPLETE;
+    request_set_state(r, REQUEST_COMPLETE);
     r->status.source = status->source;
     r->status.tag = status->tag;
     r->status.error = status->error;
@@ -192,7 +192,7 @@ void request_deliver(struct request *r)
 {
     count_delivered(r);
     if (r->persistent)
-        r->state = REQUEST_INACTIVE;
+        request_set_state(r, REQUEST_INACTIVE);
     else
         request_delete(r);
 }
@@ -250,5 +250,7 @@ const char *request_unable(void)
 }
 
 /* ------------------------------------------------------------------------------------ statuses */
+
+const struct gate_status status_sent = {.source = MPI_ANY_SOURCE, .tag = MPI_ANY_TAG};
 
 const struct gate_status status_no_proc = {.source = MPI_PROC_NULL, .tag = MPI_ANY_TAG};

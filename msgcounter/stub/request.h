@@ -81,8 +81,18 @@ extern unsigned request_nleft;
 /* Room that owned requests take in the application's buffer for buffered sends (MPI 4.0 §3.6.1). */
 extern int64_t request_buffered;
 
+/* How many receives are pending; not kept up while several threads are in MPI at once. */
+extern unsigned request_nreceiving;
+
 extern struct request *request_free_list;
 extern uint64_t request_order;
+
+static inline void request_set_state(struct request *r, enum request_state state)
+{
+    if (r->kind == REQUEST_RECV)
+        request_nreceiving += (state == REQUEST_PENDING) - (r->state == REQUEST_PENDING);
+    r->state = (uint8_t)state;
+}
 
 /* With the table's lock, with more slots, or with a given id. */
 struct request *request_take_slowly(int want);
@@ -102,7 +112,7 @@ static inline struct request *request_new(enum request_kind kind, enum call star
     }
     r->head.real = 0;
     r->kind = (uint8_t)kind;
-    r->state = REQUEST_PENDING;
+    request_set_state(r, REQUEST_PENDING);
     r->persistent = r->orphan = r->owned = false;
     r->start = (uint16_t)start;
     r->comm = NULL;
@@ -116,7 +126,7 @@ static inline void request_delete(struct request *r)
 {
     if (r->type || r->orphan || r->owned || (r->comm && !r->comm->head.predefined))
         request_release(r);
-    r->state = REQUEST_INACTIVE;
+    request_set_state(r, REQUEST_INACTIVE);
     if (__builtin_expect(stub_threads_multiple, 0)) {
         request_put_back_slowly(r);
         return;
@@ -200,6 +210,9 @@ void requests_repost(void);
 const char *request_unable(void);
 
 /* --- statuses --- */
+
+/* What a send gets that was complete when it returned. */
+extern const struct gate_status status_sent;
 
 /* What a receive from MPI_PROC_NULL gets (MPI 4.0 §3.10; MPICH 4.0.2 forgets it for MPI_Irecv). */
 extern const struct gate_status status_no_proc;

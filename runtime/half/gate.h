@@ -88,6 +88,19 @@ enum gate_complete {
 };
 #define GATE_PENDING (-1) /* gate_status.error of a request that has not completed */
 
+/* A point-to-point operation on its way down, with real handles. `start` is the call id of the
+ * non-blocking call (Isend, Issend, Irsend, Ibsend, Irecv, or their _c). */
+struct gate_operation {
+    void *buf;
+    int64_t count;
+    int32_t datatype, peer, tag, comm;
+    uint32_t start;
+    void *real_request; /* where the started request goes */
+};
+
+/* Returned by gate.isend: the send was complete at once, there is no request. */
+#define GATE_COMPLETED (-2)
+
 /* Why a service returned early. Services return 0 or a negative errno. */
 #define GATE_EAGAIN (-11) /* gate.word became non-zero: go to the safe point, then call again */
 
@@ -192,13 +205,15 @@ struct gate {
      * code of the requests that have completed and GATE_PENDING for the others. All n are
      * active. Returns how many have completed, or GATE_EAGAIN, when some may have completed too. */
     int (*complete)(uint32_t how, int n, void *real_requests, struct gate_status *status);
-    /* [crossing] Blocking send and receive as start + wait loop in one crossing. `start` is the
-     * call id of the non-blocking twin (Isend, Issend, Irsend, Ibsend; Irecv; or their _c). On
-     * GATE_EAGAIN *real_request is the started request and the caller goes on with wait_any. */
-    int (*send)(int start, const void *buf, long count, long datatype, int dest, int tag, long comm,
-                void *real_request);
-    int (*recv)(int start, void *buf, long count, long datatype, int source, int tag, long comm,
-                void *real_request, struct gate_status *status);
+    /* [crossing] Starts a send. Returns an MPI error code or GATE_COMPLETED. */
+    int (*isend)(const struct gate_operation *op);
+    /* [crossing] Blocking send and receive as start + wait loop in one crossing. On GATE_EAGAIN
+     * *real_request is the started request and the caller goes on with wait_any. */
+    int (*send)(const struct gate_operation *op);
+    int (*recv)(const struct gate_operation *op, struct gate_status *status);
+    /* [on the lower FS, by the crossing itself] Posts n receives in their order. One that MPI
+     * refuses gets MPI_REQUEST_NULL, which completes with MPI_ERR_OTHER. */
+    void (*post)(const struct gate_operation *ops, uint32_t n);
     /* [crossing] Probe, or matching probe if real_message is not NULL. With `how`
      * GATE_COMPLETE_WAIT waits like the above. Returns an MPI error code or GATE_EAGAIN; *status
      * is set if *flag is. */

@@ -16,11 +16,11 @@
 
 /* The stub hands over counts as 64-bit words, for MPI_Isend as for MPI_Isend_c: on x86-64 both find
  * theirs in the same register. */
-typedef int isend_fn(const void *, long, MPI_Datatype, int, int, MPI_Comm, MPI_Request *);
-typedef int irecv_fn(void *, long, MPI_Datatype, int, int, MPI_Comm, MPI_Request *);
+typedef int start_fn(void *, long, MPI_Datatype, int, int, MPI_Comm, MPI_Request *);
 
 static void *const *mpi; /* by call id */
 static __typeof__(PMPI_Testany) *testany;
+static __typeof__(PMPI_Request_free) *request_free;
 static __typeof__(PMPI_Iprobe) *iprobe;
 static __typeof__(PMPI_Improbe) *improbe;
 
@@ -101,8 +101,12 @@ static int look(int n, MPI_Request *requests, struct gate_status *st)
     MPI_Status m = {.MPI_SOURCE = MPI_ANY_SOURCE, .MPI_TAG = MPI_ANY_TAG};
     int index = MPI_UNDEFINED, flag = 0;
     int rc = testany(n, requests, &index, &flag, &m);
-    if (index == MPI_UNDEFINED)
+    if (index == MPI_UNDEFINED && !flag)
         return -1;
+    if (index == MPI_UNDEFINED) { /* nothing but what post() could not post */
+        index = 0;
+        rc = MPI_ERR_OTHER;
+    }
     status_fill(st, &m, rc);
     return index;
 }
@@ -178,23 +182,46 @@ static int wait_any(int n, void *real_requests, int *index, struct gate_status *
     return st->error;
 }
 
-/* ------------------------------------------------------------------------------ blocking calls */
+/* -------------------------------------------------------------------------------------- starting */
 
-static int send_wait(int start, const void *buf, long count, long datatype, int dest, int tag,
-                     long comm, void *real_request)
+static int start(const struct gate_operation *op)
 {
-    struct gate_status st;
-    int rc = ((isend_fn *)mpi[start])(buf, count, (MPI_Datatype)datatype, dest, tag, (MPI_Comm)comm,
-                                      real_request);
-    return rc ? rc : wait_one(real_request, &st);
+    return ((start_fn *)mpi[op->start])(op->buf, op->count, op->datatype, op->peer, op->tag,
+                                        op->comm, op->real_request);
 }
 
-static int recv_wait(int start, void *buf, long count, long datatype, int source, int tag,
-                     long comm, void *real_request, struct gate_status *st)
+/* Starts a send. An eager one is over when MPI_Isend returns: MPICH then gives the same predefined
+ * request to all (request handles are builtin, 01 in bits 31..30, in no other case). */
+static int isend(const struct gate_operation *op)
 {
-    int rc = ((irecv_fn *)mpi[start])(buf, count, (MPI_Datatype)datatype, source, tag,
-                                      (MPI_Comm)comm, real_request);
-    return rc ? rc : wait_one(real_request, st);
+    MPI_Request *request = op->real_request;
+    int rc = start(op);
+    if (rc || (unsigned)*request >> 30 != 1)
+        return rc;
+    request_free(request);
+    return GATE_COMPLETED;
+}
+
+static void post(const struct gate_operation *ops, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (start(&ops[i]))
+            *(MPI_Request *)ops[i].real_request = MPI_REQUEST_NULL;
+}
+
+static int send_wait(const struct gate_operation *op)
+{
+    struct gate_status st;
+    int rc = isend(op);
+    if (rc == GATE_COMPLETED)
+        return MPI_SUCCESS;
+    return rc ? rc : wait_one(op->real_request, &st);
+}
+
+static int recv_wait(const struct gate_operation *op, struct gate_status *st)
+{
+    int rc = start(op);
+    return rc ? rc : wait_one(op->real_request, st);
 }
 
 static int probe_wait(uint32_t how, int source, int tag, long comm, void *real_message, int *flag,
@@ -219,10 +246,13 @@ void p2p_loops_install(struct gate *g)
 {
     mpi = g->mpi;
     testany = (__typeof__(testany))mpi[CALL_MPI_Testany];
+    request_free = (__typeof__(request_free))mpi[CALL_MPI_Request_free];
     iprobe = (__typeof__(iprobe))mpi[CALL_MPI_Iprobe];
     improbe = (__typeof__(improbe))mpi[CALL_MPI_Improbe];
     g->wait_any = wait_any;
     g->complete = complete;
+    g->isend = isend;
+    g->post = post;
     g->send = send_wait;
     g->recv = recv_wait;
     g->probe = probe_wait;

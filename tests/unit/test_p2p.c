@@ -17,6 +17,7 @@
 #include "msgcounter/stub/drain.h"
 #include "msgcounter/stub/init.h"
 #include "msgcounter/stub/p2p.h"
+#include "msgcounter/stub/attr.h"
 #include "msgcounter/stub/record.h"
 #include "msgcounter/stub/stub.h"
 
@@ -109,22 +110,32 @@ static int fake_complete(uint32_t how, int n, void *reals, struct gate_status *s
     }
 }
 
-static int fake_send(int start, const void *buf, long n, long type, int dest, int tag, long comm,
-                     void *real)
+static int fake_start_send(const struct gate_operation *op)
+{
+    return fake_isend(op->buf, op->count, 0, op->peer, op->tag, 0, op->real_request);
+}
+
+static int fake_send(const struct gate_operation *op)
 {
     struct gate_status st;
-    int rc = fake_isend(buf, n, 0, dest, tag, 0, real);
+    int rc = fake_start_send(op);
     if (rc)
         return rc;
-    rc = fake_complete(GATE_COMPLETE_ALL | GATE_COMPLETE_WAIT, 1, real, &st);
+    rc = fake_complete(GATE_COMPLETE_ALL | GATE_COMPLETE_WAIT, 1, op->real_request, &st);
     return rc < 0 ? rc : st.error;
 }
 
-static int fake_recv(int start, void *buf, long n, long type, int source, int tag, long comm,
-                     void *real, struct gate_status *st)
+static void fake_post(const struct gate_operation *recvs, uint32_t n)
 {
-    fake_irecv(buf, n, 0, source, tag, 0, real);
-    int rc = fake_complete(GATE_COMPLETE_ALL | GATE_COMPLETE_WAIT, 1, real, st);
+    for (uint32_t i = 0; i < n; i++)
+        start_op(true, recvs[i].buf, recvs[i].count, recvs[i].peer, recvs[i].tag,
+                 recvs[i].real_request);
+}
+
+static int fake_recv(const struct gate_operation *op, struct gate_status *st)
+{
+    fake_post(op, 1);
+    int rc = fake_complete(GATE_COMPLETE_ALL | GATE_COMPLETE_WAIT, 1, op->real_request, st);
     return rc < 0 ? rc : st->error;
 }
 
@@ -208,6 +219,8 @@ static void set_up(void)
                        .main_tid = (uint64_t)gettid(),
                        .mpi = mpi,
                        .complete = fake_complete,
+                       .isend = fake_start_send,
+                       .post = fake_post,
                        .send = fake_send,
                        .recv = fake_recv,
                        .probe = fake_probe,
@@ -373,6 +386,64 @@ START_TEST(buffered)
     ck_assert_int_eq(request_buffered, 0);
     ck_assert_uint_eq(count.sent[1], 2);
     ck_assert_uint_eq(count.file->messages, 2);
+}
+END_TEST
+
+/* ---------------------------------------------------------- receives that the next crossing posts */
+
+START_TEST(posts_wait)
+{
+    int in[2], out = 1, flag;
+    attr_predefined.value[0] = 1000; /* MPI_TAG_UB */
+    MPI_Request r[3] = {irecv(&in[0], 1, 5), irecv(&in[1], MPI_ANY_SOURCE, 6)};
+    ck_assert_int_eq(crossings, 0);
+    r[2] = isend(&out, 2, 7); /* posts both, in their order, and is complete itself */
+    ck_assert_int_eq(nops, 3);
+    ck_assert(ops[0].tag == 5 && ops[1].tag == 6 && !ops[2].recv);
+    finish_recv(0, 1, 5, 55);
+    finish_recv(1, 3, 6, 66);
+    ck_assert_int_eq(MPI_Waitall(3, r, MPI_STATUSES_IGNORE), 0);
+    ck_assert(in[0] == 55 && in[1] == 66);
+    r[0] = irecv(&in[0], 1, 1001); /* for MPI to refuse, or not */
+    ck_assert_int_eq(nops, 4);
+    r[1] = irecv(&in[1], 1, 8);
+    ck_assert_int_eq(nops, 4);
+    ck_assert_int_eq(MPI_Test(&r[1], &flag, MPI_STATUS_IGNORE), 0);
+    ck_assert(!flag && nops == 5);
+    r[2] = irecv(&in[1], 1, 9);
+    expect((int[]){0, 1, 0, 1}, 1); /* a drain posts what waits */
+    ck_assert_int_eq(nops, 6);
+}
+END_TEST
+
+START_TEST(posts_meet_own_sends)
+{
+    int in[4] = {0}, out[2] = {11, 12};
+    MPI_Status st[2];
+    attr_predefined.value[0] = 1000;
+    MPI_Request r[4] = {irecv(&in[0], 0, 1), irecv(&in[1], MPI_ANY_SOURCE, MPI_ANY_TAG),
+                        irecv(&in[2], 0, 2)};
+    ck_assert_int_eq(MPI_Send(&out[0], 4, MPI_BYTE, 0, 2, MPI_COMM_WORLD), 0);
+    r[3] = isend(&out[1], 0, 1);
+    ck_assert_int_eq(nops, 0);
+    ck_assert(in[1] == 11 && in[0] == 12); /* by order of posting, not of sending */
+    ck_assert_int_eq(MPI_Waitall(2, r, st), 0);
+    ck_assert(st[1].MPI_SOURCE == 0 && st[1].MPI_TAG == 2);
+    ck_assert_int_eq(MPI_Wait(&r[3], MPI_STATUS_IGNORE), 0);
+    ck_assert_int_eq(crossings, 0);
+    ck_assert(count.sent[0] == 2 && count.taken[0] == 2 && count.file->messages == 4);
+
+    /* too long for the receive: MPI shall say so */
+    ck_assert_int_eq(MPI_Send(in, 8, MPI_BYTE, 0, 2, MPI_COMM_WORLD), 0);
+    ck_assert(nops == 2 && ops[0].recv);
+    /* now that a message and a receive are below, nothing may pass them */
+    r[1] = irecv(&in[1], 0, 2);
+    ck_assert_int_eq(MPI_Send(&out[0], 4, MPI_BYTE, 0, 2, MPI_COMM_WORLD), 0);
+    ck_assert_int_eq(nops, 4);
+    finish_recv(0, 0, 2, 7);
+    finish_recv(2, 0, 2, 8);
+    ck_assert_int_eq(MPI_Wait(&r[2], MPI_STATUS_IGNORE), 0);
+    ck_assert_int_eq(MPI_Wait(&r[1], MPI_STATUS_IGNORE), 0);
 }
 END_TEST
 
@@ -651,6 +722,8 @@ int main(void)
     tcase_add_test(t, any_and_some);
     tcase_add_test(t, errors_in_status);
     tcase_add_test(t, buffered);
+    tcase_add_test(t, posts_wait);
+    tcase_add_test(t, posts_meet_own_sends);
     tcase_add_test(t, drained_messages);
     tcase_add_test(t, drain_matched);
     tcase_add_test(t, cut_in_probe);

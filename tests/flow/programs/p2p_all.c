@@ -475,6 +475,49 @@ static void case_self(int round)
     check_data(in, LEN, rank, round);
 }
 
+/* Messages to oneself beside those of others: order, wildcards, types with gaps, too little room. */
+static void case_self_order(int round)
+{
+    MPI_Datatype odd;
+    MPI_Request reqs[4];
+    MPI_Status status[4];
+    int first[4] = {0};
+
+    set_up(LEN, round);
+    MPI_Type_vector(LEN / 2, 1, 2, MPI_INT, &odd);
+    MPI_Type_commit(&odd);
+    MPI_Irecv(&first[0], 1, MPI_INT, MPI_ANY_SOURCE, 27, MPI_COMM_WORLD, &reqs[0]);
+    MPI_Irecv(in + 1, 1, odd, rank, 28, MPI_COMM_WORLD, &reqs[1]);
+    MPI_Type_free(&odd);
+    MPI_Irecv(&first[1], 1, MPI_INT, rank, 27, MPI_COMM_WORLD, &reqs[2]);
+    MPI_Send(out, LEN / 2, MPI_INT, rank, 28, MPI_COMM_WORLD);
+    MPI_Send(&out[1], 1, MPI_INT, rank, 27, MPI_COMM_WORLD);
+    MPI_Isend(&out[2], 1, MPI_INT, rank, 27, MPI_COMM_WORLD, &reqs[3]);
+    MPI_Waitall(4, reqs, status);
+    check_status(&status[0], rank, 27, 1);
+    check_status(&status[1], rank, 28, LEN / 2);
+    check_status(&status[2], rank, 27, 1);
+    CHECK(first[0] == out[1] && first[1] == out[2]);
+    for (int i = 0; i < LEN / 2; i++)
+        CHECK(in[2 * i + 1] == out[i] && in[2 * i] == -1);
+
+    /* a message that waits unexpected is not overtaken by a later one */
+    MPI_Isend(&out[3], 1, MPI_INT, rank, 29, MPI_COMM_WORLD, &reqs[0]);
+    MPI_Irecv(&first[2], 1, MPI_INT, rank, 29, MPI_COMM_WORLD, &reqs[1]);
+    MPI_Irecv(&first[3], 1, MPI_INT, MPI_ANY_SOURCE, 29, MPI_COMM_WORLD, &reqs[2]);
+    MPI_Isend(&out[4], 1, MPI_INT, rank, 29, MPI_COMM_WORLD, &reqs[3]);
+    MPI_Waitall(4, reqs, MPI_STATUSES_IGNORE);
+    CHECK(first[2] == out[3] && first[3] == out[4]);
+
+    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+    MPI_Irecv(in, 1, MPI_INT, rank, 30, MPI_COMM_WORLD, &reqs[0]);
+    MPI_Send(out, 2, MPI_INT, rank, 30, MPI_COMM_WORLD);
+    int error = MPI_Wait(&reqs[0], status), class;
+    MPI_Error_class(error, &class);
+    CHECK(class == MPI_ERR_TRUNCATE);
+    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_ARE_FATAL);
+}
+
 static const struct check_case cases[] = {
     {"send", case_send},
     {"ssend", case_ssend},
@@ -498,6 +541,7 @@ static const struct check_case cases[] = {
     {"testall", case_testall},
     {"test", case_test},
     {"self", case_self},
+    {"self_order", case_self_order},
     {NULL, NULL},
 };
 
