@@ -12,8 +12,11 @@
 
 #include "runtime/half/gate.h"
 
-/* Turns without progress before the processor is offered; each is a look at memory, some 50 ns. */
-#define IDLE_TURNS 20
+/* Turns without progress before the processor is offered; each is a look at memory, some 50 ns.
+ * Where each rank has a core of its own other programs may still want it: then rarely enough that
+ * the system call does not count. */
+#define IDLE_SHARED 20
+#define IDLE_ALONE  500
 
 unsigned ucp_worker_progress(void *worker);
 
@@ -24,9 +27,9 @@ unsigned ucp_worker_progress(void *worker)
     if (__builtin_expect(!real, 0))
         real = (__typeof__(real))dlsym(RTLD_NEXT, "ucp_worker_progress");
     unsigned events = real(worker);
-    if (events || !GATE->settings.oversubscribed) {
+    if (events) {
         idle = 0;
-    } else if (++idle == IDLE_TURNS) {
+    } else if (++idle >= (GATE->settings.oversubscribed ? IDLE_SHARED : IDLE_ALONE)) {
         sched_yield();
         idle = 0;
     }
