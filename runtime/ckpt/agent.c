@@ -107,24 +107,29 @@ const char *agent_failure_folder(void)
 
 /* ---- sending ---- */
 
-/* With the lock. A coordinator that does not take it is gone: the poll loop will see that. */
-static void send_locked(const struct proto_msg *msg)
+/* A coordinator that does not take it is gone: who reads from the socket will see that. */
+static void send_to(int sock, const struct proto_msg *msg)
 {
-    if (agent.sock < 0)
-        return;
     size_t size = proto_size(msg);
     uint64_t small[64];
     void *buf = size <= sizeof small ? small : malloc(size);
     struct err err;
     ssize_t n = buf ? proto_encode(msg, buf, size, &err) : -1;
     for (ssize_t done = 0; done < n;) {
-        ssize_t r = send(agent.sock, (char *)buf + done, (size_t)(n - done), MSG_NOSIGNAL);
+        ssize_t r = send(sock, (char *)buf + done, (size_t)(n - done), MSG_NOSIGNAL);
         if (r < 0 && errno != EINTR)
             break;
         done += r > 0 ? r : 0;
     }
     if (buf != small)
         free(buf);
+}
+
+/* With the lock. */
+static void send_locked(const struct proto_msg *msg)
+{
+    if (agent.sock >= 0)
+        send_to(agent.sock, msg);
 }
 
 static void send_msg(const struct proto_msg *msg)
@@ -476,7 +481,7 @@ void agent_run(void)
         uint64_t wakes;
         if (p[0].revents && read(threads_wake_fd(), &wakes, sizeof wakes) > 0)
             serve_requests();
-        if (p[1].revents && agent.sock >= 0)
+        if (agent.sock >= 0 && (p[1].revents || agent.rx_n > 0))
             receive();
         report_state();
     }
@@ -513,7 +518,10 @@ static int dial(const char *address, struct err *err)
     return fd;
 }
 
-/* Says HELLO and waits for the answer. The socket is not polled by the agent yet. */
+/*
+ * Says HELLO and waits for the answer. The agent does not know the socket yet. What the coordinator
+ * may have sent behind its answer stays in agent.rx.
+ */
 static int hello(int fd, struct err *err)
 {
     char host[256] = "";
@@ -530,8 +538,7 @@ static int hello(int fd, struct err *err)
                                         .phase = kind,
                                         .host = host,
                                         .program = save_identity.program}};
-    agent.sock = fd;
-    send_locked(&msg);
+    send_to(fd, &msg);
     for (;;) {
         struct pollfd p = {.fd = fd, .events = POLLIN};
         ssize_t n = -1, used;
@@ -565,6 +572,7 @@ static void connect_coordinator(void)
     agent.rx = agent.rx ? agent.rx : aligned_alloc(8, RX_BYTES);
     pthread_mutex_lock(&agent.lock);
     if (agent.rx && (fd = dial(agent.env->coord, &err)) >= 0 && hello(fd, &err) == 0) {
+        agent.sock = fd;
         pthread_mutex_unlock(&agent.lock);
         threads_wake_agent();
         return;
