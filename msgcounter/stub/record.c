@@ -13,6 +13,7 @@
 #include "msgcounter/stub/comm.h"
 #include "msgcounter/stub/op.h"
 #include "msgcounter/stub/stub.h"
+#include "msgcounter/stub/turn.h"
 
 struct log_writer record_writer;
 
@@ -114,14 +115,14 @@ void record_begin(enum call call, uint64_t max_bytes)
 {
     stub_lock(&lock);
     flush();
-    begin(call, 0, stub_thread.ordinal, max_bytes);
+    begin(call, 0, stub_thread_ordinal(), max_bytes);
 }
 
 void record_callback_begin(enum call call, uint64_t max_bytes)
 {
     stub_lock(&lock);
     flush();
-    begin(call, RECORD_CALLBACK, stub_thread.ordinal, max_bytes);
+    begin(call, RECORD_CALLBACK, stub_thread_ordinal(), max_bytes);
 }
 
 uint64_t record_end(int rc)
@@ -134,13 +135,13 @@ uint64_t record_end(int rc)
 
 void record_idle(enum call call, int object)
 {
+    uint32_t thread = stub_thread_ordinal();
     stub_lock(&lock);
-    if (idle.count && (idle.call != call || idle.object != object ||
-                       idle.thread != stub_thread.ordinal))
+    if (idle.count && (idle.call != call || idle.object != object || idle.thread != thread))
         flush();
     idle.call = call;
     idle.object = object;
-    idle.thread = stub_thread.ordinal;
+    idle.thread = thread;
     idle.count++;
     stub_unlock(&lock);
 }
@@ -162,6 +163,7 @@ static void attach_cursor(void)
         stub_stop(125, "the recording does not reach back to event %lu, where this image was saved",
                   (unsigned long)start.event);
     stub_thread.cursor_valid = 0;
+    turn_start(start.event);
     generation = GATE->generation;
 }
 
@@ -174,8 +176,6 @@ _Static_assert(sizeof(struct place) == sizeof stub_thread.cursor, "kept in stub_
 
 static struct place *thread_place(void)
 {
-    if (stub_thread.generation != GATE->generation)
-        stub_thread_attach(); /* gives a new thread its ordinal: in replay nothing else does */
     struct place *p = (struct place *)stub_thread.cursor;
     if (!stub_thread.cursor_valid) {
         *p = (struct place){.at = start};
@@ -191,19 +191,40 @@ static const struct log_record *look(struct log_position *after)
         attach_cursor();
     struct log_cursor c = cursor;
     c.at = thread_place()->at;
+    uint32_t thread = stub_thread_ordinal();
     const struct log_record *rec;
     do
         rec = log_cursor_next(&c);
-    while (rec && rec->thread != stub_thread.ordinal);
+    while (rec && rec->thread != thread);
     *after = c.at;
     cursor.why = c.why;
+    if (rec)
+        turn_wait(rec->event);
+    return rec;
+}
+
+static void take(const struct log_record *rec, struct log_position after)
+{
+    *thread_place() = (struct place){.at = after};
+    turn_taken(rec->event);
+}
+
+/* The next event that is no callback; runs the callbacks before it, which belong to the call that
+ * asks. */
+static const struct log_record *look_past_callbacks(struct log_position *after)
+{
+    const struct log_record *rec;
+    while ((rec = look(after)) && rec->flags & RECORD_CALLBACK) {
+        take(rec, *after);
+        op_replay(rec);
+    }
     return rec;
 }
 
 const struct log_record *replay_peek(void)
 {
     struct log_position after;
-    return look(&after);
+    return look_past_callbacks(&after);
 }
 
 static const char *name_of(const struct log_record *rec)
@@ -219,9 +240,11 @@ static void __attribute__((noreturn)) no_event(enum call call)
         [LOG_STOP_GAP] = "events are missing",
         [LOG_STOP_CHECK] = "the event is damaged",
     };
-    if (cursor.why == LOG_STOP_END)
+    if (cursor.why == LOG_STOP_END) {
+        turn_end();
         stub_stop(0, "end of recording: event %lu (the rank is in %s)", event,
                   call_table[call].name);
+    }
     stub_stop(125, "the recording cannot be read at event %lu: %s", event, why[cursor.why]);
 }
 
@@ -234,33 +257,27 @@ static void __attribute__((noreturn)) diverged(enum call call, const struct log_
 
 const struct log_record *replay_next(enum call call)
 {
-    for (;;) {
-        struct log_position after;
-        const struct log_record *rec = look(&after);
-        if (!rec)
-            no_event(call);
-        if (!(rec->flags & RECORD_CALLBACK)) {
-            if (rec->call != call || rec->flags & RECORD_IDLE)
-                diverged(call, rec);
-            *thread_place() = (struct place){.at = after};
-            return rec;
-        }
-        *thread_place() = (struct place){.at = after};
-        op_replay(rec);
-    }
+    struct log_position after;
+    const struct log_record *rec = look_past_callbacks(&after);
+    if (!rec)
+        no_event(call);
+    if (rec->call != call || rec->flags & RECORD_IDLE)
+        diverged(call, rec);
+    take(rec, after);
+    return rec;
 }
 
 bool replay_idle(enum call call, int object)
 {
     struct log_position after;
-    const struct log_record *rec = look(&after);
+    const struct log_record *rec = look_past_callbacks(&after);
     if (!rec || !(rec->flags & RECORD_IDLE) || rec->call != call ||
         log_field_int(replay_field(rec, LOG_PARAM_NONE, LOG_ROLE_HANDLE)) != object)
         return false;
     struct place *p = thread_place();
     p->taken++;
     if (p->taken == (uint64_t)log_field_int(replay_field(rec, LOG_PARAM_NONE, LOG_ROLE_VALUE)))
-        *p = (struct place){.at = after};
+        take(rec, after);
     return true;
 }
 

@@ -22,7 +22,7 @@
 __thread struct stub_thread stub_thread __attribute__((tls_model("initial-exec")));
 
 static pthread_key_t detach_key;
-static uint32_t next_ordinal;
+static uint32_t nstrangers;
 static pthread_t main_thread;
 
 /* The application's destructors of thread-local data may call MPI and unlock mutexes: the end comes
@@ -43,21 +43,49 @@ static void detach(void *arg)
 void stub_thread_init(void)
 {
     pthread_key_create(&detach_key, detach);
-    stub_thread.ordinal = next_ordinal++;
+    stub_thread.named = 1;
     main_thread = pthread_self();
 }
 
 /* ---- starts ---- */
 
+#define ORDINAL_STRANGER (1u << 30)
+#define ORDINAL_DEEP     (1u << 31)
+
+bool stub_threads_made;
+
+uint32_t stub_thread_ordinal(void)
+{
+    struct stub_thread *t = &stub_thread;
+    if (__builtin_expect(!t->named, 0)) {
+        t->ordinal = ORDINAL_STRANGER + __atomic_fetch_add(&nstrangers, 1, __ATOMIC_RELAXED);
+        t->named = 1;
+    }
+    return t->ordinal;
+}
+
+/* Of the thread that the calling one makes next. */
+static uint32_t next_child(void)
+{
+    uint32_t parent = stub_thread_ordinal(), n = stub_thread.children + 1;
+    if (parent == 0)
+        return n;
+    uint64_t mixed = ((uint64_t)parent << 32 | n) * 0x9e3779b97f4a7c15u;
+    return ORDINAL_DEEP | (uint32_t)(mixed >> 33);
+}
+
 struct start {
     void *(*fn)(void *);
     void *arg;
+    uint32_t ordinal;
 };
 
 static void *start_thread(void *arg)
 {
     struct start start = *(struct start *)arg;
     free(arg);
+    stub_thread.ordinal = start.ordinal;
+    stub_thread.named = 1;
     pthread_setspecific(detach_key, &stub_thread);
     stub_signal_thread_started();
     pid_thread_started();
@@ -75,9 +103,12 @@ EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
     struct start *start = malloc(sizeof *start); /* libc's own pthread_create allocates as well */
     if (!start)
         return EAGAIN;
-    *start = (struct start){fn, arg};
+    *start = (struct start){fn, arg, next_child()};
+    stub_threads_made = true;
     int rc = next(thread, attr, start_thread, start);
-    if (rc != 0)
+    if (rc == 0)
+        stub_thread.children++;
+    else
         free(start);
     return rc;
 }
@@ -90,11 +121,9 @@ void stub_thread_attach(void)
         __asm__("rdfsbase %0" : "=r"(t->lower_fs));
     else
         t->lower_fs = GATE->thread_attach();
-    if (t->generation == 0 && pthread_self() != main_thread) {
-        if (t->ordinal == 0)
-            t->ordinal = __atomic_fetch_add(&next_ordinal, 1, __ATOMIC_RELAXED);
+    stub_thread_ordinal();
+    if (t->generation == 0 && pthread_self() != main_thread)
         pthread_setspecific(detach_key, t);
-    }
     t->generation = GATE->generation;
 }
 

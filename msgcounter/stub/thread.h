@@ -18,17 +18,30 @@ struct stub_thread {
     uint64_t lower_fs;
     uint32_t generation;
     uint32_t inside;     /* depth of stub code: while > 0 the park signal defers to stub_leave() */
-    /* 0: the main thread, then in order of first use; the same in every replay */
-    uint32_t ordinal;
+    uint32_t ordinal;    /* stub_thread_ordinal() */
     uint32_t ending; /* rounds of destructors of thread-local data that have begun */
     uint32_t cursor_valid; /* replay: `cursor` holds this thread's place in the log */
     uint64_t cursor[4];
     /* CLOCK_MONOTONIC ns when the call that waits with a timeout began, 0: none (wait.c) */
     uint64_t wait_since;
     struct timespec wait_rest; /* of such a call that a checkpoint has interrupted */
+    uint32_t named;    /* `ordinal` is known */
+    uint32_t children; /* threads that this one has made so far */
 };
 
 extern __thread struct stub_thread stub_thread __attribute__((tls_model("initial-exec")));
+
+/*
+ * The number of the calling thread, which is the same whenever the rank runs again: threads may reach
+ * MPI in any order, but each makes its own in the order of its program. 0 is the main thread, n the
+ * nth that the main thread made; those that other threads made have numbers from 2^31 on that follow
+ * from their makers'. A thread that did not come through pthread_create is numbered from 2^30 on when
+ * it first meets the stub.
+ */
+uint32_t stub_thread_ordinal(void);
+
+/* True once the application has made a thread. */
+extern bool stub_threads_made;
 
 /* Calls `fn` in the lower half with n arguments on the lower FS. Returns what fn returns (rax).
  * No TLS, errno or signal handler of the application runs in between. */

@@ -16,10 +16,13 @@
  *                                 objects to the library again, as a checkpoint and a restart would
  */
 #include <dlfcn.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <mpi.h>
@@ -250,6 +253,11 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
         .park_arm = nothing,
         .safe_point = safe_point,
         .want_epoch = nothing,
+        .kernel_vdso = {[GATE_VDSO_CLOCK_GETTIME] = clock_gettime,
+                        [GATE_VDSO_GETTIMEOFDAY] = gettimeofday,
+                        [GATE_VDSO_TIME] = time,
+                        [GATE_VDSO_GETCPU] = getcpu,
+                        [GATE_VDSO_CLOCK_GETRES] = clock_getres},
         .settings = {.oversubscribed = 1},
     };
     if (g->mode == GATE_REPLAY) {
