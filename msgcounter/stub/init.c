@@ -12,6 +12,7 @@
 #include "msgcounter/stub/attr.h"
 #include "msgcounter/stub/call.h"
 #include "msgcounter/stub/comm.h"
+#include "msgcounter/stub/complete.h"
 #include "msgcounter/stub/count.h"
 #include "msgcounter/stub/order.h"
 #include "msgcounter/stub/post.h"
@@ -33,7 +34,7 @@ static uint32_t main_thread; /* ordinal of the thread that called MPI_Init */
 static void begin(void)
 {
     initialized = true;
-    main_thread = stub_thread.ordinal;
+    main_thread = stub_thread_ordinal();
     attr_predefined = started.attrs;
     stub_threads_multiple = started.level == MPI_THREAD_MULTIPLE;
     stub_gate.mpi_level = (uint64_t)started.level;
@@ -111,6 +112,7 @@ int hand_finalize(enum call call, const uint64_t *v)
     /* MPI 4.0 §11.4.2: attributes of MPI_COMM_SELF go first, while MPI still works. */
     attr_delete_all(MPI_COMM_SELF, &comm_self.attrs);
     attr_delete_all(MPI_COMM_WORLD, &comm_world.attrs);
+    requests_flush_buffered(); /* MPI would wait for them too; it does not know them */
     int rc = 0;
     if (replaying()) {
         rc = replay_rc(replay_next(call));
@@ -171,7 +173,7 @@ int hand_is_thread_main(enum call call, const uint64_t *v)
 {
     if (!initialized)
         return call_generic(call, v);
-    *(int *)v[0] = stub_thread.ordinal == main_thread;
+    *(int *)v[0] = stub_thread_ordinal() == main_thread;
     return MPI_SUCCESS;
 }
 

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "msgcounter/stub/pid.h"
+#include "msgcounter/stub/record.h"
 #include "msgcounter/stub/signal.h"
 #include "runtime/half/sys.h"
 
@@ -49,8 +50,10 @@ static void restore_variable(const char *name, const char *value)
 
 static void at_exit(int status, void *arg)
 {
-    if (stub_active && GATE->mode != GATE_REPLAY)
-        cross(GATE->job_exit, (uint64_t)status);
+    if (!stub_active || GATE->mode == GATE_REPLAY)
+        return;
+    record_flush();
+    cross(GATE->job_exit, (uint64_t)status);
 }
 
 __attribute__((constructor)) static void stub_start(void)
