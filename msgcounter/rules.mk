@@ -2,7 +2,8 @@
 
 # ---- payload log and layouts
 
-LOG_OBJS := $(patsubst %,$(BUILD)/msgcounter/log/%.o,log log_file log_read log_dump order order_file)
+ORDER_OBJS := $(patsubst %,$(BUILD)/msgcounter/log/%.o,order order_file order_dump)
+LOG_OBJS := $(patsubst %,$(BUILD)/msgcounter/log/%.o,log log_file log_read log_dump) $(ORDER_OBJS)
 
 UNIT_TESTS += $(BUILD)/tests/unit/test_log
 $(BUILD)/tests/unit/test_log: $(patsubst %,$(BUILD)/%.o,tests/unit/test_log tests/fuzz/fuzz_log \
@@ -12,6 +13,18 @@ $(BUILD)/tests/unit/test_log: $(patsubst %,$(BUILD)/%.o,tests/unit/test_log test
 FUZZERS += $(BUILD)/tests/fuzz/fuzz_log
 $(BUILD)/tests/fuzz/fuzz_log: $(patsubst %,msgcounter/log/%.c,log log_file log_read log_dump) \
                               tests/fuzz/fuzz_log.c runtime/base/err.c
+	@mkdir -p $(@D)
+	clang $(CPPFLAGS) -std=gnu11 -O1 -g -fno-strict-aliasing -fsanitize=fuzzer,address,undefined \
+	    -o $@ $^ -ljansson
+
+UNIT_TESTS += $(BUILD)/tests/unit/test_order
+$(BUILD)/tests/unit/test_order: $(patsubst %,$(BUILD)/%.o,tests/unit/test_order tests/fuzz/fuzz_order \
+                                  runtime/base/err) $(ORDER_OBJS)
+	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check jansson)
+
+FUZZERS += $(BUILD)/tests/fuzz/fuzz_order
+$(BUILD)/tests/fuzz/fuzz_order: $(patsubst %,msgcounter/log/%.c,order order_dump) tests/fuzz/fuzz_order.c \
+                                runtime/base/err.c
 	@mkdir -p $(@D)
 	clang $(CPPFLAGS) -std=gnu11 -O1 -g -fno-strict-aliasing -fsanitize=fuzzer,address,undefined \
 	    -o $@ $^ -ljansson

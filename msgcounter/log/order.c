@@ -57,9 +57,15 @@ void order_put_yes(struct order_segment *s)
 
 void order_put_index(struct order_segment *s, uint32_t index)
 {
-    unsigned char b[8] = {ORDER_INDEX | (unsigned char)(index < ORDER_INDEX_MORE ? index
-                                                                                 : ORDER_INDEX_MORE)};
-    unsigned n = index < ORDER_INDEX_MORE ? 1 : 1 + put_number(b + 1, index);
+    unsigned char b[8] = {(unsigned char)(ORDER_INDEX | index)};
+    unsigned n = 1;
+    if (index >= ORDER_INDEX_TWO) {
+        b[0] = ORDER_INDEX_MORE;
+        n += put_number(b + 1, index);
+    } else if (index >= ORDER_INDEX_ONE) {
+        b[0] = (unsigned char)(ORDER_INDEX_HIGH | (index - ORDER_INDEX_ONE) >> 8);
+        b[n++] = (unsigned char)(index - ORDER_INDEX_ONE);
+    }
     append(s, b, n);
 }
 
@@ -175,6 +181,20 @@ static bool get_number(const unsigned char **p, const unsigned char *end, uint64
     return false;
 }
 
+static bool get_index(const unsigned char **p, const unsigned char *end, unsigned char first,
+                      struct order_outcome *o)
+{
+    o->value = first & 15;
+    if (first < ORDER_INDEX_HIGH)
+        return true;
+    if (first == ORDER_INDEX_MORE)
+        return get_number(p, end, &o->value);
+    if (*p == end)
+        return false;
+    o->value = ORDER_INDEX_ONE + (o->value << 8 | *(*p)++);
+    return true;
+}
+
 static bool get_some(const unsigned char **p, const unsigned char *end, unsigned char first,
                      struct order_outcome *o)
 {
@@ -235,8 +255,7 @@ static bool parse(const unsigned char *p, const unsigned char *end, struct order
         get_no(&p, end, o);
     } else if (first >= ORDER_INDEX) {
         o->kind = ORDER_KIND_INDEX;
-        o->value = first & 31;
-        good = o->value != ORDER_INDEX_MORE || get_number(&p, end, &o->value);
+        good = get_index(&p, end, first, o);
     } else if (first >= ORDER_SOME) {
         o->kind = ORDER_KIND_SOME;
         good = get_some(&p, end, first, o);

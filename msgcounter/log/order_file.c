@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
@@ -163,4 +164,29 @@ void order_chain_close(struct order_chain *chain)
         munmap((void *)chain->maps[i].segment, chain->maps[i].size);
     free(chain->maps);
     *chain = (struct order_chain){0};
+}
+
+static uint64_t bytes_in(const char *path)
+{
+    struct order_segment s;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : pread(fd, &s, sizeof s, 0);
+    if (fd >= 0)
+        close(fd);
+    return n == sizeof s && !order_fault((struct order_map){&s, s.room}) ? s.at - sizeof s : 0;
+}
+
+uint64_t order_bytes(const char *session, uint64_t epoch)
+{
+    char folder[PATH_MAX], pattern[PATH_MAX + 16];
+    uint64_t bytes = 0;
+    glob_t g;
+    order_folder(folder, sizeof folder, session, epoch);
+    snprintf(pattern, sizeof pattern, "%s/rank-*.order", folder);
+    if (glob(pattern, 0, NULL, &g) != 0)
+        return 0;
+    for (size_t i = 0; i < g.gl_pathc; i++)
+        bytes += bytes_in(g.gl_pathv[i]);
+    globfree(&g);
+    return bytes;
 }

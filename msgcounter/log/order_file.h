@@ -39,4 +39,7 @@ int order_chain_open(struct order_chain *chain, const char *session, uint64_t ep
                      struct err *err);
 void order_chain_close(struct order_chain *chain);
 
+/* Bytes of outcomes that all ranks have kept from an epoch to the next. */
+uint64_t order_bytes(const char *session, uint64_t epoch);
+
 #endif

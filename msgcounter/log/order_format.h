@@ -20,9 +20,11 @@
  * An outcome is one byte or more; the first tells which kind it is:
  *
  *     00001000            YES: Test, Testall, Iprobe, ... said that it has happened
- *     0001nnnn            SOME: n + 1 of a set have completed, as differences of their indices less 1
- *                         (the first to -1). nnnn 14: a number follows in place of n; 15: all active
- *     001iiiii            INDEX: i of a set has completed; 31: a number, from 31 on, follows
+ *     0001nnnn            SOME: n + 1 of a set have completed; differences of their indices less
+ *                         1 follow (the first to -1). 14: a number follows in place of n; 15: all
+ *                         that are active
+ *     0010iiii            INDEX: i of a set has completed
+ *     0011iiii iiiiiiii   INDEX: of the next 3840, high bits first; 00111111: a number follows
  *     01dddddd            NO: a digit of how many times in a row the answer was that nothing has
  *                         happened, least first, 6 bits each
  *     10ssssss            SOURCE: of a wildcard receive or probe, on a communicator of at most 62
@@ -33,8 +35,8 @@
  *
  * A SOURCE stands where the receive was posted and is filled in when it is matched: 0 not matched
  * (yet), all ones matched by none (it was cancelled or lost), else the source + 1. A segment begins
- * with `carried` SOURCEs: of the receives that were pending at its epoch, in the order in which they
- * were posted. The same ones are left 0 in the segment before.
+ * with `carried` SOURCEs: of the receives that were pending at its epoch, in the order in which
+ * they were posted. The same ones are left 0 in the segment before.
  *
  * Numbers of the header are little endian. Any change of this file bumps ORDER_VERSION.
  */
@@ -71,13 +73,16 @@ _Static_assert(sizeof(struct order_segment) == 128, "segment header");
 #define ORDER_SOURCE_WIDE 0x09
 #define ORDER_SOME        0x10
 #define ORDER_INDEX       0x20
+#define ORDER_INDEX_HIGH  0x30
 #define ORDER_NO          0x40
 #define ORDER_SOURCE      0x80
 #define ORDER_SOURCE_TWO  0xc0
 
 #define ORDER_SOME_MORE  14
 #define ORDER_SOME_ALL   15
-#define ORDER_INDEX_MORE 31
+#define ORDER_INDEX_ONE  16                         /* indices of one byte */
+#define ORDER_INDEX_TWO  (ORDER_INDEX_ONE + 15 * 256) /* of one or two */
+#define ORDER_INDEX_MORE 0x3f
 #define ORDER_DIGIT_BITS 6
 
 /* Values of a SOURCE beside source + 1, as readers see them. */

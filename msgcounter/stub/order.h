@@ -16,7 +16,7 @@
  * without asking; one that said yes, and one that chose of a set, waits for just that. A recorded
  * outcome that cannot come again (the program goes another way, by its clock for instance) shows as
  * an outcome of another kind, or as a wait in which the whole job stands still. Then the rank says
- * so, once, and is free: its receives that are pending are posted again as the application gave them.
+ * so, once, and is free: its pending receives are posted again as the application gave them.
  */
 #ifndef DBG3_STUB_ORDER_H
 #define DBG3_STUB_ORDER_H
@@ -95,8 +95,8 @@ static inline void order_no(void)
     order_no_slowly();
 }
 
-/* Following: the next answer, which must be NO or of `kind` (SOURCE: of a probe that does not wait).
- * False: the rank is free. A call that `waits` has no NO: what is left of them is skipped. */
+/* Following: the next answer, which must be NO or of `kind` (SOURCE: of a probe that does not
+ * wait). False: the rank is free. A call that `waits` has no NO: what is left of them is skipped. */
 bool order_answer(enum call call, enum order_kind kind, bool waits, struct order_outcome *o);
 
 /* The source that a SOURCE says, MPI_ANY_SOURCE if it says none. */

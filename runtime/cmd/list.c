@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "msgcounter/log/order_file.h"
 #include "runtime/cmd/cmd.h"
 #include "runtime/coord/coord.h"
 #include "runtime/image/image.h"
@@ -73,7 +74,7 @@ static void print_fine(const struct lists *l)
 
 static void print_text(const struct session *s, const struct lists *l)
 {
-    char when[32], took[32], bytes[16], pause[32];
+    char when[32], took[32], bytes[16], pause[32], order[16];
     printf("session %s\n\nphase  kind     started              took         outcome\n",
            session_dir(s));
     for (unsigned i = 0; i < l->nphase; i++) {
@@ -90,13 +91,14 @@ static void print_text(const struct session *s, const struct lists *l)
         putchar('\n');
     }
     if (l->nepoch)
-        printf("\nepoch  phase  complete             images   bytes    pause\n");
+        printf("\nepoch  phase  complete             images   bytes    pause   order\n");
     for (unsigned i = 0; i < l->nepoch; i++) {
         const struct session_epoch *e = &l->epoch[i];
-        printf("%5" PRIu64 "  %5" PRIu64 "  %s  %6u %7s %8s\n", e->number, e->phase,
+        printf("%5" PRIu64 "  %5" PRIu64 "  %s  %6u %7s %8s %7s\n", e->number, e->phase,
                clock_text(e->committed, when, sizeof when), e->nimages,
                human_bytes(e->bytes, bytes, sizeof bytes),
-               human_seconds((double)e->us_pause_max * 1e-6, pause, sizeof pause));
+               human_seconds((double)e->us_pause_max * 1e-6, pause, sizeof pause),
+               human_bytes(order_bytes(session_dir(s), e->number), order, sizeof order));
     }
     if (l->nfine)
         print_fine(l);
@@ -116,11 +118,12 @@ static void print_json(const struct session *s, const struct lists *l)
     for (unsigned i = 0; i < l->nepoch; i++) {
         const struct session_epoch *e = &l->epoch[i];
         json_array_append_new(
-            epochs, json_pack("{s:I, s:I, s:f, s:i, s:I, s:I, s:I}", "number",
+            epochs, json_pack("{s:I, s:I, s:f, s:i, s:I, s:I, s:I, s:I}", "number",
                               (json_int_t)e->number, "phase", (json_int_t)e->phase, "committed",
                               e->committed, "images", (int)e->nimages, "bytes",
                               (json_int_t)e->bytes, "us_pause", (json_int_t)e->us_pause_max,
-                              "us_total", (json_int_t)e->us_total));
+                              "us_total", (json_int_t)e->us_total, "order_bytes",
+                              (json_int_t)order_bytes(session_dir(s), e->number)));
     }
     for (unsigned i = 0; i < l->nfine; i++) {
         const struct proto_fine *f = &l->fine[i].fine;
@@ -129,7 +132,8 @@ static void print_json(const struct session *s, const struct lists *l)
                             (json_int_t)f->number, "event", (json_int_t)f->event, "bytes",
                             (json_int_t)f->bytes, "us", (json_int_t)f->us));
     }
-    json_t *o = json_pack("{s:s, s:o, s:o, s:o}", "session", session_dir(s), "phases", phases,
+    json_t *o = json_pack("{s:s, s:o, s:I, s:o, s:o}", "session", session_dir(s), "phases", phases,
+                          "order_bytes_start", (json_int_t)order_bytes(session_dir(s), 0),
                           "epochs", epochs, "fine", fine);
     json_dumpf(o, stdout, JSON_INDENT(2));
     putchar('\n');

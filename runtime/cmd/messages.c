@@ -6,11 +6,15 @@
 
 #include "call_id.h"
 #include "msgcounter/log/log_dump.h"
+#include "msgcounter/log/order_dump.h"
+#include "msgcounter/log/order_file.h"
 #include "runtime/cmd/cmd.h"
 
 struct messages {
     struct common common;
     long rank;
+    bool order;
+    uint64_t epoch; /* with --order */
     uint64_t from, to;
 };
 
@@ -18,6 +22,10 @@ static const struct argp_option options[] = {
     {"rank", 'r', "R", 0, "rank in MPI_COMM_WORLD (required)", 1},
     {"from", 'f', "N", 0, "begin at event N", 1},
     {"to", 't', "N", 0, "end before event N", 1},
+    {"order", 'o', NULL, 0,
+     "list what chance decided in batch instead (sources of wildcard receives, completed requests, "
+     "answers of tests), from the start of the program or --epoch on; N counts outcomes then", 1},
+    {"epoch", 'e', "N", 0, "with --order: begin at epoch N", 1},
     {0}};
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -32,6 +40,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case 't':
         m->to = cmd_number(state, "to", arg);
+        return 0;
+    case 'o':
+        m->order = true;
+        return 0;
+    case 'e':
+        m->epoch = cmd_number(state, "epoch", arg);
         return 0;
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &m->common;
@@ -67,26 +81,40 @@ static const char *name_of(void *arg, uint16_t call)
     return call < sizeof names / sizeof names[0] ? names[call] : NULL;
 }
 
+static int print_recording(const struct session *s, const struct messages *m, struct err *err)
+{
+    struct log_reader *reader = NULL;
+    char dir[PATH_MAX];
+    struct log_dump_opts opts = {
+        .json = m->common.json, .from = m->from, .to = m->to, .name_of = name_of};
+    snprintf(dir, sizeof dir, "%s/logs", session_dir(s));
+    if (log_reader_open(&reader, dir, (uint32_t)m->rank, NULL, err) < 0)
+        return err_prefix(err, "no recording of rank %ld (dbg3 refine makes one)", m->rank);
+    int rc = log_dump(reader, stdout, &opts, err);
+    log_reader_close(reader);
+    return rc;
+}
+
+static int print_order(const struct session *s, const struct messages *m, struct err *err)
+{
+    struct order_chain chain;
+    struct order_dump_opts opts = {.json = m->common.json, .from = m->from, .to = m->to};
+    if (order_chain_open(&chain, session_dir(s), m->epoch, (uint32_t)m->rank, err) < 0)
+        return -1;
+    int rc = chain.n ? order_dump(chain.maps, chain.n, stdout, &opts, err)
+                     : err_set(err, "no order log of rank %ld begins there; see: dbg3 list",
+                               m->rank);
+    order_chain_close(&chain);
+    return rc;
+}
+
 int cmd_messages(int argc, char **argv)
 {
     struct err err = {0};
     struct messages m = {.rank = -1};
-    struct log_reader *reader = NULL;
-    char dir[PATH_MAX];
     cmd_parse(&messages_argp, argc, argv, 0, &m);
     struct session *s = session_open(m.common.session, &err);
-    int rc = -1;
-    if (s) {
-        struct log_dump_opts opts = {
-            .json = m.common.json, .from = m.from, .to = m.to, .name_of = name_of};
-        snprintf(dir, sizeof dir, "%s/logs", session_dir(s));
-        rc = log_reader_open(&reader, dir, (uint32_t)m.rank, NULL, &err);
-        if (rc == 0)
-            rc = log_dump(reader, stdout, &opts, &err);
-        else
-            err_prefix(&err, "no recording of rank %ld (dbg3 refine makes one)", m.rank);
-    }
-    log_reader_close(reader);
+    int rc = !s ? -1 : m.order ? print_order(s, &m, &err) : print_recording(s, &m, &err);
     session_close(s);
     return rc < 0 ? cmd_fail(EXIT_ERROR, &err) : EXIT_DONE;
 }

@@ -84,8 +84,8 @@ static const struct argp_option refine_options[] = {
     {"from-start", KEY_START, NULL, 0, "begin at the start of the program, not at an epoch", 1},
     {"free", KEY_FREE, NULL, 0, "leave to chance again what chance decided in batch", 1},
     {"order-wait", KEY_ORDER_WAIT, "TIME", 0,
-     "when the whole job has stood still for TIME, a rank that waits for what it had in batch gives "
-     "up the order of batch (default: 30s)", 1},
+     "when the whole job has stood still for TIME, a rank that waits for what it had in batch "
+     "gives up the order of batch (default: 30s)", 1},
     OPTION_HANG,
     OPTION_QUIET,
     {0}};

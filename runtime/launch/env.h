@@ -18,7 +18,7 @@
 #define ENV_EPOCH        "DBG3_EPOCH"        /* restart, refine: epoch folder; none: the start */
 #define ENV_EVERY_N_MSGS "DBG3_EVERY_N_MSGS"
 #define ENV_KEEP         "DBG3_KEEP"
-#define ENV_ORDER_WAIT   "DBG3_ORDER_WAIT"   /* refine: ms that a still job is waited for; 0: free */
+#define ENV_ORDER_WAIT   "DBG3_ORDER_WAIT"   /* refine: ms to wait for a job that stands still */
 #define ENV_STORM        "DBG3_STORM"        /* the user's own, with a seed: "CALLS:SEED" */
 #define ENV_LOG          "DBG3_LOG"          /* the user's own, for the application's children */
 
