@@ -29,6 +29,7 @@
 #include "runtime/coord/counters.h"
 #include "runtime/half/gate.h"
 #include "runtime/half/half.h"
+#include "runtime/half/own_fd.h"
 #include "runtime/half/sys.h"
 
 #define REASON_FD 900
@@ -107,7 +108,9 @@ static int start(const char *path, const char *logs, bool traced, struct image *
         return -1;
     GATE->flags = GATE_FLAG_SAME_FS;
     GATE->stop = traced ? replay_stop_traced : stop;
+    own_fd_reserve();
     *image = image_open(path, err);
+    own_fd_unreserve();
     if (!*image)
         return -1;
     const struct image_state *state = image_state(*image);

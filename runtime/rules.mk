@@ -44,9 +44,9 @@ link-lower = $(CC) -no-pie -nostartfiles -pthread -rdynamic -Wl,-z,now -Wl,--no-
              $(call crt,crtbeginS.o) $(1) $(2) $(call crt,crtendS.o) $(call crt,crtn.o)
 
 HALF_COMMON := $(addprefix runtime/half/,half load maps own_fd arena steer steer_entry threads upper_vdso_image) \
-               $(addprefix runtime/ckpt/,interrupt park pending resume save) \
+               $(addprefix runtime/ckpt/,files files_restore interrupt park pending resume save) \
                $(basename $(filter-out runtime/image/image_dump.c,$(wildcard runtime/image/*.c)) $(wildcard runtime/base/*.c))
-LOWER_ONLY  := $(addprefix runtime/half/,lower_main lower_mpi p2p_loops progress) \
+LOWER_ONLY  := $(addprefix runtime/half/,lower_fd lower_main lower_mpi p2p_loops progress) \
                $(addprefix runtime/ckpt/,agent fatal fine order_job track restart restart_job) \
                $(addprefix runtime/coord/,proto cut_rank) $(addprefix msgcounter/log/,log log_file order order_file)
 lower-objs   = $(patsubst %,$(BUILD)/lower/%.o,$(1))

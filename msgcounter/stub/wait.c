@@ -86,7 +86,8 @@ EXPORT int poll(struct pollfd *fds, nfds_t n, int ms)
 EXPORT int epoll_pwait(int epoll, struct epoll_event *events, int max, int ms, const sigset_t *mask)
 {
     static void *fn;
-    int (*real)(int, struct epoll_event *, int, int, const sigset_t *) = stub_next("epoll_pwait", &fn);
+    int (*real)(int, struct epoll_event *, int, int, const sigset_t *) =
+        stub_next("epoll_pwait", &fn);
     if (ms <= 0)
         return real(epoll, events, max, ms, mask);
     uint64_t outer = wait_begin();
@@ -115,7 +116,8 @@ EXPORT int epoll_pwait2(int epoll, struct epoll_event *events, int max, const st
 EXPORT int sigtimedwait(const sigset_t *set, siginfo_t *info, const struct timespec *time)
 {
     static void *fn;
-    int (*real)(const sigset_t *, siginfo_t *, const struct timespec *) = stub_next("sigtimedwait", &fn);
+    int (*real)(const sigset_t *, siginfo_t *, const struct timespec *) =
+        stub_next("sigtimedwait", &fn);
     uint64_t outer = wait_begin();
     int r = real(set, info, time);
     wait_end(outer);
@@ -125,7 +127,8 @@ EXPORT int sigtimedwait(const sigset_t *set, siginfo_t *info, const struct times
 EXPORT int semtimedop(int set, struct sembuf *ops, size_t n, const struct timespec *time)
 {
     static void *fn;
-    int (*real)(int, struct sembuf *, size_t, const struct timespec *) = stub_next("semtimedop", &fn);
+    int (*real)(int, struct sembuf *, size_t, const struct timespec *) =
+        stub_next("semtimedop", &fn);
     uint64_t outer = wait_begin();
     int r = real(set, ops, n, time);
     wait_end(outer);

@@ -2,7 +2,8 @@
  * pending.c - signals that have been sent to the application and not been delivered
  *
  * The list is filled by parked threads, each for itself: a record is claimed by counting, and its
- * number is written last, and 0 is a record that has been put back. Records that were put back are dropped when all have been.
+ * signal's number is written last; 0 is one that has been put back. When all have been, the list is
+ * empty again.
  */
 #include "runtime/ckpt/pending.h"
 

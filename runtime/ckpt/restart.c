@@ -8,7 +8,6 @@
 #include "runtime/ckpt/restart.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -17,11 +16,11 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <unistd.h>
 
+#include "runtime/ckpt/files.h"
 #include "runtime/ckpt/interrupt.h"
 #include "runtime/ckpt/park.h"
 #include "runtime/ckpt/pending.h"
@@ -32,72 +31,10 @@
 
 #define CLONE_STACK (64ul << 10)
 
-/* ---- descriptors ---- */
-
-/* A replayed rank must not write into the user's files: what it may write to becomes a copy in
- * memory. */
-static int private_copy(int from, const struct image_file *f)
-{
-    struct stat st;
-    if (fstat(from, &st) < 0 || !S_ISREG(st.st_mode))
-        return from;
-    int copy = memfd_create(f->path, f->cloexec ? MFD_CLOEXEC : 0);
-    off_t at = 0;
-    while (copy >= 0 && at < st.st_size && sendfile(copy, from, &at, (size_t)(st.st_size - at)) > 0)
-        ;
-    close(from);
-    return copy;
-}
-
-static int restore_file(const struct image_file *f, struct err *err)
-{
-    int flags = (int)f->flags & ~(O_CREAT | O_EXCL | O_TRUNC);
-    bool protect = GATE->mode == GATE_REPLAY && (flags & O_ACCMODE) != O_RDONLY;
-    if (protect)
-        flags = (flags & ~(O_ACCMODE | O_APPEND)) | O_RDONLY;
-    int fd = open(f->path, flags | (f->cloexec ? O_CLOEXEC : 0));
-    struct stat st;
-    if (fd >= 0 && protect)
-        fd = private_copy(fd, f);
-    if (fd < 0)
-        return err_sys(err,
-                       "file %s, which was open as descriptor %d, cannot be opened again; put it "
-                       "back and restart",
-                       f->path, f->fd);
-    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (uint64_t)st.st_size < f->size) {
-        close(fd);
-        return err_set(
-            err,
-            "file %s has %lu bytes now and had %lu at the checkpoint; put the longer one "
-            "back and restart",
-            f->path, (uint64_t)st.st_size, f->size);
-    }
-    if (S_ISREG(st.st_mode) && lseek(fd, (off_t)f->offset, SEEK_SET) < 0) {
-        close(fd);
-        return err_sys(err, "cannot seek in %s", f->path);
-    }
-    if (fd == f->fd)
-        return 0;
-    int r = dup3(fd, f->fd, f->cloexec ? O_CLOEXEC : 0);
-    close(fd);
-    return r < 0 ? err_sys(err, "cannot restore descriptor %d (%s)", f->fd, f->path) : 0;
-}
-
-/* Standard input, output and error belong to the new job. */
-static int restore_files(const struct image_state *state, struct err *err)
-{
-    for (size_t i = 0; i < state->nfiles; i++) {
-        const struct image_file *f = &state->files[i];
-        if (f->fd > STDERR_FILENO && f->kind == IMAGE_FILE_PATH && restore_file(f, err) < 0)
-            return -1;
-    }
-    return 0;
-}
-
 /* ---- signals and timers ---- */
 
-/* From here on none is delivered until a thread is back in its frame, which has its own mask. Faults
- * of this half go on being told. */
+/* From here on none is delivered until a thread is back in its frame, which has its own mask.
+ * Faults of this half go on being told. */
 static void block_signals(void)
 {
     uint64_t mask = ~GATE->fatal_mask;
@@ -176,7 +113,8 @@ static int tell_kernel(const struct image_state *state, struct err *err)
 int restart_memory(struct image *image, struct err *err)
 {
     const struct image_state *state = image_state(image);
-    if (image_map(image, err) < 0 || tell_kernel(state, err) < 0 || restore_files(state, err) < 0)
+    if (image_map(image, err) < 0 || tell_kernel(state, err) < 0 ||
+        files_restore(state, GATE->mode == GATE_REPLAY, err) < 0)
         return -1;
     restore_signals(state);
     if (chdir(state->meta.cwd) < 0)

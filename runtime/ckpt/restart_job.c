@@ -6,7 +6,6 @@
  */
 #include "runtime/ckpt/restart.h"
 
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,24 +15,11 @@
 #include <unistd.h>
 
 #include "runtime/ckpt/agent.h"
+#include "runtime/ckpt/files.h"
 #include "runtime/ckpt/save.h"
 #include "runtime/half/gate.h"
 #include "runtime/half/lower_mpi.h"
-
-/* Keeps the application's descriptor numbers free of what MPI opens. Called before MPI_Init. */
-static void occupy_descriptors(const struct image_state *state)
-{
-    for (size_t i = 0; i < state->nfiles; i++) {
-        const struct image_file *f = &state->files[i];
-        if (f->kind != IMAGE_FILE_PATH || f->fd <= STDERR_FILENO || fcntl(f->fd, F_GETFD) >= 0)
-            continue;
-        int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-        if (fd >= 0 && fd != f->fd) {
-            dup3(fd, f->fd, O_CLOEXEC);
-            close(fd);
-        }
-    }
-}
+#include "runtime/half/own_fd.h"
 
 #define VERIFY_FIRST (64 << 20) /* bytes: about 25 ms */
 
@@ -104,16 +90,20 @@ void restart_run(const struct half_env *env)
     size_t size;
     int nranks;
     image_name(path, sizeof path, env->epoch, rank_guess());
+    own_fd_reserve();
     struct image *image = image_open(path, &err);
     if (!image)
         half_die(&err);
     const struct save_blob *blob = image_blob_find(image_state(image), SAVE_BLOB, &size);
-    occupy_descriptors(image_state(image));
+    own_fd_unreserve();
+    files_occupy(image_state(image));
     int rank = lower_mpi_init(blob ? (int)blob->mpi_level : 0, &nranks);
     if (rank != image_state(image)->meta.rank) {
         image_close(image);
         image_name(path, sizeof path, env->epoch, rank);
+        own_fd_reserve();
         image = image_open(path, &err);
+        own_fd_unreserve();
         if (!image)
             half_die(&err);
     }
@@ -126,6 +116,7 @@ void restart_run(const struct half_env *env)
     verify(image, path);
     if (restart_memory(image, &err) < 0 || restart_threads(state, &err) < 0)
         half_die(&err);
+    lower_mpi_barrier(); /* nobody writes to a file that another rank has yet to cut back */
     if (agent_restarted(state, &err) < 0)
         half_die(&err);
     if (restart_on_upper_fs(state, GATE->stub->rebuild) < 0)

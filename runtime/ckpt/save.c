@@ -3,7 +3,6 @@
  */
 #include "runtime/ckpt/save.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -17,13 +16,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "runtime/ckpt/files.h"
 #include "runtime/ckpt/pending.h"
 #include "runtime/half/gate.h"
 #include "runtime/half/maps.h"
-#include "runtime/half/own_fd.h"
 #include "runtime/half/sys.h"
 
-#define FILES_MAX      4096
 #define NAME_BYTES     16 /* TASK_COMM_LEN */
 #define FXSAVE_BYTES   512
 #define SW_BYTES_AT    464        /* struct _fpx_sw_bytes in the FXSAVE area */
@@ -184,62 +182,6 @@ static uint64_t xsave_features(const struct image_thread *t)
     return features;
 }
 
-/* ---- descriptors ---- */
-
-/* Names of descriptors live in one buffer for the time of a save. */
-struct files {
-    struct image_file file[FILES_MAX];
-    size_t n;
-    char names[FILES_MAX][512];
-};
-
-static enum image_file_kind kind_of(const struct stat *st, int fd)
-{
-    if (S_ISREG(st->st_mode))
-        return IMAGE_FILE_PATH;
-    if (S_ISFIFO(st->st_mode))
-        return IMAGE_FILE_PIPE;
-    if (S_ISSOCK(st->st_mode))
-        return IMAGE_FILE_SOCKET;
-    if (S_ISCHR(st->st_mode))
-        return isatty(fd) ? IMAGE_FILE_TTY : IMAGE_FILE_PATH;
-    return IMAGE_FILE_OTHER;
-}
-
-/* Shared memory and devices of the MPI library, which it keeps open; and views of this very
- * process. */
-static bool belongs_to_lower(const char *path)
-{
-    return strncmp(path, "/dev/shm/", 9) == 0 || strncmp(path, "/memfd:", 7) == 0 ||
-           strncmp(path, "/dev/infiniband", 15) == 0 || strncmp(path, "/proc/", 6) == 0;
-}
-
-static void describe_files(struct files *files)
-{
-    DIR *d = opendir("/proc/self/fd");
-    if (!d)
-        return;
-    for (struct dirent *e; (e = readdir(d)) && files->n < FILES_MAX;) {
-        int fd = (int)strtol(e->d_name, NULL, 10);
-        struct stat st;
-        char *name = files->names[files->n], link[64];
-        if (e->d_name[0] == '.' || fd == dirfd(d) || fstat(fd, &st) < 0)
-            continue;
-        snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-        ssize_t len = readlink(link, name, sizeof files->names[0] - 1);
-        name[len > 0 ? len : 0] = '\0';
-        if (own_fd_is(fd) || belongs_to_lower(name))
-            continue;
-        off_t at = lseek(fd, 0, SEEK_CUR);
-        files->file[files->n++] = (struct image_file){
-            .fd = fd, .kind = kind_of(&st, fd), .flags = (uint32_t)fcntl(fd, F_GETFL),
-            .cloexec = fcntl(fd, F_GETFD) & FD_CLOEXEC, .offset = at > 0 ? (uint64_t)at : 0,
-            .size = (uint64_t)st.st_size, .dev = st.st_dev, .ino = st.st_ino, .path = name,
-        };
-    }
-    closedir(d);
-}
-
 /* ---- the whole ---- */
 
 static void fill_meta(struct image_meta *meta, const struct save_request *request, char *host,
@@ -309,11 +251,12 @@ int save_image(const struct save_request *request, struct image_written *written
     size_t npending;
     const struct pending_signal *pending = pending_take_process(&npending);
     struct image_blob blobs[] = {{SAVE_BLOB, &blob, sizeof blob},
-                                 {PENDING_BLOB, pending, npending * sizeof *pending}};
-    struct files *files = calloc(1, sizeof *files);
+                                 {PENDING_BLOB, pending, npending * sizeof *pending},
+                                 {FILES_BLOB, NULL, 0}};
+    struct files files = {0};
     struct image_thread *threads = calloc(request->nthreads + 1, sizeof *threads);
     char(*names)[NAME_BYTES] = calloc(request->nthreads + 1, sizeof *names);
-    if (!files || !threads || !names) {
+    if (!threads || !names) {
         err_sys(err, "no memory");
         goto out;
     }
@@ -328,7 +271,10 @@ int save_image(const struct save_request *request, struct image_written *written
             threads[0].siginfo_size = sizeof threads[0].siginfo;
         }
     }
-    describe_files(files);
+    /* An epoch must be whole. A fine checkpoint or a failure is looked at alone. */
+    if (files_describe(&files, request->kind == IMAGE_FULL && request->checkpoint == 0, err) < 0)
+        goto out;
+    blobs[2] = (struct image_blob){FILES_BLOB, files.records, files.bytes};
     fill_meta(&state.meta, request, host, sizeof host, cwd, sizeof cwd);
     state.meta.xcr0 = request->nthreads ? xsave_features(&threads[0]) : 0;
     state.meta.argv = app_argv(&state.meta.argc);
@@ -337,8 +283,8 @@ int save_image(const struct save_request *request, struct image_written *written
     state.nregions = regions.n;
     state.threads = threads;
     state.nthreads = request->nthreads;
-    state.files = files->file;
-    state.nfiles = files->n;
+    state.files = files.file;
+    state.nfiles = files.n;
     state.blobs = blobs;
     state.nblobs = sizeof blobs / sizeof blobs[0];
     if (image_source_self(&source, err) < 0)
@@ -356,7 +302,7 @@ int save_image(const struct save_request *request, struct image_written *written
 out:
     pending_put(PENDING_PROCESS, 0);
     save_regions_free(&regions);
-    free(files);
+    files_free(&files);
     free(threads);
     free(names);
     return result;

@@ -22,6 +22,11 @@ void lower_mpi_install(const struct half_env *env)
     p2p_loops_install(GATE);
 }
 
+void lower_mpi_barrier(void)
+{
+    MPI_Barrier(MPI_COMM_WORLD);
+}
+
 int lower_mpi_init(int level, int *size)
 {
     int provided, rank;

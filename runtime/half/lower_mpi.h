@@ -17,4 +17,7 @@ void lower_mpi_install(const struct half_env *env);
 /* Calls MPI_Init_thread for a restart. Returns the rank in MPI_COMM_WORLD; *size is set. */
 int lower_mpi_init(int level, int *size);
 
+/* All ranks have come here. */
+void lower_mpi_barrier(void);
+
 #endif

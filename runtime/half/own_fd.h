@@ -17,6 +17,19 @@ void own_fd_start(void);
 int own_fd_take(int fd);
 void own_fd_close(int fd);
 
+/* Notes a descriptor that the lower half's libraries have made; -1 is fine. */
+void own_fd_note(int fd);
+void own_fd_forget(int fd);
+
+/* Takes all numbers below OWN_FD_HIGH that are free, so that what is opened next is out of the
+ * application's way, and gives them back. */
+#define OWN_FD_HIGH 600
+void own_fd_reserve(void);
+void own_fd_unreserve(void);
+
+/* The standard stream (0, 1, 2) that the descriptor is another one of; -1: none. */
+int own_fd_stream(int fd);
+
 /* True if the descriptor was open at the start and is the same file still, or is ours. */
 bool own_fd_is(int fd);
 

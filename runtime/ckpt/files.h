@@ -1,0 +1,45 @@
+/*
+ * files.h - the application's open descriptors, saved and restored
+ *
+ * Restored with their number, close-on-exec, flags, offset, and with what they share: descriptors
+ * that dup() made share one offset afterwards, too. A file is opened again by its path (without
+ * O_CREAT, O_EXCL and O_TRUNC), a deleted one is made anew with its content; of pipes and socket
+ * pairs of the rank with itself what is in them is kept; eventfd, timerfd, signalfd and epoll as
+ * they were. Standard streams and their duplicates are those of the new job.
+ *
+ * A file that was open for writing and has grown since the epoch is cut back to its length: the
+ * restarted rank writes that part again.
+ */
+#ifndef DBG3_CKPT_FILES_H
+#define DBG3_CKPT_FILES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "runtime/base/err.h"
+#include "runtime/image/image.h"
+
+#define FILES_BLOB "dbg3.files"
+
+/* What to put into an image. Strings and records are freed by files_free(). */
+struct files {
+    struct image_file *file; /* for people and tools */
+    size_t n;
+    void *records; /* the blob */
+    size_t bytes;
+    int failed; /* private */
+};
+
+/* [threads parked] With `all`, a descriptor that cannot be restored is an error that names it;
+ * else it is recorded as such. files_free() in any case. */
+int files_describe(struct files *files, bool all, struct err *err);
+void files_free(struct files *files);
+
+/* Keeps the numbers of the application's descriptors from being given to something else. */
+void files_occupy(const struct image_state *state);
+
+/* Makes them again. In isolation (`alone`) nothing is written to the user's files: what was open for
+ * writing is a copy in memory; what cannot be had is empty, with a line on standard error. */
+int files_restore(const struct image_state *state, bool alone, struct err *err);
+
+#endif
