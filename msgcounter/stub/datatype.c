@@ -16,6 +16,7 @@
 #include "msgcounter/stub/datatype_impl.h"
 #include "msgcounter/stub/record.h"
 #include "msgcounter/stub/request.h"
+#include "msgcounter/stub/stub.h"
 
 struct type_note {
     int64_t combiner, nints, nadds, ncounts, ntypes;
@@ -231,7 +232,7 @@ struct object *datatype_make(struct made *m)
 void datatype_destroy(struct object *o)
 {
     struct datatype *t = (struct datatype *)o;
-    if (t->remade && t->head.real && !replaying()) {
+    if (t->head.real && !replaying() && !stub_gate.finalized) {
         int real = (int)t->head.real;
         mpi_cross(CALL_MPI_Type_free, (uint64_t)&real);
     }
@@ -295,13 +296,17 @@ int before_type_free(enum call call, const uint64_t *v)
     return t && !t->head.predefined && t->head.handles == 1 ? attr_delete_all(*id, &t->attrs) : 0;
 }
 
-/* MPI_Type_get_contents hands out more handles of one type; the lower half knows of one. */
+/* The lower half's type lives until nothing needs it: further handles, which MPI_Type_get_contents
+ * hands out, and persistent requests, each of whose starts names it. */
 int hand_type_free(enum call call, const uint64_t *v)
 {
     MPI_Datatype *id = (MPI_Datatype *)v[0];
     struct datatype *t = id ? datatype_of(*id) : NULL;
-    if (!t || t->head.predefined || t->head.handles == 1)
+    if (!t || t->head.predefined)
         return call_generic(call, v);
+    int rc = before_type_free(call, v);
+    if (rc)
+        return error_return(call, v, rc);
     handle_free(&t->head);
     *id = MPI_DATATYPE_NULL;
     return MPI_SUCCESS;

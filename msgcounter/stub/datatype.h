@@ -31,7 +31,6 @@ struct datatype {
     char *name;
     struct attr *attrs;
     struct datatype *next, *prev; /* all made types that still exist, in creation order */
-    bool remade; /* the application has freed it; a restart made it again for pending operations */
 };
 
 /* Whether a handle is one of the pair types of MPI_MAXLOC that are structs (MPI_FLOAT_INT, ...). */

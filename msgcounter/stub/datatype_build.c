@@ -325,7 +325,6 @@ static int make_real(struct datatype *t)
     if (!rc && t->name)
         rc = mpi_cross(CALL_MPI_Type_set_name, (uint64_t)real, (uint64_t)t->name);
     handle_set_real(&t->head, (uint64_t)(uint32_t)real);
-    t->remade = !t->head.id;
     stub_free(a.reals);
     stub_free(a.all);
     return rc;

@@ -86,9 +86,36 @@ static void case_inactive(int round)
     MPI_Request_free(&req);
 }
 
+/* A type may be freed while persistent requests use it, and another take its number. */
+static void case_freed_type(int round)
+{
+    MPI_Datatype pair, other;
+    MPI_Request reqs[2];
+
+    MPI_Type_contiguous(2, MPI_INT, &pair);
+    MPI_Type_commit(&pair);
+    MPI_Recv_init(in, 1, pair, neighbour(-1), 5, MPI_COMM_WORLD, &reqs[0]);
+    MPI_Send_init(out, 1, pair, neighbour(1), 5, MPI_COMM_WORLD, &reqs[1]);
+    MPI_Type_free(&pair);
+    MPI_Type_contiguous(LEN, MPI_INT, &other);
+    MPI_Type_commit(&other);
+    for (int start = 0; start < STARTS; start++) {
+        out[0] = rank + round;
+        out[1] = start;
+        in[2] = -1;
+        MPI_Startall(2, reqs);
+        MPI_Waitall(2, reqs, MPI_STATUSES_IGNORE);
+        CHECK(in[0] == neighbour(-1) + round && in[1] == start && in[2] == -1);
+    }
+    MPI_Request_free(&reqs[0]);
+    MPI_Request_free(&reqs[1]);
+    MPI_Type_free(&other);
+}
+
 static const struct check_case cases[] = {
     {"standard", case_standard}, {"synchronous", case_synchronous}, {"ready", case_ready},
-    {"buffered", case_buffered}, {"inactive", case_inactive},       {NULL, NULL},
+    {"buffered", case_buffered}, {"inactive", case_inactive},       {"freed_type", case_freed_type},
+    {NULL, NULL},
 };
 
 int main(int argc, char **argv)
