@@ -420,12 +420,24 @@ class Call:
                 return i
         return -1
 
+    def plain(self):
+        """All that needs translation are handles that are passed by value."""
+        return all(e.kind not in ('HANDLE', 'WEIGHTS') or
+                   (e.kind == 'HANDLE' and e.fields['by_value'] == '1' and
+                    'ERRHANDLER' not in e.fields['handle']) for e in self.entries)
+
+    def value_handles(self):
+        return sum(1 << i for i, e in enumerate(self.entries)
+                   if e.kind == 'HANDLE' and e.fields['by_value'] == '1')
+
     def flags(self):
         names = {FLAGS[f] for f in self.row.flags}
         if self.large:
             names.add('LARGE')
         if self.row.refused:
             names.add('UNRECORDED')
+        if self.plain():
+            names.add('PLAIN')
         return ' | '.join('CALL_' + n for n in sorted(names)) or '0'
 
 
@@ -499,7 +511,7 @@ def call_row(c):
     file = max(c.first('MPI_File'), c.first('MPI_File', True))
     fields = {
         'name': f'"{c.name}"', 'class': f'CLASS_{c.row.cls.upper()}',
-        'nparams': len(c.entries), 'flags': c.flags(),
+        'nparams': len(c.entries), 'flags': c.flags(), 'value_handles': hex(c.value_handles()),
         'comm': c.first('MPI_Comm', True), 'win': c.first('MPI_Win', True), 'file': file,
         'session': c.first('MPI_Session', True), 'root': c.index.get('root', -1),
         'request': c.first('MPI_Request*'), 'result': c.result(), 'base': f'CALL_{c.base}',

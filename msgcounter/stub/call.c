@@ -285,8 +285,23 @@ void call_refuse_unrecorded(enum call call)
         stub_stop(125, "%s: dbg3 refine cannot record %s yet", info->name, info->refused);
 }
 
+/* A call that is not recorded and needs no more than its handles translated. */
+static int make_plain_call(enum call call, const struct call_info *info, const uint64_t *v)
+{
+    uint64_t real[CALL_PARAMS_MAX];
+    for (unsigned i = 0; i < info->nparams; i++)
+        real[i] = v[i];
+    for (unsigned left = info->value_handles; left; left &= left - 1) {
+        unsigned i = (unsigned)__builtin_ctz(left);
+        real[i] = handle_real(info->params[i].handle, (int64_t)v[i]);
+    }
+    return (int)gate_cross(call_real(call), real, info->nparams);
+}
+
 static int make_call(enum call call, const struct call_info *info, const uint64_t *v)
 {
+    if (__builtin_expect(info->flags & CALL_PLAIN && !recording(), 1))
+        return make_plain_call(call, info, v);
     struct way w = {.info = info, .v = v};
     struct made made = {0};
     struct record_before before;
@@ -314,8 +329,10 @@ int call_generic(enum call call, const uint64_t *v)
         return error_return(call, v, rc);
     }
     struct comm *collective = call_collective(info, v);
+    bool frees = info->flags & CALL_FREE;
     if (collective) {
-        object_get(&collective->head); /* the call may free it */
+        if (frees)
+            object_get(&collective->head);
         coll_begin(call, collective);  /* may end in another process, in another mode */
     }
     if (replaying())
@@ -326,7 +343,8 @@ int call_generic(enum call call, const uint64_t *v)
         stub_stop(125, "%s: this MPI library does not have it", info->name);
     if (collective) {
         coll_end(call, collective);
-        object_put(&collective->head);
+        if (frees)
+            object_put(&collective->head);
     }
     if (info->flags & CALL_VALUE)
         return rc;

@@ -118,6 +118,7 @@ enum call_flag {
     CALL_FREE = 256,     /* frees the object whose handle the first parameter points to */
     CALL_EXISTING = 512, /* may return a handle that the application has already */
     CALL_NEIGHBORS = 2048, /* vectors of counts are by neighbour, not by member */
+    CALL_PLAIN = 4096,     /* nothing but value_handles needs translation */
     CALL_DIRECT = 1024,  /* the exported function is written by hand; the table only names it */
 };
 
@@ -126,6 +127,7 @@ struct call_info {
     uint8_t class; /* enum call_class */
     uint8_t nparams;
     uint16_t flags; /* enum call_flag */
+    uint16_t value_handles; /* bit i: parameter i is a handle passed by value */
     int8_t comm, win, file, session, root, request; /* parameter indices, -1: none */
     int8_t result; /* parameter that gets the made object, -1: none */
     uint16_t base; /* the call that this is the _c twin of, or itself */

@@ -389,7 +389,7 @@ START_TEST(buffered)
 }
 END_TEST
 
-/* ---------------------------------------------------------- receives that the next crossing posts */
+/* -------------------------------------------------------- receives that the next crossing posts */
 
 START_TEST(posts_wait)
 {

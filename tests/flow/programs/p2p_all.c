@@ -475,7 +475,7 @@ static void case_self(int round)
     check_data(in, LEN, rank, round);
 }
 
-/* Messages to oneself beside those of others: order, wildcards, types with gaps, too little room. */
+/* To oneself, beside the messages of others: order, wildcards, types with gaps, too little room. */
 static void case_self_order(int round)
 {
     MPI_Datatype odd;
