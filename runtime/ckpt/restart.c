@@ -56,7 +56,8 @@ static void restore_signals(const struct image_state *state)
         } k = {a->handler, a->flags, a->restorer, a->mask};
         if (sig == GATE_SIGNAL)
             park_chained = (struct park_action){k.handler, k.flags, k.restorer, k.mask};
-        if (sig == SIGKILL || sig == SIGSTOP || sig == GATE_SIGNAL)
+        bool parks = sig == GATE_SIGNAL && GATE->mode != GATE_REPLAY; /* the handler is ours */
+        if (sig == SIGKILL || sig == SIGSTOP || parks)
             continue;
         if (k.handler >= GATE_ADDR) {
             /* The lower half's: either the handler of last words, or one that its library has

@@ -1,0 +1,225 @@
+/*
+ * mutexes: locks of every kind are held, threads come and go, are named, signalled and cancelled,
+ * while the main thread does MPI. A checkpoint, or a restart in which all threads get other numbers
+ * in the kernel, must change nothing of it.
+ *
+ * Usage: mutexes [ROUNDS [CASE]]. Any number of ranks.
+ */
+#define _GNU_SOURCE
+#include "check.h"
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { TALKS = 12, CROWD = 6 };
+
+/* Messages, during which a checkpoint may fall. */
+static void talk(void)
+{
+    for (int i = 0; i < TALKS; i++) {
+        int token = rank * 100 + i;
+
+        MPI_Sendrecv_replace(&token, 1, MPI_INT, neighbour(1), 1, neighbour(-1), 1, MPI_COMM_WORLD,
+                             MPI_STATUS_IGNORE);
+        CHECK(token == neighbour(-1) * 100 + i);
+    }
+}
+
+static void make(pthread_mutex_t *lock, int type, int robust)
+{
+    pthread_mutexattr_t attr;
+
+    pthread_mutexattr_init(&attr);
+    pthread_mutexattr_settype(&attr, type);
+    pthread_mutexattr_setrobust(&attr, robust);
+    CHECK(pthread_mutex_init(lock, &attr) == 0);
+}
+
+/* ---- owners: the main thread holds them, others want them ---- */
+
+static struct {
+    pthread_mutex_t plain, recursive, checking, robust;
+    pthread_rwlock_t both;
+    atomic_int wanted, got;
+} held = {.both = PTHREAD_RWLOCK_INITIALIZER};
+
+static void *want_all(void *arg)
+{
+    CHECK(pthread_mutex_trylock(&held.recursive) == EBUSY);
+    CHECK(pthread_mutex_unlock(&held.checking) == EPERM);
+    CHECK(pthread_mutex_unlock(&held.robust) == EPERM);
+    held.wanted = 1;
+    CHECK(pthread_mutex_lock(&held.recursive) == 0 && pthread_mutex_unlock(&held.recursive) == 0);
+    CHECK(pthread_mutex_lock(&held.checking) == 0 && pthread_mutex_unlock(&held.checking) == 0);
+    CHECK(pthread_mutex_lock(&held.robust) == 0 && pthread_mutex_unlock(&held.robust) == 0);
+    CHECK(pthread_mutex_lock(&held.plain) == 0 && pthread_mutex_unlock(&held.plain) == 0);
+    CHECK(pthread_rwlock_rdlock(&held.both) == 0 && pthread_rwlock_unlock(&held.both) == 0);
+    held.got = 1;
+    return NULL;
+}
+
+static void owners(int round)
+{
+    pthread_t other;
+
+    make(&held.plain, PTHREAD_MUTEX_NORMAL, PTHREAD_MUTEX_STALLED);
+    make(&held.recursive, PTHREAD_MUTEX_RECURSIVE, PTHREAD_MUTEX_STALLED);
+    make(&held.checking, PTHREAD_MUTEX_ERRORCHECK, PTHREAD_MUTEX_STALLED);
+    make(&held.robust, PTHREAD_MUTEX_NORMAL, PTHREAD_MUTEX_ROBUST);
+    held.wanted = held.got = 0;
+    CHECK(pthread_mutex_lock(&held.plain) == 0 && pthread_mutex_lock(&held.robust) == 0);
+    CHECK(pthread_mutex_lock(&held.recursive) == 0 && pthread_mutex_lock(&held.checking) == 0);
+    CHECK(pthread_rwlock_wrlock(&held.both) == 0);
+    talk();
+    CHECK(pthread_mutex_lock(&held.recursive) == 0);
+    CHECK(pthread_mutex_lock(&held.checking) == EDEADLK);
+    CHECK(pthread_rwlock_wrlock(&held.both) == EDEADLK);
+    CHECK(pthread_create(&other, NULL, want_all, NULL) == 0);
+    while (!held.wanted)
+        usleep(100);
+    talk();
+    CHECK(held.got == 0);
+    CHECK(pthread_mutex_unlock(&held.recursive) == 0 && pthread_mutex_unlock(&held.recursive) == 0);
+    CHECK(pthread_mutex_unlock(&held.recursive) == EPERM);
+    CHECK(pthread_mutex_unlock(&held.checking) == 0 && pthread_mutex_unlock(&held.robust) == 0);
+    CHECK(pthread_mutex_unlock(&held.plain) == 0 && pthread_rwlock_unlock(&held.both) == 0);
+    CHECK(pthread_join(other, NULL) == 0 && held.got == 1);
+}
+
+/* ---- a thread that ends with a robust mutex ---- */
+
+static pthread_mutex_t left;
+static pthread_barrier_t meet;
+
+static void *leave_locked(void *arg)
+{
+    CHECK(pthread_mutex_lock(&left) == 0);
+    pthread_barrier_wait(&meet);
+    pthread_barrier_wait(&meet);
+    return NULL;
+}
+
+static void robust(int round)
+{
+    pthread_t thread;
+
+    make(&left, PTHREAD_MUTEX_NORMAL, PTHREAD_MUTEX_ROBUST);
+    CHECK(pthread_barrier_init(&meet, NULL, 2) == 0);
+    CHECK(pthread_create(&thread, NULL, leave_locked, NULL) == 0);
+    pthread_barrier_wait(&meet);
+    talk();
+    CHECK(pthread_mutex_trylock(&left) == EBUSY);
+    pthread_barrier_wait(&meet);
+    CHECK(pthread_mutex_lock(&left) == EOWNERDEAD && pthread_mutex_consistent(&left) == 0);
+    CHECK(pthread_mutex_unlock(&left) == 0 && pthread_mutex_destroy(&left) == 0);
+    CHECK(pthread_join(thread, NULL) == 0);
+    pthread_barrier_destroy(&meet);
+}
+
+/* ---- signals, names, cancellation, numbers ---- */
+
+static atomic_int signals_got, cleaned;
+static atomic_long signalled;
+static _Thread_local int mine;
+
+static void note_signal(int sig)
+{
+    signals_got++;
+    signalled = (long)pthread_self();
+}
+
+static void clean(void *arg)
+{
+    CHECK(mine == *(int *)arg);
+    cleaned++;
+}
+
+static void *sleep_on(void *arg)
+{
+    mine = *(int *)arg;
+    pthread_cleanup_push(clean, arg);
+    for (;;)
+        pause();
+    pthread_cleanup_pop(0);
+    return NULL;
+}
+
+static void reach(int round)
+{
+    struct sigaction act = {.sa_handler = note_signal}, old;
+    pid_t process = getpid(), self = gettid();
+    char name[16] = "", named[16];
+    cpu_set_t before, after;
+    pthread_t thread;
+    void *result;
+
+    CHECK(sigaction(SIGUSR2, &act, &old) == 0);
+    snprintf(named, sizeof(named), "round %d", round);
+    signals_got = cleaned = 0;
+    CHECK(pthread_create(&thread, NULL, sleep_on, &round) == 0);
+    CHECK(pthread_setname_np(thread, named) == 0);
+    talk();
+    CHECK(getpid() == process && gettid() == self && syscall(SYS_gettid) == self);
+    CHECK(pthread_getname_np(thread, name, sizeof(name)) == 0 && strcmp(name, named) == 0);
+    CHECK(pthread_getaffinity_np(thread, sizeof(before), &before) == 0);
+    CHECK(pthread_setaffinity_np(thread, sizeof(before), &before) == 0);
+    CHECK(sched_getaffinity(self, sizeof(after), &after) == 0 && CPU_EQUAL(&before, &after));
+    CHECK(pthread_kill(thread, SIGUSR2) == 0);
+    while (signals_got < 1)
+        usleep(100);
+    CHECK((pthread_t)signalled == thread && raise(SIGUSR2) == 0 && signals_got == 2);
+    CHECK(kill(process, 0) == 0 && tgkill(process, self, SIGUSR2) == 0 && signals_got == 3);
+    CHECK(pthread_cancel(thread) == 0 && pthread_join(thread, &result) == 0);
+    CHECK(result == PTHREAD_CANCELED && cleaned == 1);
+    CHECK(sigaction(SIGUSR2, &old, NULL) == 0);
+}
+
+/* ---- threads come and go ---- */
+
+static atomic_int lived;
+
+static void *live(void *arg)
+{
+    pthread_mutex_t *lock = arg;
+
+    CHECK(pthread_mutex_lock(lock) == 0 && pthread_mutex_lock(lock) == 0);
+    lived++;
+    CHECK(pthread_mutex_unlock(lock) == 0 && pthread_mutex_unlock(lock) == 0);
+    return NULL;
+}
+
+static void *make_threads(void *arg)
+{
+    pthread_t thread[CROWD];
+
+    for (int i = 0; i < CROWD; i++)
+        CHECK(pthread_create(&thread[i], NULL, live, arg) == 0);
+    for (int i = 0; i < CROWD; i++)
+        CHECK(i % 2 ? pthread_detach(thread[i]) == 0 : pthread_join(thread[i], NULL) == 0);
+    return NULL;
+}
+
+static void crowd(int round)
+{
+    static pthread_mutex_t lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+    pthread_t maker;
+
+    lived = 0;
+    CHECK(pthread_create(&maker, NULL, make_threads, &lock) == 0);
+    talk();
+    CHECK(pthread_join(maker, NULL) == 0);
+    while (lived < CROWD)
+        usleep(100);
+}
+
+static const struct check_case cases[] = {
+    {"owners", owners}, {"robust", robust}, {"reach", reach}, {"crowd", crowd}, {NULL, NULL},
+};
+
+int main(int argc, char **argv)
+{
+    return check_main(argc, argv, "mutexes", cases, 50);
+}
