@@ -456,7 +456,7 @@ static bool follow(struct completion *c, uint32_t how, enum settle *s)
 {
     struct order_outcome o;
     enum order_kind kind = choice_of(c, how);
-    if (kind == CERTAIN || !order_answer(c->call, kind, how & GATE_COMPLETE_WAIT, &o))
+    if (kind == CERTAIN || !order_answer(kind, how & GATE_COMPLETE_WAIT, &o))
         return false;
     *s = SETTLE_NOT;
     if (o.kind == ORDER_KIND_NO)
@@ -464,7 +464,7 @@ static bool follow(struct completion *c, uint32_t how, enum settle *s)
     if (choose_again(c, &o))
         *s = settle_chosen(c);
     else
-        order_unfit(c->call);
+        order_unfit();
     if (*s != SETTLE_DONE)
         c->nchosen = 0;
     return *s != SETTLE_NOT;
@@ -821,7 +821,7 @@ int hand_cancel(enum call call, const uint64_t *v)
     struct request *r = id ? request_of(*id) : NULL;
     if (!r || r->state == REQUEST_INACTIVE)
         return finish(call, MPI_ERR_REQUEST);
-    if (r->state == REQUEST_COMPLETE || replaying())
+    if (replaying() || !order_cancels(r) || r->state == REQUEST_COMPLETE)
         return MPI_SUCCESS;
     int real = (int)request_real(r);
     return finish(call, mpi_cross(call, (uint64_t)&real));

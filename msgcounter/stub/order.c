@@ -73,10 +73,11 @@ static uint32_t keep_source(const struct comm *c)
     return place;
 }
 
-void order_settled_any(const struct request *r, const struct gate_status *st)
+void order_settled_slowly(struct request *r, const struct gate_status *st)
 {
-    if (r->kind == REQUEST_RECV && r->outcome && segment())
+    if (segment())
         order_fill_source(segment(), r->outcome, source_of(st));
+    r->outcome = 0;
 }
 
 void order_matched_any(const struct comm *c, int source)
@@ -132,42 +133,47 @@ static struct {
     uint64_t no;               /* what is left of a NO */
     struct order_outcome next; /* valid if `known` */
     bool known;
+    bool carrying; /* receives are about to be posted in any case */
 } follow;
 
+/* One line: why the rank is free from now on. */
 static void __attribute__((format(printf, 1, 2))) say(const char *fmt, ...)
 {
-    char line[256];
+    char why[160], line[256];
     va_list ap;
-    int n = snprintf(line, sizeof line, "dbg3: rank %d: event %lu: ", comm_world.rank,
-                     (unsigned long)record_event());
     va_start(ap, fmt);
-    n += vsnprintf(line + n, sizeof line - (size_t)n, fmt, ap);
+    vsnprintf(why, sizeof why, fmt, ap);
     va_end(ap);
-    n = n < (int)sizeof line ? n : (int)sizeof line - 1;
-    line[n - 1] = '\n';
+    int n = snprintf(line, sizeof line, "dbg3: rank %d: event %lu: %s; free from here on\n",
+                     comm_world.rank, (unsigned long)record_event(), why);
     if (write(STDERR_FILENO, line, (size_t)n) < 0)
         return; /* nobody listens */
+}
+
+static const char *call_name(void)
+{
+    return call_where.call < 0 ? "the epoch" : call_table[call_where.call].name;
 }
 
 /* Receives that wait for a recorded source get their own back. */
 static void release(void)
 {
     order_following = false;
-    requests_repost();
+    if (!follow.carrying)
+        requests_repost();
 }
 
-static void end_of_order(enum call call, enum order_next why)
+static void end_of_order(enum order_next why)
 {
     if (why == ORDER_NEXT_DAMAGED)
-        say("%s: the order log is damaged at its outcome %lu; free from here on.",
-            call_table[call].name, (unsigned long)follow.cursor.outcome);
+        say("%s: the order log is damaged at its outcome %lu", call_name(),
+            (unsigned long)follow.cursor.outcome);
     else
-        say("%s: the order that batch has kept ends here; free from here on.",
-            call_table[call].name);
+        say("%s: the order that batch has kept ends here", call_name());
     release();
 }
 
-void order_unfit(enum call call)
+void order_unfit(void)
 {
     static const char *const kinds[ORDER_NKINDS] = {
         [ORDER_KIND_YES] = "a test that succeeded",
@@ -176,30 +182,30 @@ void order_unfit(enum call call)
         [ORDER_KIND_NO] = "a test without success",
         [ORDER_KIND_SOURCE] = "a receive from any source",
     };
-    say("%s is called where batch had %s (outcome %lu since the epoch); free from here on.",
-        call_table[call].name, kinds[follow.next.kind], (unsigned long)follow.cursor.outcome - 1);
+    say("%s is called where batch had %s (outcome %lu since the epoch)", call_name(),
+        kinds[follow.next.kind], (unsigned long)follow.cursor.outcome - 1);
     release();
 }
 
 /* The next outcome to follow.next. False: there is none; the rank is free. */
-static bool look(enum call call)
+static bool look(void)
 {
     if (follow.known)
         return true;
     enum order_next next = order_cursor_next(&follow.cursor, &follow.next);
     if (next != ORDER_NEXT_OUTCOME) {
-        end_of_order(call, next);
+        end_of_order(next);
         return false;
     }
     follow.known = true;
     return true;
 }
 
-/* Beyond what is left of NOs: a program that asks less often than it did is still the same. */
-static bool look_beyond_no(enum call call)
+/* Behind what is left of NOs: a program that asks less often than it did is still the same. */
+static bool look_behind_no(void)
 {
     follow.no = 0;
-    while (look(call)) {
+    while (look()) {
         if (follow.next.kind != ORDER_KIND_NO)
             return true;
         follow.known = false;
@@ -207,17 +213,17 @@ static bool look_beyond_no(enum call call)
     return false;
 }
 
-bool order_answer(enum call call, enum order_kind kind, bool waits, struct order_outcome *o)
+bool order_answer(enum order_kind kind, bool waits, struct order_outcome *o)
 {
     if (follow.no && !waits) {
         follow.no--;
         o->kind = ORDER_KIND_NO;
         return true;
     }
-    if (waits ? !look_beyond_no(call) : !look(call))
+    if (waits ? !look_behind_no() : !look())
         return false;
     if (follow.next.kind != kind && follow.next.kind != ORDER_KIND_NO) {
-        order_unfit(call);
+        order_unfit();
         return false;
     }
     follow.known = false;
@@ -227,23 +233,24 @@ bool order_answer(enum call call, enum order_kind kind, bool waits, struct order
     return true;
 }
 
-int order_source_found(enum call call, const struct comm *c, const struct order_outcome *o)
+int order_source_found(const struct comm *c, const struct order_outcome *o)
 {
-    /* Nobody: it was pending when the log ended, or was cancelled. */
-    if (o->value == ORDER_UNMATCHED || o->value == ORDER_NOBODY)
+    if (o->value == ORDER_UNMATCHED) /* it was pending when the log ended */
         return MPI_ANY_SOURCE;
+    if (o->value == ORDER_NOBODY)
+        return ORDER_FROM_NOBODY;
     if (o->value <= members(c))
         return (int)o->value - 1;
-    order_unfit(call);
+    order_unfit();
     return MPI_ANY_SOURCE;
 }
 
-int order_source(enum call call, const struct comm *c, int asked)
+int order_source(const struct comm *c, int asked)
 {
     struct order_outcome o;
-    if (asked != MPI_ANY_SOURCE || !order_answer(call, ORDER_KIND_SOURCE, true, &o))
+    if (asked != MPI_ANY_SOURCE || !order_answer(ORDER_KIND_SOURCE, true, &o))
         return asked;
-    return order_source_found(call, c, &o);
+    return order_source_found(c, &o);
 }
 
 void order_source_back(void)
@@ -257,14 +264,27 @@ void order_posted_any(struct request *r)
         return;
     r->outcome = keep_source(r->comm);
     if (r->state == REQUEST_COMPLETE)
-        order_settled_any(r, &r->status);
+        order_settled(r, &r->status);
+}
+
+bool order_cancels(struct request *r)
+{
+    if (r->kind != REQUEST_RECV)
+        return true;
+    if (order_following) {
+        bool any = r->peer == MPI_ANY_SOURCE;
+        return (any ? r->from : order_source(r->comm, MPI_ANY_SOURCE)) < 0;
+    }
+    if (r->peer != MPI_ANY_SOURCE)
+        order_posted_any(r);
+    return true;
 }
 
 bool order_patient(void)
 {
     if (!(int)cross(GATE->order_stuck, 0))
         return true;
-    say("what batch had there does not come (outcome %lu since the epoch); free from here on.",
+    say("%s: what batch had there does not come (outcome %lu since the epoch)", call_name(),
         (unsigned long)follow.cursor.outcome);
     release();
     return false;
@@ -279,8 +299,10 @@ void order_carry(struct request *r)
     r->outcome = 0;
     if (r->kind != REQUEST_RECV || r->peer != MPI_ANY_SOURCE)
         return;
+    follow.carrying = true;
     if (order_following)
-        r->from = order_source((enum call)r->start, r->comm, r->peer);
+        r->from = order_source(r->comm, r->peer);
+    follow.carrying = false;
     if (!s)
         return;
     order_posted_any(r);

@@ -49,7 +49,7 @@ bool order_patient(void);
 /* ---- receives and probes ---- */
 
 void order_posted_any(struct request *r);
-void order_settled_any(const struct request *r, const struct gate_status *st);
+void order_settled_slowly(struct request *r, const struct gate_status *st);
 void order_matched_any(const struct comm *c, int source);
 
 /* A receive has been posted, or found its message among the drained ones: keeps a place for its
@@ -61,10 +61,10 @@ static inline void order_posted(struct request *r)
 }
 
 /* A pending receive has completed with this status. */
-static inline void order_settled(const struct request *r, const struct gate_status *st)
+static inline void order_settled(struct request *r, const struct gate_status *st)
 {
-    if (__builtin_expect(r->peer == MPI_ANY_SOURCE, 0))
-        order_settled_any(r, st);
+    if (__builtin_expect(r->outcome != 0, 0))
+        order_settled_slowly(r, st);
 }
 
 /* A receive or probe for `asked` that was no request has found `source`. */
@@ -74,8 +74,15 @@ static inline void order_matched(const struct comm *c, int asked, int source)
         order_matched_any(c, source);
 }
 
+/* MPI_Cancel of a pending request: whether it came in time is an outcome too. False: it has not,
+ * and the receive is to be left alone. */
+bool order_cancels(struct request *r);
+
+/* Posted so that nobody matches it: it will be cancelled. */
+#define ORDER_FROM_NOBODY (-100)
+
 /* Following: the source to look for in place of `asked`. */
-int order_source(enum call call, const struct comm *c, int asked);
+int order_source(const struct comm *c, int asked);
 /* The call was refused: the next one has this source. */
 void order_source_back(void);
 
@@ -97,12 +104,12 @@ static inline void order_no(void)
 
 /* Following: the next answer, which must be NO or of `kind` (SOURCE: of a probe that does not
  * wait). False: the rank is free. A call that `waits` has no NO: what is left of them is skipped. */
-bool order_answer(enum call call, enum order_kind kind, bool waits, struct order_outcome *o);
+bool order_answer(enum order_kind kind, bool waits, struct order_outcome *o);
 
 /* The source that a SOURCE says, MPI_ANY_SOURCE if it says none. */
-int order_source_found(enum call call, const struct comm *c, const struct order_outcome *o);
+int order_source_found(const struct comm *c, const struct order_outcome *o);
 
 /* Following: the outcome does not fit the call. The rank is free from now on. */
-void order_unfit(enum call call);
+void order_unfit(void);
 
 #endif

@@ -12,6 +12,7 @@
 
 #include "call_hand.h"
 #include "msgcounter/stub/alloc.h"
+#include "msgcounter/stub/attr.h"
 #include "msgcounter/stub/complete.h"
 #include "msgcounter/stub/count.h"
 #include "msgcounter/stub/order.h"
@@ -111,8 +112,17 @@ int p2p_start(enum call start, const uint64_t *v, uint64_t *real)
                      (uint64_t)comm_real(P2P_COMM(v)), (uint64_t)real);
 }
 
+/* A receive that was cancelled in batch, and so shall be matched by nobody meanwhile. */
+static int start_for_nobody(struct request *r)
+{
+    return mpi_cross(r->start, (uint64_t)r->buf, (uint64_t)r->count, p2p_real_datatype(r), 0,
+                     (uint64_t)attr_predefined.value[0], MPI_COMM_SELF, (uint64_t)&r->head.real);
+}
+
 int p2p_start_real(struct request *r)
 {
+    if (r->kind == REQUEST_RECV && r->from == ORDER_FROM_NOBODY)
+        return start_for_nobody(r);
     return mpi_cross(r->start, (uint64_t)r->buf, (uint64_t)r->count, p2p_real_datatype(r),
                      (uint64_t)(r->kind == REQUEST_RECV ? r->from : r->peer), (uint64_t)r->tag,
                      p2p_real_comm(r->comm),
@@ -214,7 +224,7 @@ void p2p_receive_drained(struct request *r, struct match_message *m)
 int p2p_start_recv(struct request *r)
 {
     if (order_following)
-        r->from = order_source((enum call)r->start, r->comm, r->peer);
+        r->from = order_source(r->comm, r->peer);
     struct match_message *m = p2p_take_drained(r->comm, r->from, r->tag);
     if (!m)
         return p2p_start_real(r);
@@ -260,10 +270,11 @@ int hand_isend(enum call call, const uint64_t *v)
 static struct request *ordered_request(enum call start, const uint64_t *v)
 {
     const struct comm *c = comm_of(P2P_COMM(v));
-    int source = order_source(start, c, P2P_PEER(v));
+    int source = order_source(c, P2P_PEER(v));
+    bool nobody = source == ORDER_FROM_NOBODY;
     uint64_t real = 0, w[] = {v[0], v[1], v[2], (uint64_t)source, v[4], v[5]};
     struct match_message *m = p2p_take_drained(c, source, P2P_TAG(v));
-    if (!m && p2p_start(start, w, &real)) {
+    if (!m && !nobody && p2p_start(start, w, &real)) {
         order_source_back();
         return NULL;
     }
@@ -271,6 +282,8 @@ static struct request *ordered_request(enum call start, const uint64_t *v)
     r->from = source;
     if (m)
         p2p_receive_drained(r, m);
+    else if (nobody)
+        start_for_nobody(r);
     return r;
 }
 

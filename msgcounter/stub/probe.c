@@ -92,23 +92,24 @@ static int probe_live(const struct probe *p, uint32_t how, int source, const uin
 }
 
 /* Following: the answer that batch had. Returns as probe_live does. */
-static int probe_again(enum call call, const struct probe *p, const uint64_t *v,
-                       struct probed *out)
+static int probe_again(const struct probe *p, const uint64_t *v, struct probed *out)
 {
     const struct comm *c = comm_of((MPI_Comm)v[2]);
     bool any = (int)v[0] == MPI_ANY_SOURCE;
     int source = (int)v[0];
     if (any && !p->flag) {
-        source = order_source(call, c, source);
+        source = order_source(c, source);
     } else if (p->flag) {
         struct order_outcome o;
-        if (!order_answer(call, any ? ORDER_KIND_SOURCE : ORDER_KIND_YES, false, &o))
+        if (!order_answer(any ? ORDER_KIND_SOURCE : ORDER_KIND_YES, false, &o))
             return GATE_EAGAIN;
         if (o.kind == ORDER_KIND_NO)
             return MPI_SUCCESS;
         if (any)
-            source = order_source_found(call, c, &o);
+            source = order_source_found(c, &o);
     }
+    if (source == ORDER_FROM_NOBODY)
+        order_unfit();
     if (!order_following)
         return GATE_EAGAIN;
     return probe_live(p, GATE_COMPLETE_WAIT | GATE_COMPLETE_BRIEF, source, v, out);
@@ -127,11 +128,11 @@ static void keep_answer(const struct probe *p, const uint64_t *v, const struct p
 
 /* Looks or waits, as the call does. Returns MPI's code or, if the process replays now,
  * GATE_EAGAIN. */
-static int probe_run(enum call call, const struct probe *p, const uint64_t *v, struct probed *out)
+static int probe_run(const struct probe *p, const uint64_t *v, struct probed *out)
 {
     int rc = GATE_EAGAIN;
     if (order_following && comm_of((MPI_Comm)v[2]))
-        rc = probe_again(call, p, v, out);
+        rc = probe_again(p, v, out);
     if (rc == GATE_EAGAIN && !replaying())
         rc = probe_live(p, p->flag ? 0 : GATE_COMPLETE_WAIT, (int)v[0], v, out);
     if (rc == MPI_SUCCESS)
@@ -187,7 +188,7 @@ int hand_probe(enum call call, const uint64_t *v)
 {
     const struct probe *p = &probes[call];
     struct probed out = {0};
-    int rc = replaying() ? GATE_EAGAIN : probe_run(call, p, v, &out);
+    int rc = replaying() ? GATE_EAGAIN : probe_run(p, v, &out);
     if (rc == GATE_EAGAIN)
         return probe_replay(call, p, v);
     if (rc)

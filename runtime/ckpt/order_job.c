@@ -63,7 +63,7 @@ struct seen {
 
 static struct {
     struct seen *rank;
-    struct timespec moved; /* when something last did */
+    uint64_t moved_ms; /* when something last did */
 } watch;
 
 static const struct counters_file *counters_of(int rank)
@@ -100,12 +100,13 @@ static bool moves(struct seen *s)
 
 static int stuck(void)
 {
-    struct timespec now;
+    struct timespec t;
     bool moved = false;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    uint64_t now_ms = (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
     if (!watch.rank) {
         watch.rank = calloc((size_t)save_identity.size, sizeof *watch.rank);
-        watch.moved = now;
+        watch.moved_ms = now_ms;
     }
     for (int r = 0; watch.rank && r < save_identity.size; r++) {
         struct seen *s = &watch.rank[r];
@@ -116,9 +117,8 @@ static int stuck(void)
         moved |= s->file && moves(s);
     }
     if (moved)
-        watch.moved = now;
-    uint64_t still = (uint64_t)(now.tv_sec - watch.moved.tv_sec) * 1000;
-    return still >= env->order_wait_ms;
+        watch.moved_ms = now_ms;
+    return now_ms - watch.moved_ms >= env->order_wait_ms;
 }
 
 /* ---- following ---- */
