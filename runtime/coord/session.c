@@ -539,6 +539,8 @@ int session_epochs_trim(struct session *s, unsigned keep_newest, struct err *err
         else
             db_rollback(s->db);
     }
+    if (rc == 0 && n > keep_newest)
+        remove_tree(s, "start");
     free(epochs);
     return rc;
 }

@@ -5,9 +5,10 @@
  *         session.db         SQLite, schema below; a transaction is what makes a fact true
  *         lock               held (fcntl) by the dbg3 that runs a phase
  *         control.sock       that dbg3's socket for `dbg3 checkpoint` and `dbg3 status`
- *         epochs/NNNN/       rank-R.img
+ *         start/             rank-R.order: order logs from the start of the program
+ *         epochs/NNNN/       rank-R.img; rank-R.order: order logs from there on
  *         fine/rank-R/       fine checkpoints of the present recording
- *         logs/              order and payload logs of the present recording
+ *         logs/              payload logs of the present recording
  *         counters/          rank-R.cnt (counters.h)
  *         failures/          failure images: PHASE-rank-R.img
  *
