@@ -57,24 +57,25 @@ static struct errhandler *errhandler_of(MPI_Errhandler id)
 
 /* ----------------------------------------------------------------------------- calling one */
 
-static void error_text(int code, char *text)
-{
-    int length;
-    strcpy(text, "unknown error");
-    if (!replaying())
-        mpi_cross(CALL_MPI_Error_string, (uint64_t)code, (uint64_t)text, (uint64_t)&length);
-}
-
-/* What MPICH does for MPI_ERRORS_ARE_FATAL: words the error and aborts. */
+/* What MPICH does for MPI_ERRORS_ARE_FATAL: words the error and aborts. The words are an event. */
 static void __attribute__((noreturn)) fatal(enum call call, const struct place *p, int code)
 {
-    char text[MPI_MAX_ERROR_STRING];
-    error_text(code, text);
+    char text[MPI_MAX_ERROR_STRING] = "unknown error";
+    int length;
+    if (replaying())
+        stub_stop(0, "fatal error in %s, as recorded: %s", call_table[call].name,
+                  (const char *)log_field_value(replay_field(replay_next(CALL_MPI_Abort),
+                                                             LOG_PARAM_NONE, LOG_ROLE_TEXT)));
+    mpi_cross(CALL_MPI_Error_string, (uint64_t)code, (uint64_t)text, (uint64_t)&length);
+    if (recording()) {
+        record_begin(CALL_MPI_Abort, LOG_FIELD_ROOM(sizeof text));
+        log_put(&record_writer, LOG_PARAM_NONE, LOG_ROLE_TEXT, text, strlen(text) + 1);
+        record_end(code);
+    }
     if (GATE->job_abort)
         cross(GATE->job_abort, (uint64_t)code, call_where.site);
     fprintf(stderr, "Fatal error in P%s: %s\n", call_table[call].name, text);
-    if (!replaying())
-        mpi_cross(CALL_MPI_Abort, MPI_COMM_WORLD, (uint64_t)code);
+    mpi_cross(CALL_MPI_Abort, MPI_COMM_WORLD, (uint64_t)code);
     stub_stop(1, "fatal error in %s: %s", call_table[call].name, text);
 }
 

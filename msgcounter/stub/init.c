@@ -136,8 +136,12 @@ int hand_finalize(enum call call, const uint64_t *v)
 int hand_abort(enum call call, const uint64_t *v)
 {
     if (replaying()) {
-        replay_next(call);
-        stub_stop((int)v[1], "the rank called MPI_Abort with code %d, as recorded", (int)v[1]);
+        const struct log_record *rec = replay_next(call);
+        int code = (int)log_field_int(replay_field(rec, 1, LOG_ROLE_VALUE));
+        if (code != (int)v[1])
+            stub_stop(3, "diverged at event %lu: MPI_Abort with code %d where %d was recorded",
+                      (unsigned long)rec->event, (int)v[1], code);
+        stub_stop(0, "the rank called MPI_Abort with code %d, as recorded", code);
     }
     if (recording()) {
         record_begin(call, LOG_FIELD_ROOM(4));

@@ -256,6 +256,8 @@ static inline void status_deliver(const struct request *r, const struct gate_sta
         return;
     if (r->kind == REQUEST_SEND)
         out->count_hi_and_cancelled = (out->count_hi_and_cancelled & ~1) | (in->cancelled != 0);
+    if (out != MPI_STATUS_IGNORE)
+        out->MPI_ERROR = MPI_SUCCESS; /* MPI 4.0 §3.7.3: part of an empty status */
     else
         status_put(out, in);
 }
