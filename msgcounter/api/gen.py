@@ -21,14 +21,15 @@ import re
 import subprocess
 import sys
 
-SPANS = {'one': 'ONE', 'size': 'SIZE', 'v': 'V', 'w': 'W', 'sum': 'SUM', 'mine': 'MINE',
+SPANS = {'one': 'ONE', 'size': 'SIZE', 'local': 'LOCAL', 'v': 'V', 'w': 'W', 'sum': 'SUM',
+         'mine': 'MINE',
          'inneighbors': 'IN_NEIGHBORS', 'outneighbors': 'OUT_NEIGHBORS', 'opaque': 'OPAQUE'}
 VECTOR_SPANS = {'v', 'w', 'sum', 'mine'}
 CLASSES = {'inquire', 'local', 'p2p', 'complete', 'coll', 'icoll', 'create', 'free', 'init', 'rma',
            'io', 'spawn', 'tool'}
 FLAGS = {'pure': 'PURE', 'anytime': 'ANY_TIME', 'coll': 'COLLECTIVE', 'unable': 'UNABLE',
          'existing': 'EXISTING', 'value': 'VALUE', 'free': 'FREE', 'direct': 'DIRECT',
-         'neighbors': 'NEIGHBORS'}
+         'neighbors': 'NEIGHBORS', 'persistent': 'PERSISTENT'}
 
 
 class Fault(Exception):

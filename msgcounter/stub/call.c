@@ -15,6 +15,7 @@
 #include "msgcounter/stub/count.h"
 #include "msgcounter/stub/datatype.h"
 #include "msgcounter/stub/group.h"
+#include "msgcounter/stub/icoll.h"
 #include "msgcounter/stub/info.h"
 #include "msgcounter/stub/op.h"
 #include "msgcounter/stub/record.h"
@@ -257,12 +258,28 @@ static void translate_outputs(struct way *w, enum call call, struct made *made)
     }
 }
 
-static void release(struct way *w, bool keep)
+static void release(struct way *w)
 {
-    /* A started operation may read its arrays until it completes (MPI 4.0 §6.12): those stay. */
     for (unsigned i = 0; i < w->info->nparams; i++)
-        if (!keep)
-            stub_free(w->array[i]);
+        stub_free(w->array[i]);
+}
+
+/* A collective was started that goes on when the call has returned. It may read its arrays until it
+ * completes (MPI 4.0 §6.12); what else it needs depends on who will ask. */
+static void keep_started(struct way *w, enum call call)
+{
+    struct request *r = request_of(*(const MPI_Request *)w->v[w->info->request]);
+    bool needed = GATE->mode != GATE_LIVE || w->info->flags & CALL_PERSISTENT;
+    for (unsigned i = 0; i < w->info->nparams; i++) {
+        const struct param_info *p = &w->info->params[i];
+        needed |= w->array[i] || (p->kind == PARAM_HANDLE && p->handle == HANDLE_OP &&
+                                  handle_is_ours(HANDLE_OP, (int64_t)w->v[i]));
+    }
+    if (!r || !needed)
+        return;
+    icoll_attach(r, call, w->v, w->array);
+    for (unsigned i = 0; i < w->info->nparams; i++)
+        w->array[i] = NULL;
 }
 
 /* ------------------------------------------------------------------------- the call */
@@ -310,11 +327,26 @@ static int make_call(enum call call, const struct call_info *info, const uint64_
     int rc = (int)gate_cross(call_real(call), w.real, info->nparams);
     if (rc == 0 && !(info->flags & CALL_VALUE))
         translate_outputs(&w, call, &made);
+    if (rc == 0 && info->class == CLASS_ICOLL)
+        keep_started(&w, call);
     if (recording() && !(info->flags & CALL_PURE))
         record_outputs(call, info, v, &before, &made, rc);
-    release(&w, info->class == CLASS_ICOLL && rc == 0);
+    release(&w);
     stub_free(made.note);
     return rc;
+}
+
+int call_make_request(enum call call, const uint64_t *v, uint64_t comm, uint64_t *real,
+                      void **arrays)
+{
+    const struct call_info *info = &call_table[call];
+    struct way w = {.info = info, .v = v};
+    translate_down(&w);
+    w.real[info->comm] = comm;
+    w.real[info->request] = (uint64_t)real;
+    for (unsigned i = 0; i < info->nparams; i++)
+        arrays[i] = w.array[i];
+    return (int)gate_cross(call_real(call), w.real, info->nparams);
 }
 
 int call_generic(enum call call, const uint64_t *v)

@@ -57,7 +57,8 @@ enum param_length {
 /* Which elements of a message buffer a collective reads or writes. */
 enum buffer_span {
     SPAN_ONE,   /* count x type */
-    SPAN_SIZE,  /* (members) blocks of count x type in a row */
+    SPAN_SIZE,  /* (members) blocks of count x type in a row; inter: of the remote group */
+    SPAN_LOCAL, /* the same, of the local group in any case */
     SPAN_V,     /* counts[], displs[] in extents of type */
     SPAN_W,     /* counts[], displs[] in bytes, types[] */
     SPAN_SUM,   /* the sum of counts[] (the input of Reduce_scatter) */
@@ -119,6 +120,7 @@ enum call_flag {
     CALL_EXISTING = 512, /* may return a handle that the application has already */
     CALL_NEIGHBORS = 2048, /* vectors of counts are by neighbour, not by member */
     CALL_PLAIN = 4096,     /* nothing but value_handles needs translation */
+    CALL_PERSISTENT = 8192, /* makes a persistent request of a collective */
     CALL_DIRECT = 1024,  /* the exported function is written by hand; the table only names it */
 };
 

@@ -187,32 +187,3 @@ void coll_end(enum call call, struct comm *c)
     if (call_table[call].class != CLASS_ICOLL && call_table[call].class != CLASS_COMPLETE)
         count_collective();
 }
-
-int hand_ibarrier(enum call call, const uint64_t *v)
-{
-    struct comm *c = comm_of((MPI_Comm)v[0]);
-    MPI_Request *out = (MPI_Request *)v[1];
-    int rc;
-    if (c)
-        coll_begin(call, c); /* may end in a process that replays */
-    if (replaying()) {
-        const struct log_record *rec = replay_next(call);
-        rc = replay_rc(rec);
-        if (!rc)
-            *out = request_new(REQUEST_OTHER, call,
-                               (int)log_field_int(replay_field(rec, 1, LOG_ROLE_REQUEST)))->head.id;
-    } else {
-        int real = MPI_REQUEST_NULL;
-        rc = mpi_cross(call, (uint64_t)comm_real((MPI_Comm)v[0]), (uint64_t)&real);
-        if (!rc)
-            *out = request_adopt(call, c, real);
-        if (recording()) {
-            record_begin(call, LOG_FIELD_ROOM(4));
-            log_put_i32(&record_writer, 1, LOG_ROLE_REQUEST, rc ? 0 : *out);
-            record_end(rc);
-        }
-    }
-    if (c)
-        coll_end(call, c);
-    return rc ? error_return(call, v, rc) : MPI_SUCCESS;
-}

@@ -18,6 +18,7 @@
 
 #include "msgcounter/stub/attr.h"
 #include "msgcounter/stub/call.h"
+#include "msgcounter/stub/census.h"
 #include "msgcounter/stub/coll.h"
 #include "msgcounter/stub/errhandler.h"
 #include "msgcounter/stub/group.h"
@@ -260,20 +261,19 @@ static void unlink_comm(struct comm *c)
     stub_unlock(&lock);
 }
 
-unsigned comm_norphans;
-
-/* From here on nothing can be received on it that is not posted already, and nobody can make it
-   again. */
+/* From here on nothing can be received on it that is not posted already. */
 void comm_freed(struct object *o)
 {
-    unlink_comm((struct comm *)o);
-    comm_norphans++;
+    ((struct comm *)o)->freed = true;
 }
 
 void comm_destroy(struct object *o)
 {
     struct comm *c = (struct comm *)o;
-    comm_norphans--;
+    int real = (int)o->real;
+    unlink_comm(c);
+    if (c->remade && !replaying())
+        (void)mpi_cross(CALL_MPI_Comm_free, (uint64_t)&real);
     coll_comm_freed(c->gid);
     object_put(c->errhandler);
     stub_free(c->members);
@@ -370,64 +370,13 @@ static int make_again(struct comm *c)
     return mpi_cross(CALL_MPI_Comm_set_errhandler, (uint64_t)real, (uint64_t)MPI_ERRORS_RETURN);
 }
 
-/*
- * What every rank has, in one array: MPI_Comm_free is no barrier, so a cut may find a communicator
- * that some members have freed already. Such a one can only be freed by the others too.
- */
-struct census {
-    int size, *counts, *starts;
-    uint64_t *gids;
-};
-
-static int take_census(struct census *all, const uint64_t *mine, int n)
-{
-    all->size = comm_world.size;
-    all->counts = stub_alloc(2 * (size_t)all->size * sizeof(int));
-    all->starts = all->counts + all->size;
-    int rc = mpi_cross(CALL_MPI_Allgather, (uint64_t)&n, 1, (uint64_t)MPI_INT,
-                       (uint64_t)all->counts, 1,
-                       (uint64_t)MPI_INT, MPI_COMM_WORLD);
-    int total = 0;
-    for (int r = 0; r < all->size; r++) {
-        all->starts[r] = total;
-        total += all->counts[r];
-    }
-    all->gids = stub_alloc((size_t)total * sizeof *all->gids);
-    return rc ? rc
-              : mpi_cross(CALL_MPI_Allgatherv, (uint64_t)mine, (uint64_t)n, (uint64_t)MPI_UINT64_T,
-                          (uint64_t)all->gids, (uint64_t)all->counts, (uint64_t)all->starts,
-                          (uint64_t)MPI_UINT64_T, MPI_COMM_WORLD);
-}
-
-/* Whether a world rank still has a communicator; its part of the census is sorted. */
-static bool has_comm(const struct census *all, int rank, uint64_t gid)
-{
-    const uint64_t *g = all->gids + all->starts[rank];
-    int low = 0, high = all->counts[rank];
-    while (low < high) {
-        int mid = (low + high) / 2;
-        if (g[mid] < gid)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low < all->counts[rank] && g[low] == gid;
-}
-
-static bool whole(const struct census *all, const struct comm *c)
-{
-    for (int i = 0; i < c->size; i++)
-        if (!has_comm(all, c->members[i], c->gid))
-            return false;
-    return true;
-}
-
 /* Half freed: stands for itself alone, which is enough to be freed. */
 static int make_remnant(struct comm *c)
 {
     int real = MPI_COMM_NULL;
     int rc = mpi_cross(CALL_MPI_Comm_dup, MPI_COMM_SELF, (uint64_t)&real);
     handle_set_real(&c->head, (uint64_t)(uint32_t)real);
+    c->remnant = true;
     return rc;
 }
 
@@ -468,14 +417,15 @@ int comm_rebuild(void)
     int n;
     struct comm **list = sorted(&n);
     uint64_t *gids = stub_alloc((size_t)n * sizeof *gids);
-    struct census all = {0};
+    struct census all;
     for (int i = 0; i < n; i++)
         gids[i] = list[i]->gid;
-    int rc = take_census(&all, gids, n);
-    for (int i = 0; i < n && !rc; i++)
-        rc = whole(&all, list[i]) ? make_again(list[i]) : make_remnant(list[i]);
-    stub_free(all.counts);
-    stub_free(all.gids);
+    int rc = census_take(&all, gids, n);
+    for (int i = 0; i < n && !rc; i++) {
+        rc = census_whole(&all, gids[i], list[i]) ? make_again(list[i]) : make_remnant(list[i]);
+        list[i]->remade = list[i]->freed;
+    }
+    census_free(&all);
     stub_free(gids);
     stub_free(list);
     return rc ? rc : restore_names();

@@ -21,9 +21,11 @@ struct comm {
     int *members;      /* world ranks of the local group; NULL: identity (MPI_COMM_WORLD) */
     int *remote;       /* world ranks of the remote group, NULL for intracommunicators */
     uint64_t order;    /* creation order on this rank, for rebuild */
-    uint64_t created;  /* communicators made from this one so far: part of their gid */
-    uint64_t entered;  /* E: collectives entered (DESIGN: coordinated cut) */
-    struct comm *next; /* all live communicators, in creation order */
+    uint64_t persistent; /* persistent collectives made over it so far: part of what names them */
+    struct comm *next; /* all communicators that exist, in creation order */
+    bool freed;        /* by the application, while operations on it are pending */
+    bool remade;       /* freed, and made again by a restart for those operations */
+    bool remnant;      /* stands for itself alone after a restart: other members have freed it */
     bool foreign;      /* has members outside MPI_COMM_WORLD (spawn, connect): cannot be rebuilt */
 
     int topology;      /* MPI_CART, MPI_GRAPH, MPI_DIST_GRAPH or MPI_UNDEFINED */
@@ -69,12 +71,7 @@ struct object *comm_make(struct made *m);
 void comm_freed(struct object *o);
 void comm_destroy(struct object *o);
 
-/* How many communicators the application has freed while operations on them are pending: those
-   cannot be
- * rebuilt. */
-extern unsigned comm_norphans;
-
-/* All live communicators in creation order, MPI_COMM_WORLD first; NULL before MPI_Init. */
+/* All communicators in creation order, MPI_COMM_WORLD first; NULL before MPI_Init. */
 struct comm *comm_first(void);
 
 #endif

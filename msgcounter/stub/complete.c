@@ -16,6 +16,7 @@
 #include "msgcounter/stub/alloc.h"
 #include "msgcounter/stub/coll.h"
 #include "msgcounter/stub/count.h"
+#include "msgcounter/stub/icoll.h"
 #include "msgcounter/stub/order.h"
 #include "msgcounter/stub/post.h"
 
@@ -130,6 +131,8 @@ enum settle requests_settle(uint32_t how, int n, struct request *const *req)
 static uint64_t data_bytes(const struct request *r)
 {
     const struct gate_status *st = &r->status;
+    if (r->coll)
+        return icoll_bytes(r);
     if (r->kind != REQUEST_RECV || st->cancelled)
         return 0;
     int64_t room = st->error ? layout_packed_size(request_layout(r), r->count) : st->bytes;
@@ -152,9 +155,11 @@ void received_record(const struct request *r, uint8_t status_param, uint8_t data
     uint64_t bytes = data_bytes(r);
     struct log_status out = {st->source, st->tag, st->error, st->cancelled, st->bytes};
     log_put_status(&record_writer, status_param, &out);
-    if (bytes)
-        layout_pack_first(request_layout(r), r->buf,
-                          log_reserve(&record_writer, data_param, LOG_ROLE_DATA, bytes), bytes);
+    void *to = bytes ? log_reserve(&record_writer, data_param, LOG_ROLE_DATA, bytes) : NULL;
+    if (to && r->coll)
+        icoll_pack(r, to);
+    else if (to)
+        layout_pack_first(request_layout(r), r->buf, to, bytes);
 }
 
 const struct log_field *received_apply(const struct log_record *rec, const struct log_field *f,
@@ -166,7 +171,9 @@ const struct log_field *received_apply(const struct log_record *rec, const struc
     const struct log_field *data = log_field_next(rec, f);
     if (!data || data->role != LOG_ROLE_DATA)
         return f;
-    if (layout_unpack(request_layout(r), r->count, r->buf, log_field_value(data),
+    if (r->coll)
+        icoll_unpack(r, log_field_value(data), log_field_length(data));
+    else if (layout_unpack(request_layout(r), r->count, r->buf, log_field_value(data),
                       log_field_length(data)) < 0)
         stub_stop(1, "diverged at event %lu: %s has room for less than was received",
                   (unsigned long)rec->event, call_table[rec->call].name);
@@ -266,13 +273,13 @@ void requests_sweep(void)
 
 void requests_sweep_buffered(void)
 {
-    if (request_buffered && !replaying())
+    if (request_nowned && !replaying())
         sweep(true);
 }
 
 void requests_flush_buffered(void)
 {
-    while (request_buffered && !replaying()) {
+    while (request_nowned && !replaying()) {
         struct left l = find_left(REQUEST_PENDING, true);
         if (l.n &&
             requests_settle(GATE_COMPLETE_ALL | GATE_COMPLETE_WAIT, l.n, l.some) == SETTLE_REPLAY)

@@ -174,7 +174,8 @@ int drain_step(const uint64_t *expected, int nranks)
     handle_each(HANDLE_MESSAGE, take_matched, &rc);
     bool self = false;
     for (const struct comm *c = comm_first(); c && !rc; c = c->next) {
-        rc = take_arrived(c);
+        if (!c->freed)
+            rc = take_arrived(c);
         self |= c == &comm_self;
     }
     if (!rc && !self)
@@ -228,6 +229,8 @@ static void rebuild(struct request *r, void *arg)
     }
     r->head.real = 0;
     order_carry(r);
+    if (r->comm->remnant) /* nothing can come any more; MPI shall take the receive all the same */
+        r->from = MPI_ANY_SOURCE;
     if (p2p_start_real(r))
         *rc = say("a pending receive could not be posted again", -EIO);
 }

@@ -532,8 +532,7 @@ static int replay_exchange(enum call call, const uint64_t *v, const struct excha
     return exchange_done(call, v, x, &send, &recv);
 }
 
-/* The receive of an exchange whose send MPI has refused. */
-static int exchange_refused(enum call call, const uint64_t *v, struct request *recv, int rc)
+void p2p_take_back(struct request *recv)
 {
     if (recv->state == REQUEST_PENDING) {
         int real = (int)request_real(recv);
@@ -542,26 +541,34 @@ static int exchange_refused(enum call call, const uint64_t *v, struct request *r
     } else {
         request_delete(recv);
     }
-    return p2p_refused(call, v, rc);
+}
+
+struct request *p2p_irecv(enum call start, const uint64_t *v, int *rc)
+{
+    struct request *recv = special_request(start, v);
+    uint64_t real = 0;
+    *rc = recv ? MPI_SUCCESS : p2p_start(start, v, &real);
+    if (recv || *rc)
+        return recv;
+    recv = p2p_request(REQUEST_RECV, start, v, real, 0);
+    order_posted(recv);
+    return recv;
 }
 
 static int exchange(enum call call, const uint64_t *v, const struct exchange *x)
 {
     uint64_t real = 0;
+    int rc;
     if (replaying())
         return replay_exchange(call, v, x);
-    struct request *recv = special_request(x->irecv, x->recv);
-    if (!recv) {
-        int rc = p2p_start(x->irecv, x->recv, &real);
-        if (rc)
-            return p2p_refused(call, v, rc);
-        recv = p2p_request(REQUEST_RECV, x->irecv, x->recv, real, 0);
-        order_posted(recv);
+    struct request *recv = p2p_irecv(x->irecv, x->recv, &rc);
+    if (!recv)
+        return p2p_refused(call, v, rc);
+    rc = p2p_start(x->isend, x->send, &real);
+    if (rc) {
+        p2p_take_back(recv);
+        return p2p_refused(call, v, rc);
     }
-    real = 0;
-    int rc = p2p_start(x->isend, x->send, &real);
-    if (rc)
-        return exchange_refused(call, v, recv, rc);
     struct request *send = p2p_sent_request(x->isend, x->send, real, 0);
     struct request *both[] = {recv, send};
     struct request send_op = p2p_operation(REQUEST_SEND, x->send),

@@ -1,5 +1,5 @@
 /*
- * persist.c - buffered sends and persistent requests: what the stub does in MPI's place
+ * persist.c - buffered sends, Isendrecv and persistent requests: what the stub does in MPI's place
  *
  * A buffered send is packed into memory of the stub and sent from there. The application's buffer
  * only says how much may be on its way: MPI_Buffer_detach in the lower half could neither be parked
@@ -13,6 +13,7 @@
 #include "msgcounter/stub/alloc.h"
 #include "msgcounter/stub/complete.h"
 #include "msgcounter/stub/count.h"
+#include "msgcounter/stub/icoll.h"
 #include "msgcounter/stub/order.h"
 
 /* ------------------------------------------------------------------------------ buffered sends */
@@ -24,15 +25,8 @@ static struct {
 
 const struct gate_status p2p_buffered_status = {.source = MPI_ANY_SOURCE, .tag = MPI_ANY_TAG};
 
-int p2p_send_buffered(const uint64_t *v)
+static int send_copy(const uint64_t *v, int64_t bytes, bool bounded)
 {
-    int64_t bytes = p2p_bytes(v);
-    requests_sweep_buffered();
-    if (bytes < 0)
-        return P2P_COUNT(v) < 0 ? MPI_ERR_COUNT : MPI_ERR_TYPE;
-    if (P2P_PEER(v) != MPI_PROC_NULL &&
-        request_buffered + bytes + MPI_BSEND_OVERHEAD > attached.size)
-        return MPI_ERR_BUFFER;
     void *copy = stub_alloc((size_t)bytes);
     datatype_pack(P2P_DATATYPE(v), P2P_COUNT(v), P2P_BUF(v), copy, bytes);
     uint64_t packed[6] = {(uint64_t)copy, (uint64_t)bytes, MPI_PACKED, v[3], v[4], v[5]}, real = 0;
@@ -40,8 +34,33 @@ int p2p_send_buffered(const uint64_t *v)
     if (rc)
         stub_free(copy);
     else
-        request_own(p2p_sent_request(CALL_MPI_Isend_c, packed, real, 0));
+        request_own(p2p_sent_request(CALL_MPI_Isend_c, packed, real, 0), bounded);
     return rc;
+}
+
+static int check_amount(const uint64_t *v)
+{
+    return P2P_COUNT(v) < 0 ? MPI_ERR_COUNT : p2p_bytes(v) < 0 ? MPI_ERR_TYPE : MPI_SUCCESS;
+}
+
+int p2p_send_buffered(const uint64_t *v)
+{
+    int64_t bytes = p2p_bytes(v);
+    requests_sweep_buffered();
+    int rc = check_amount(v);
+    if (rc)
+        return rc;
+    if (P2P_PEER(v) != MPI_PROC_NULL &&
+        request_buffered + bytes + MPI_BSEND_OVERHEAD > attached.size)
+        return MPI_ERR_BUFFER;
+    return send_copy(v, bytes, true);
+}
+
+int p2p_send_copy(const uint64_t *v)
+{
+    requests_sweep_buffered();
+    int rc = check_amount(v);
+    return rc ? rc : send_copy(v, p2p_bytes(v), false);
 }
 
 int hand_bsend(enum call call, const uint64_t *v)
@@ -92,6 +111,83 @@ int hand_buffer_detach(enum call call, const uint64_t *v)
     attached.address = NULL;
     attached.size = 0;
     return MPI_SUCCESS;
+}
+
+/* ----------------------------------------------------------------------------------- isendrecv */
+
+/* One request stands for both: it is the receive's, and the message is sent from a copy, as a
+ * standard send may be. */
+struct both {
+    uint64_t send[6], recv[6];
+    enum call irecv;
+    unsigned request; /* parameter */
+};
+
+static int replay_both(enum call call, const uint64_t *v, const struct both *b)
+{
+    const struct log_record *rec = replay_next(call);
+    int rc = replay_rc(rec);
+    if (rc)
+        return error_return(call, v, rc);
+    struct request send = p2p_operation(REQUEST_SEND, b->send);
+    p2p_check_operation(rec, &send);
+    int id = (int)log_field_int(replay_field(rec, (uint8_t)b->request, LOG_ROLE_REQUEST));
+    p2p_request(REQUEST_RECV, b->irecv, b->recv, 0, id);
+    count_started(send.world, 1);
+    *(MPI_Request *)v[b->request] = id;
+    return p2p_send_done(&send);
+}
+
+static int start_both(enum call call, const uint64_t *v, const struct both *b)
+{
+    int rc;
+    if (replaying())
+        return replay_both(call, v, b);
+    struct request *recv = p2p_irecv(b->irecv, b->recv, &rc);
+    if (!recv)
+        return p2p_refused(call, v, rc);
+    rc = p2p_send_copy(b->send);
+    if (rc) {
+        p2p_take_back(recv);
+        return p2p_refused(call, v, rc);
+    }
+    struct request send = p2p_operation(REQUEST_SEND, b->send);
+    if (recording()) {
+        record_begin(call, 2 * P2P_OPERATION_ROOM + LOG_FIELD_ROOM(4));
+        p2p_put_operation(&send);
+        p2p_put_operation(recv);
+        log_put_i32(&record_writer, (uint8_t)b->request, LOG_ROLE_REQUEST, recv->head.id);
+        record_end(MPI_SUCCESS);
+    }
+    *(MPI_Request *)v[b->request] = recv->head.id;
+    return p2p_send_done(&send);
+}
+
+int hand_isendrecv(enum call call, const uint64_t *v)
+{
+    struct both b = {.send = {v[0], v[1], v[2], v[3], v[4], v[10]},
+                     .recv = {v[5], v[6], v[7], v[8], v[9], v[10]},
+                     .irecv = call_table[call].flags & CALL_LARGE ? CALL_MPI_Irecv_c
+                                                                  : CALL_MPI_Irecv,
+                     .request = 11};
+    return start_both(call, v, &b);
+}
+
+/* The receive must not come before the message has been copied. */
+int hand_isendrecv_replace(enum call call, const uint64_t *v)
+{
+    int64_t bytes = p2p_bytes(v);
+    void *copy = stub_alloc(bytes > 0 ? (size_t)bytes : 0);
+    if (bytes > 0)
+        datatype_pack(P2P_DATATYPE(v), P2P_COUNT(v), P2P_BUF(v), copy, bytes);
+    struct both b = {.send = {(uint64_t)copy, (uint64_t)bytes, MPI_PACKED, v[3], v[4], v[7]},
+                     .recv = {v[0], v[1], v[2], v[5], v[6], v[7]},
+                     .irecv = call_table[call].flags & CALL_LARGE ? CALL_MPI_Irecv_c
+                                                                  : CALL_MPI_Irecv,
+                     .request = 8};
+    int rc = start_both(call, v, &b);
+    stub_free(copy);
+    return rc;
 }
 
 /* ---------------------------------------------------------------------------------- persistent */
@@ -166,19 +262,6 @@ static int start_send(struct request *r)
     return rc;
 }
 
-/* A persistent request of any other kind has its real one, which MPI starts. */
-static int start_other(enum call call, struct request *r)
-{
-    int real = (int)r->head.real;
-    bool collective = call_table[r->start].class == CLASS_ICOLL;
-    if (collective)
-        coll_begin(call, r->comm);
-    int rc = mpi_cross(CALL_MPI_Start, (uint64_t)&real);
-    if (collective)
-        coll_end(call, r->comm);
-    return rc;
-}
-
 /* In the log a start is an event like that of the non-blocking call, under the name of Start. */
 static int start_persistent(enum call call, MPI_Request id)
 {
@@ -188,13 +271,17 @@ static int start_persistent(enum call call, MPI_Request id)
     if (!r || !r->persistent || r->state != REQUEST_INACTIVE)
         return error_return_comm(call, NULL, MPI_ERR_REQUEST);
     request_activate(r);
+    if (r->coll) {
+        rc = icoll_start(call, r);
+        if (rc)
+            request_persist(r);
+        return rc ? error_return_comm(call, r->comm, rc) : MPI_SUCCESS;
+    }
     if (replaying()) {
         rec = replay_next(call);
         rc = replay_rc(rec);
         if (!rc)
             p2p_check_operation(rec, r);
-    } else if (r->kind == REQUEST_OTHER) {
-        rc = start_other(call, r);
     } else {
         rc = r->kind == REQUEST_SEND ? start_send(r) : p2p_start_recv(r);
         if (r->kind == REQUEST_RECV && !rc)

@@ -12,6 +12,7 @@
 #include "msgcounter/stub/datatype.h"
 #include "msgcounter/stub/errhandler.h"
 #include "msgcounter/stub/group.h"
+#include "msgcounter/stub/icoll.h"
 #include "msgcounter/stub/info.h"
 #include "msgcounter/stub/op.h"
 #include "msgcounter/stub/order.h"
@@ -47,8 +48,6 @@ const char *rebuild_unable(void)
     const char *request = request_unable();
     if (request)
         return request;
-    if (comm_norphans)
-        return "a freed communicator with pending operations";
     for (int kind = 1; kind < HANDLE_NKINDS && !found; kind++)
         if (kind != HANDLE_REQUEST && kind != HANDLE_MESSAGE)
             handle_each(kind, find_unable, &found);
@@ -101,7 +100,7 @@ int rebuild_all(void)
         {"info objects", rebuild_infos},   {"communicators", comm_rebuild},
         {"groups", group_rebuild},         {"datatypes", datatype_rebuild},
         {"operations", op_rebuild},        {"order log", attach_order},
-        {"requests", request_rebuild},
+        {"requests", request_rebuild},     {"persistent collectives", icoll_rebuild},
     };
     for (unsigned i = 0; i < sizeof steps / sizeof *steps; i++) {
         int rc = steps[i].make();

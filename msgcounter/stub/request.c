@@ -8,9 +8,10 @@
 
 #include "msgcounter/stub/alloc.h"
 #include "msgcounter/stub/count.h"
+#include "msgcounter/stub/icoll.h"
 #include "msgcounter/stub/order.h"
 
-unsigned request_nleft, request_nreceiving;
+unsigned request_nleft, request_nowned, request_nreceiving;
 int64_t request_buffered;
 struct request *request_free_list;
 uint64_t request_order;
@@ -99,14 +100,16 @@ void request_each(void (*fn)(struct request *r, void *arg), void *arg)
 
 static int64_t room_of(const struct request *r)
 {
-    return r->bytes + MPI_BSEND_OVERHEAD;
+    return r->bounded ? r->bytes + MPI_BSEND_OVERHEAD : 0;
 }
 
-void request_own(struct request *r)
+void request_own(struct request *r, bool bounded)
 {
     stub_lock(&lock);
     r->owned = true;
+    r->bounded = bounded;
     request_nleft++;
+    request_nowned++;
     request_buffered += room_of(r);
     stub_unlock(&lock);
 }
@@ -126,14 +129,18 @@ void request_release(struct request *r)
         object_put(&r->type->head);
     if (r->comm && !r->comm->head.predefined)
         object_put(&r->comm->head);
+    icoll_destroy(r->coll);
+    r->coll = NULL;
     if (r->owned)
         stub_free(r->buf);
     if (!r->orphan && !r->owned)
         return;
     stub_lock(&lock);
     request_nleft--;
-    if (r->owned)
+    if (r->owned) {
+        request_nowned--;
         request_buffered -= room_of(r);
+    }
     stub_unlock(&lock);
 }
 
@@ -199,27 +206,25 @@ void request_deliver(struct request *r)
 
 /* --------------------------------------------------------------------- requests of other calls */
 
-/* MPI_Barrier_init and its like end in "_init", with or without "_c". */
-static bool makes_persistent(enum call call)
+struct request *request_of_call(enum call call, struct comm *comm, uint64_t real, int want)
 {
-    const char *init = strstr(call_table[call].name, "_init");
-    return init && (init[5] == '\0' || strcmp(init + 5, "_c") == 0);
+    struct request *r = request_new(REQUEST_OTHER, call, want);
+    r->head.real = r->slot->real = real;
+    r->world = -1;
+    r->peer = MPI_ANY_SOURCE;
+    if (comm && !comm->head.predefined)
+        object_get(&comm->head);
+    r->comm = comm;
+    if (call_table[call].flags & CALL_PERSISTENT)
+        request_persist(r);
+    return r;
 }
 
 MPI_Request request_adopt(enum call call, struct comm *comm, MPI_Request real)
 {
     if (real == MPI_REQUEST_NULL)
         return real;
-    struct request *r = request_new(REQUEST_OTHER, call, 0);
-    r->head.real = r->slot->real = (uint64_t)(uint32_t)real;
-    r->world = -1;
-    r->peer = MPI_ANY_SOURCE;
-    if (comm && !comm->head.predefined)
-        object_get(&comm->head);
-    r->comm = comm;
-    if (makes_persistent(call))
-        request_persist(r);
-    return r->head.id;
+    return request_of_call(call, comm, (uint64_t)(uint32_t)real, 0)->head.id;
 }
 
 struct layout *request_layout(const struct request *r)
@@ -228,12 +233,11 @@ struct layout *request_layout(const struct request *r)
     return t ? t->layout : NULL;
 }
 
-/* Non-blocking collectives that are no longer than their start and end are finished by a drain: all
- * members have started them. What else MPI made is lost with it. */
+/* Collectives are finished by a drain, as all members have started them, and persistent ones made
+ * again. What else MPI made is lost with it. */
 static bool request_restorable(const struct request *r)
 {
-    return r->kind != REQUEST_OTHER ||
-           (call_table[r->start].class == CLASS_ICOLL && !r->persistent);
+    return r->kind != REQUEST_OTHER || call_table[r->start].class == CLASS_ICOLL;
 }
 
 const char *request_unable(void)

@@ -54,6 +54,7 @@ struct request {
     bool orphan;    /* the application has freed it while it was pending */
     /* of a buffered send: buf is ours and goes with the request; nobody waits for it */
     bool owned;
+    bool bounded; /* owned, and counts in request_buffered */
     /* enum call that starts it: Isend, Irecv_c, ...; for OTHER the call that made it */
     uint16_t start;
 
@@ -70,6 +71,7 @@ struct request {
     int64_t bytes;  /* of a send */
     uint64_t order; /* of the start among all of this rank */
 
+    struct icoll *coll;        /* of a collective: what it keeps (icoll.h) */
     struct gate_status status; /* valid when COMPLETE */
     struct handle_slot *slot;
     struct request *next; /* free ones */
@@ -77,6 +79,9 @@ struct request {
 
 /* How many requests are orphans or owned: nobody will wait for them. */
 extern unsigned request_nleft;
+
+/* How many of these are owned. */
+extern unsigned request_nowned;
 
 /* Room that owned requests take in the application's buffer for buffered sends (MPI 4.0 §3.6.1). */
 extern int64_t request_buffered;
@@ -117,6 +122,7 @@ static inline struct request *request_new(enum request_kind kind, enum call star
     r->start = (uint16_t)start;
     r->comm = NULL;
     r->type = NULL;
+    r->coll = NULL;
     r->order = ++request_order;
     return r;
 }
@@ -124,7 +130,8 @@ static inline struct request *request_new(enum request_kind kind, enum call star
 /* Ends a request: id, references and, if owned, the buffer. */
 static inline void request_delete(struct request *r)
 {
-    if (r->type || r->orphan || r->owned || (r->comm && !r->comm->head.predefined))
+    if (r->type || r->orphan || r->owned || r->coll ||
+        (r->comm && !r->comm->head.predefined))
         request_release(r);
     request_set_state(r, REQUEST_INACTIVE);
     if (__builtin_expect(stub_threads_multiple, 0)) {
@@ -159,8 +166,9 @@ static inline void request_describe(struct request *r, const void *buf, int64_t 
 /* Calls fn for each request that is not free, in order of ids; fn may end the one it is given. */
 void request_each(void (*fn)(struct request *r, void *arg), void *arg);
 
-/* `buf` (from stub_alloc, described already) is now the request's own. */
-void request_own(struct request *r);
+/* `buf` (from stub_alloc, described already) is now the request's own; bounded: it takes room in the
+ * application's buffer. */
+void request_own(struct request *r, bool bounded);
 
 /* The application has freed a pending request. */
 void request_abandon(struct request *r);
@@ -185,6 +193,9 @@ static inline struct request *request_of(MPI_Request id)
 {
     return (struct request *)handle_object(HANDLE_REQUEST, id);
 }
+
+/* A new request of kind OTHER: `want` as in request_new, real 0 in replay. */
+struct request *request_of_call(enum call call, struct comm *comm, uint64_t real, int want);
 
 /* For the interpreter: the id of a request that a call has made (MPI_REQUEST_NULL and the like
  * pass). `call` tells persistent ones from others. */
@@ -245,6 +256,8 @@ static inline void status_put(MPI_Status *out, const struct gate_status *in)
 static inline void status_put_empty(MPI_Status *out)
 {
     status_put(out, &(struct gate_status){.source = MPI_ANY_SOURCE, .tag = MPI_ANY_TAG});
+    if (out != MPI_STATUS_IGNORE)
+        out->MPI_ERROR = MPI_SUCCESS; /* MPI 4.0 §3.7.3: part of an empty status */
 }
 
 /* Of a completed operation, by MPICH's rules: that of a send is left alone but for the cancelled
@@ -256,8 +269,6 @@ static inline void status_deliver(const struct request *r, const struct gate_sta
         return;
     if (r->kind == REQUEST_SEND)
         out->count_hi_and_cancelled = (out->count_hi_and_cancelled & ~1) | (in->cancelled != 0);
-    if (out != MPI_STATUS_IGNORE)
-        out->MPI_ERROR = MPI_SUCCESS; /* MPI 4.0 §3.7.3: part of an empty status */
     else
         status_put(out, in);
 }
