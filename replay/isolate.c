@@ -8,7 +8,6 @@
  */
 #include "replay/isolate.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -27,54 +26,39 @@
 
 /* ---- which checkpoint ---- */
 
-struct checkpoints {
-    uint64_t first, last, count;
-};
-
 /* The fine checkpoints that the rank has. */
-static int find_checkpoints(const char *folder, unsigned rank, struct checkpoints *c,
+static int find_checkpoints(const char *folder, unsigned rank, struct image_window *w,
                             struct err *err)
 {
-    *c = (struct checkpoints){UINT64_MAX, 0, 0};
-    DIR *d = opendir(folder);
-    if (!d)
+    if (access(folder, F_OK) < 0)
         return err_sys(err, "rank %u has no recording (%s); type: dbg3 refine --every-n-msgs 10",
                        rank, folder);
-    for (struct dirent *e; (e = readdir(d));) {
-        char *end;
-        uint64_t n = strtoull(e->d_name, &end, 10);
-        if (end == e->d_name || strcmp(end, ".img") != 0)
-            continue;
-        c->first = n < c->first ? n : c->first;
-        c->last = n > c->last ? n : c->last;
-        c->count++;
-    }
-    closedir(d);
-    if (c->count == 0)
-        return err_set(err,
-                       "rank %u has no fine checkpoint in %s; type: dbg3 refine --every-n-msgs 10",
-                       rank, folder);
-    return 0;
+    if (image_window_read(folder, w, err) == 0)
+        return 0;
+    return err->code != ENOENT
+               ? -1
+               : err_set(err,
+                         "rank %u has no fine checkpoint in %s; type: dbg3 refine "
+                         "--every-n-msgs 10",
+                         rank, folder);
 }
 
 int isolate_image(const struct isolate_options *o, char *path, size_t cap, struct err *err)
 {
     char folder[PATH_BYTES];
-    struct checkpoints c;
+    struct image_window w;
     if (o->from) {
         snprintf(path, cap, "%s", o->from);
         return 0;
     }
     snprintf(folder, sizeof folder, "%s/fine/rank-%u", o->session, o->rank);
-    if (find_checkpoints(folder, o->rank, &c, err) < 0)
+    if (find_checkpoints(folder, o->rank, &w, err) < 0)
         return -1;
-    uint64_t n = o->at ? o->at : o->check ? c.first : c.last;
-    if (n < c.first || n > c.last)
-        return err_set(err, "rank %u has fine checkpoints %lu to %lu, not %lu", o->rank, c.first,
-                       c.last, n);
-    if ((size_t)snprintf(path, cap, "%s/%08lu.img", folder, n) >= cap)
-        return err_set(err, "%s: path too long", folder);
-    return 0;
+    uint64_t n = o->at ? o->at : o->check ? w.oldest : w.newest;
+    if (n < w.oldest || n > w.newest)
+        return err_set(err, "rank %u has fine checkpoints %lu to %lu, not %lu", o->rank, w.oldest,
+                       w.newest, n);
+    return image_window_path(folder, n, path, cap, err);
 }
 
 /* ---- check ---- */

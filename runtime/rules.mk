@@ -4,8 +4,8 @@
 BASE_OBJS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard runtime/base/*.c))
 
 # ---- checkpoint images. The dump needs jansson; the lower program does without it.
-IMAGE_OBJS      := $(patsubst %,$(BUILD)/runtime/image/image_%.o,build_id codec core fold io layout \
-                     notes plan read source write)
+IMAGE_OBJS      := $(patsubst %,$(BUILD)/runtime/image/image_%.o,build_id codec core io layout \
+                     notes plan read segment source write)
 IMAGE_DUMP_OBJS := $(BUILD)/runtime/image/image_dump.o
 
 UNIT_TESTS += $(BUILD)/tests/unit/test_image
@@ -45,9 +45,10 @@ link-lower = $(CC) -no-pie -nostartfiles -pthread -rdynamic -Wl,-z,now -Wl,--no-
 
 HALF_COMMON := $(addprefix runtime/half/,half load maps own_fd arena steer steer_entry threads upper_vdso_image) \
                $(addprefix runtime/ckpt/,files files_restore interrupt park pending resume save) \
+               $(addprefix runtime/ckpt/,save_regions) \
                $(basename $(filter-out runtime/image/image_dump.c,$(wildcard runtime/image/*.c)) $(wildcard runtime/base/*.c))
 LOWER_ONLY  := $(addprefix runtime/half/,lower_fd lower_main lower_mpi p2p_loops progress) \
-               $(addprefix runtime/ckpt/,agent fatal fine order_job track restart restart_job) \
+               $(addprefix runtime/ckpt/,agent fatal fine fine_merge order_job track restart restart_job) \
                $(addprefix runtime/coord/,proto cut_rank) $(addprefix msgcounter/log/,log log_file order order_file)
 lower-objs   = $(patsubst %,$(BUILD)/lower/%.o,$(1))
 

@@ -40,8 +40,9 @@
     X(EPOCH_COMMITTED, "epoch-committed", COORDINATOR, "the epoch is true; the ranks are parked")  \
     X(RESUMING, "resuming", RANK, "the rank may go on; its threads are parked")                    \
     X(EPOCH_TRIMMED, "epoch-trimmed", COORDINATOR, "--keep-epochs: rows are gone, images not yet") \
-    X(FINE_WRITTEN, "fine-written", RANK, "refine: a fine checkpoint is there, old ones too")      \
-    X(FINE_FOLDED, "fine-folded", RANK, "refine: the oldest is folded; its log is still there")    \
+    X(FINE_POURED, "fine-poured", RANK, "refine: an increment has its memory, no first sector") \
+    X(FINE_WRITTEN, "fine-written", RANK, "refine: a fine checkpoint is there")                    \
+    X(FINE_MERGED, "fine-merged", RANK, "refine: old increments are merged, and still there")      \
     X(LOG_ROTATED, "log-rotated", RANK, "refine: the log has a new, empty segment")                \
     X(RESTARTED, "restarted", RANK, "a restarted rank has its memory; it has not gone on")
 

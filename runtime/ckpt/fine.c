@@ -5,6 +5,8 @@
 #include "runtime/ckpt/fine.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,28 +14,47 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "msgcounter/log/log_file.h"
 #include "runtime/base/fault.h"
 #include "runtime/base/log.h"
 #include "runtime/ckpt/agent.h"
+#include "runtime/ckpt/fine_merge.h"
 #include "runtime/ckpt/park.h"
 #include "runtime/ckpt/save.h"
 #include "runtime/ckpt/track.h"
 #include "runtime/half/gate.h"
+#include "runtime/half/own_fd.h"
 #include "runtime/half/sys.h"
 
 #define PARK_MS  20000
 #define KEEP_MAX 4096
-#define NAME_FORMAT "%08lu.img"
+
+#define SEGMENT_BYTES (4ul << 20)  /* with so much, or so many, the next segment begins */
+#define SEGMENT_COUNT 256
+#define MERGE_BYTES   (16ul << 20) /* so much that is not kept any more is merged */
+#define MERGE_COUNT   512
+#define BEHIND_BYTES  (256ul << 20) /* with so much the rank waits for the merging thread */
+#define CLOSED_MAX    256
+
+/* A segment that is not written to any more. */
+struct closed {
+    uint64_t last; /* checkpoint in it */
+    uint64_t count, bytes;
+};
 
 static struct {
     uint64_t keep;
     char folder[4096];
     char logs[4096];
-    uint64_t number;           /* of the last checkpoint; the first is 1 */
-    uint64_t oldest;           /* the oldest that is kept */
+    struct save_kept *kept;
+    uint64_t number;            /* of the last checkpoint; the first is 1 */
+    uint64_t oldest;            /* the oldest that is kept */
     struct image_id last_id;
-    uint32_t segment[KEEP_MAX]; /* log segment of checkpoint number % KEEP_MAX */
+    uint32_t log[KEEP_MAX];     /* log segment of checkpoint number % KEEP_MAX */
+    uint32_t log_from;          /* the log before it was given up */
+    int fd;                     /* of the segment that is written to; 0: none yet */
+    uint64_t first, at;         /* its first checkpoint; its end */
+    struct closed closed[CLOSED_MAX]; /* not merged, oldest first */
+    size_t nclosed;
 } fine;
 
 static uint64_t now_us(void)
@@ -43,63 +64,145 @@ static uint64_t now_us(void)
     return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
 }
 
-static void name(char *buf, size_t cap, uint64_t number)
+/* ---- segments ---- */
+
+static void close_segment(void)
 {
-    snprintf(buf, cap, "%.4000s/" NAME_FORMAT, fine.folder, number);
+    if (fine.fd > 0)
+        own_fd_close(fine.fd);
+    if (fine.fd > 0)
+        fine.closed[fine.nclosed++] =
+            (struct closed){fine.number, fine.number - fine.first + 1, fine.at};
+    fine.fd = 0;
 }
 
-/* Folds the oldest checkpoint into its successor while there are too many, and drops log nobody
- * needs. */
+static void take_spare(const char *path)
+{
+    for (unsigned i = 0; i < FINE_SPARES; i++) {
+        char spare[4096];
+        snprintf(spare, sizeof spare, "%.4000s/" FINE_SPARE, fine.folder, i);
+        if (rename(spare, path) == 0)
+            return;
+    }
+}
+
+/* Makes sure that there is a segment for the next checkpoint; its name goes to `path`. */
+static int open_segment(char *path, size_t cap, struct err *err)
+{
+    if (fine.at >= SEGMENT_BYTES || fine.number - fine.first + 1 >= SEGMENT_COUNT)
+        close_segment();
+    if (fine.fd <= 0)
+        fine.first = fine.number + 1;
+    snprintf(path, cap, "%.4000s/%08lu.inc", fine.folder, fine.first);
+    if (fine.fd > 0)
+        return 0;
+    take_spare(path);
+    fine.at = 0;
+    fine.fd = own_fd_take(open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+    return fine.fd < 0 ? err_sys(err, "cannot make %s", path) : 0;
+}
+
+/* Segments that hold nothing that is kept, as one to merge; how many those are. */
+static size_t sum_up(struct closed *sum)
+{
+    size_t n = 0;
+    *sum = (struct closed){0};
+    for (; n < fine.nclosed && fine.closed[n].last < fine.oldest; n++) {
+        sum->last = fine.closed[n].last;
+        sum->count += fine.closed[n].count;
+        sum->bytes += fine.closed[n].bytes;
+    }
+    return n;
+}
+
+/* Lets what is not needed any more be merged, or removed, when there is enough of it. */
 static int trim(struct err *err)
 {
-    while (fine.number - fine.oldest + 1 > fine.keep) {
-        char base[4096], child[4096];
-        name(base, sizeof base, fine.oldest);
-        name(child, sizeof child, fine.oldest + 1);
-        fault_point(FAULT_FINE_WRITTEN);
-        if (image_fold(base, child, false, err) < 0)
-            return -1;
-        fault_point(FAULT_FINE_FOLDED);
-        uint32_t before = fine.segment[fine.oldest % KEEP_MAX];
-        fine.oldest++;
-        uint32_t now = fine.segment[fine.oldest % KEEP_MAX];
-        if (now != before && log_trim(fine.logs, (uint32_t)save_identity.rank, now, err) < 0)
-            return -1;
+    struct closed sum;
+    size_t n = sum_up(&sum);
+    uint32_t log_from = fine.log[fine.oldest % KEEP_MAX];
+    bool merge = sum.bytes >= MERGE_BYTES || sum.count >= MERGE_COUNT;
+    bool behind = sum.bytes >= BEHIND_BYTES || fine.nclosed == CLOSED_MAX;
+    if (!merge && log_from == fine.log_from)
+        return 0;
+    int r = fine_merge_ask(merge ? sum.last : 0, sum.bytes, log_from, behind, err);
+    if (r != 0)
+        return r < 0 ? -1 : 0;
+    fine.log_from = log_from;
+    if (merge) {
+        fine.nclosed -= n;
+        memmove(fine.closed, fine.closed + n, fine.nclosed * sizeof *fine.closed);
     }
+    return 0;
+}
+
+/* ---- a checkpoint ---- */
+
+/* Where the parent is: the increment before, or the image that the first checkpoint was. */
+static void name_parent(char *buf, size_t cap, uint64_t first_of_parent)
+{
+    if (fine.number == 1)
+        snprintf(buf, cap, "%08u.img", 1);
+    else
+        snprintf(buf, cap, "%08lu.inc@%lu", first_of_parent, fine.number);
+}
+
+static void describe_position(struct image_position *p)
+{
+    uint64_t segment, offset, event;
+    GATE->stub->position(&segment, &offset, &event);
+    *p = (struct image_position){(uint32_t)segment, offset, event};
+}
+
+static int write_whole(struct save_request *request, struct image_written *written,
+                       struct err *err)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%.4000s/%08u.img", fine.folder, 1);
+    request->path = path;
+    request->kind = IMAGE_FULL;
+    return save_image(request, written, err);
+}
+
+static int write_increment(struct save_request *request, struct image_written *written,
+                           struct err *err)
+{
+    char path[4096], parent[64];
+    uint64_t first_of_parent = fine.first;
+    if (open_segment(path, sizeof path, err) < 0)
+        return -1;
+    name_parent(parent, sizeof parent, first_of_parent);
+    request->path = path;
+    request->kind = IMAGE_INCREMENTAL;
+    request->parent = parent;
+    request->parent_id = fine.last_id;
+    request->segment_fd = fine.fd;
+    request->segment_at = fine.at;
+    if (save_image(request, written, err) < 0)
+        return -1;
+    fine.at += written->file_bytes;
     return 0;
 }
 
 static int write_checkpoint(const struct parked *threads, size_t n, struct image_written *written,
                             struct err *err)
 {
-    char path[4096], parent[64];
-    struct save_regions regions = {0};
-    struct save_request request = {
-        .path = path, .kind = IMAGE_FULL, .threads = threads, .nthreads = n};
-    uint64_t segment, offset, event;
-    GATE->stub->position(&segment, &offset, &event);
-    request.position = (struct image_position){(uint32_t)segment, offset, event};
-    request.checkpoint = fine.number + 1;
-    name(path, sizeof path, fine.number + 1);
-    if (save_regions_read(&regions, err) < 0)
+    uint64_t next = fine.number + 1, oldest = next > fine.keep ? next - fine.keep + 1 : 1;
+    struct save_request request = {.threads = threads, .nthreads = n, .kept = fine.kept,
+                                   .checkpoint = next, .oldest = oldest};
+    describe_position(&request.position);
+    const struct save_regions *regions = save_kept_regions(fine.kept, err);
+    if (!regions || track_collect(regions, &request.changed, &request.nchanged, err) < 0)
         return -1;
-    int r = track_collect(&regions, &request.changed, &request.nchanged, err);
-    save_regions_free(&regions);
+    int r = fine.number == 0 ? write_whole(&request, written, err)
+                             : write_increment(&request, written, err);
     if (r < 0)
         return -1;
-    if (fine.number > 0) {
-        snprintf(parent, sizeof parent, NAME_FORMAT, fine.number);
-        request.kind = IMAGE_INCREMENTAL;
-        request.parent = parent;
-        request.parent_id = fine.last_id;
-    }
-    if (save_image(&request, written, err) < 0)
-        return -1;
+    fault_point(FAULT_FINE_WRITTEN);
     fine.last_id = written->id;
-    fine.number++;
-    fine.segment[fine.number % KEEP_MAX] = (uint32_t)segment;
-    if (fine.number == 1)
-        fine.oldest = 1;
+    fine.number = next;
+    fine.oldest = oldest;
+    fine.log[next % KEEP_MAX] = request.position.segment;
     return trim(err);
 }
 
@@ -121,13 +224,15 @@ static void take(struct parked *self)
     uint64_t start = now_us();
     __atomic_and_fetch(&GATE->word, (uint32_t)~GATE_WORD_FINE, __ATOMIC_SEQ_CST);
     on_upper_fs(self->fs_base, GATE->stub->before_save);
-    int r = park_all(self->tid, PARK_MS, &err);
+    bool alone = park_alone();
+    int r = alone ? 0 : park_all(self->tid, PARK_MS, &err);
     threads[0] = *self;
     const struct parked *others = park_threads(&n);
     memcpy(threads + 1, others, n * sizeof *others);
     if (r == 0)
         r = write_checkpoint(threads, n + 1, &written, &err);
-    park_resume();
+    if (!alone)
+        park_resume();
     if (r < 0) {
         char text[ERR_TEXT_MAX + 64];
         snprintf(text, sizeof text, "fine checkpoint %lu failed: %.1000s", fine.number + 1,
@@ -157,7 +262,9 @@ int fine_start(struct err *err)
     snprintf(fine.folder + n, sizeof fine.folder - n, "/rank-%d", save_identity.rank);
     if (mkdir(fine.folder, 0700) < 0 && errno != EEXIST)
         return err_sys(err, "cannot make %s", fine.folder);
-    if (track_start(err) < 0)
+    fine.kept = save_kept_create(err);
+    if (!fine.kept || track_start(err) < 0 ||
+        fine_merge_start(fine.folder, fine.logs, (uint32_t)save_identity.rank, err) < 0)
         return -1;
     park_on_fine(take);
     __atomic_or_fetch(&GATE->word, GATE_WORD_FINE, __ATOMIC_SEQ_CST);

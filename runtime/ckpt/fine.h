@@ -2,9 +2,10 @@
  * fine.h - fine checkpoints: local to one rank, at a call boundary, only what changed
  *
  * In refine, every N messages the stub sets GATE_WORD_FINE; the rank's main thread comes to its
- * safe point and writes <session>/fine/rank-R/NNNNNNNN.img, an increment on the one before. No
- * coordination and no drain: a rank whose inputs are all recorded needs no peers. The last `keep`
- * are kept; older ones are folded into their successor, and the log before the oldest is dropped.
+ * safe point and appends an increment to a segment in <session>/fine/rank-R (see
+ * runtime/image/image.h). No coordination and no drain: a rank whose inputs are all recorded needs
+ * no peers. The last `keep` are kept: a thread of the lower half merges older ones, and drops the
+ * log before the oldest.
  */
 #ifndef DBG3_CKPT_FINE_H
 #define DBG3_CKPT_FINE_H

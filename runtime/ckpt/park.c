@@ -8,11 +8,13 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/prctl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -20,6 +22,7 @@
 #include "runtime/ckpt/interrupt.h"
 #include "runtime/ckpt/pending.h"
 #include "runtime/half/gate.h"
+#include "runtime/half/own_fd.h"
 #include "runtime/half/sys.h"
 #include "runtime/half/threads.h"
 
@@ -236,6 +239,17 @@ int park_all(pid_t except, int timeout_ms, struct err *err)
         struct timespec ts = {0, SIGNAL_AGAIN_MS * 1000000};
         sys_call(SYS_futex, &nparked, SYS_FUTEX_WAIT, seen, &ts, 0, 0);
     }
+}
+
+bool park_alone(void)
+{
+    static int task = -1;
+    struct stat st;
+    if (task < 0)
+        task = own_fd_take(open("/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    /* two links, and one a thread: Linux fs/proc/base.c, proc_task_getattr() */
+    return task >= 0 && fstat(task, &st) == 0 &&
+           (int)st.st_nlink - 2 == 1 + threads_lower_count();
 }
 
 void park_resume(void)

@@ -40,6 +40,9 @@ int park_install(struct err *err);
  */
 int park_all(pid_t except, int timeout_ms, struct err *err);
 
+/* True if the caller, an application thread, is the only one: there is nobody to park. */
+bool park_alone(void);
+
 /* Lets everyone go on. */
 void park_resume(void);
 

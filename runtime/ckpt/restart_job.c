@@ -55,6 +55,7 @@ static void *verify_thread(void *path)
 {
     struct err err;
     setpriority(PRIO_PROCESS, (id_t)gettid(), 19);
+    own_fd_unshare();
     if (image_verify(path, &err) < 0)
         refuse_damaged(&err);
     free(path);

@@ -18,8 +18,9 @@
 
 #include "runtime/ckpt/files.h"
 #include "runtime/ckpt/pending.h"
+#include "runtime/ckpt/save_kept.h"
 #include "runtime/half/gate.h"
-#include "runtime/half/maps.h"
+#include "runtime/half/own_fd.h"
 #include "runtime/half/sys.h"
 
 #define NAME_BYTES     16 /* TASK_COMM_LEN */
@@ -28,94 +29,6 @@
 #define SW_MAGIC 0x46505853u
 
 struct save_identity save_identity = {.rank = -1};
-static struct image *mapped_from;
-
-void save_mapped_from(struct image *image)
-{
-    mapped_from = image;
-}
-
-/* ---- regions ---- */
-
-/* What the memory at `addr` was before it was mapped from an image; NULL if it is no such
- * memory. */
-static const struct image_region *original_region(const struct maps_entry *m)
-{
-    if (!mapped_from || !m->path[0])
-        return NULL;
-    bool from_image = false;
-    for (size_t k = 0; k < image_chain_length(mapped_from) && !from_image; k++) {
-        struct stat st;
-        from_image = fstat(image_chain_fd(mapped_from, k), &st) == 0 && st.st_ino == m->inode &&
-                     major(st.st_dev) == m->dev_major && minor(st.st_dev) == m->dev_minor;
-    }
-    const struct image_state *state = image_state(mapped_from);
-    for (size_t i = 0; from_image && i < state->nregions; i++)
-        if (state->regions[i].start <= m->start && m->start < state->regions[i].end)
-            return &state->regions[i];
-    return NULL;
-}
-
-static void describe_region(struct image_region *r, const struct maps_entry *m)
-{
-    const struct image_region *was = original_region(m);
-    memset(r, 0, sizeof *r);
-    if (was) {
-        *r = *was;
-        r->offset = was->offset + (m->start - was->start);
-    } else if (m->path[0] == '/') {
-        r->flags = IMAGE_REGION_FILE | (m->shared ? IMAGE_REGION_SHARED : 0);
-        r->fill = m->shared ? IMAGE_FILL_READ : IMAGE_FILL_FILE;
-        r->path = m->path;
-        r->offset = m->offset;
-        r->dev = makedev(m->dev_major, m->dev_minor);
-        r->ino = m->inode;
-        r->build_id_len = (uint8_t)image_build_id(m->path, r->build_id);
-        if (strstr(m->path, " (deleted)"))
-            r->fill = IMAGE_FILL_READ;
-    } else {
-        r->flags = m->shared ? IMAGE_REGION_SHARED : 0;
-        r->fill = m->shared ? IMAGE_FILL_READ : IMAGE_FILL_ZERO;
-        r->path = m->path[0] ? m->path : NULL;
-    }
-    r->start = m->start;
-    r->end = m->end;
-    r->prot = (uint32_t)m->prot;
-    if (strcmp(m->path, "[heap]") == 0)
-        r->flags |= IMAGE_REGION_HEAP;
-    if (m->start <= save_identity.mm.start_stack && save_identity.mm.start_stack < m->end)
-        r->flags |= IMAGE_REGION_STACK;
-}
-
-int save_regions_read(struct save_regions *regions, struct err *err)
-{
-    struct maps *maps = calloc(1, sizeof *maps);
-    if (!maps || maps_read(maps, err) < 0) {
-        free(maps);
-        return -1;
-    }
-    regions->maps = maps;
-    regions->n = 0;
-    regions->region = calloc(maps->n + 1, sizeof *regions->region);
-    if (!regions->region) {
-        save_regions_free(regions);
-        return err_sys(err, "no memory");
-    }
-    for (size_t i = 0; i < maps->n && maps->entry[i].start < GATE_ADDR; i++)
-        describe_region(&regions->region[regions->n++], &maps->entry[i]);
-    return 0;
-}
-
-void save_regions_free(struct save_regions *regions)
-{
-    if (regions->maps)
-        maps_free(regions->maps);
-    free(regions->maps);
-    free(regions->region);
-    regions->maps = NULL;
-    regions->region = NULL;
-}
-
 /* ---- threads ---- */
 
 static void registers_from(struct user_regs_struct *regs, const struct parked *p)
@@ -237,12 +150,47 @@ static const char **app_argv(size_t *argc)
     return sp ? (const char **)(sp + 1) : NULL;
 }
 
+struct save_kept *save_kept_create(struct err *err)
+{
+    struct save_kept *kept = calloc(1, sizeof *kept);
+    if (kept)
+        kept->writer = image_writer_create();
+    if (!kept || !kept->writer) {
+        err_sys(err, "cannot prepare for fine checkpoints");
+        return NULL;
+    }
+    if (save_map_text_open(&kept->maps, err) < 0 || image_source_self(&kept->source, err) < 0)
+        return NULL;
+    kept->source.mem_fd = own_fd_take(kept->source.mem_fd);
+    kept->source.pagemap_fd = own_fd_take(kept->source.pagemap_fd);
+    return kept;
+}
+
+/* Where it goes: a file of its own, or the end of a segment. */
+static int write_it(const struct save_request *request, const struct image_state *state,
+                    struct image_source *source, struct image_written *written, struct err *err)
+{
+    struct image_write_options options = {.sync = request->sync, .changed = request->changed,
+                                          .nchanged = request->nchanged};
+    options.mapped = save_mapped_ranges(&options.nmapped);
+    /* In an epoch nothing moves. At a fine checkpoint or a failure a peer may be writing into
+     * the buffer of a pending receive (shared memory transports do): what is hashed must be a
+     * copy. */
+    source->moving = request->kind != IMAGE_FULL || request->checkpoint != 0;
+    if (request->segment_fd > 0)
+        return image_append(request->kept->writer, request->segment_fd, request->path,
+                            request->segment_at, state, source, &options, written, err);
+    return image_write(request->path, state, source, &options, written, err);
+}
+
 int save_image(const struct save_request *request, struct image_written *written, struct err *err)
 {
     int result = -1;
-    struct save_regions regions = {0};
+    struct save_kept *kept = request->kept;
+    struct save_regions read = {0};
+    const struct save_regions *regions = kept ? &kept->regions : &read;
     struct image_state state = {.kind = request->kind, .parent = request->parent,
-                                .parent_id = request->parent_id};
+                                .parent_id = request->parent_id, .oldest = request->oldest};
     struct image_source source;
     char host[256] = "", cwd[4096] = "";
     struct save_blob blob = {.version = 1, .generation = GATE->generation,
@@ -260,7 +208,7 @@ int save_image(const struct save_request *request, struct image_written *written
         err_sys(err, "no memory");
         goto out;
     }
-    if (save_regions_read(&regions, err) < 0)
+    if (!kept && save_regions_read(&read, err) < 0)
         goto out;
     for (size_t i = 0; i < request->nthreads; i++)
         describe_thread(&threads[i], &request->threads[i], names[i]);
@@ -279,29 +227,22 @@ int save_image(const struct save_request *request, struct image_written *written
     state.meta.xcr0 = request->nthreads ? xsave_features(&threads[0]) : 0;
     state.meta.argv = app_argv(&state.meta.argc);
     blob.mm.brk = state.meta.brk;
-    state.regions = regions.region;
-    state.nregions = regions.n;
+    state.regions = regions->region;
+    state.nregions = regions->n;
     state.threads = threads;
     state.nthreads = request->nthreads;
     state.files = files.file;
     state.nfiles = files.n;
     state.blobs = blobs;
     state.nblobs = sizeof blobs / sizeof blobs[0];
-    if (image_source_self(&source, err) < 0)
+    if (!kept && image_source_self(&source, err) < 0)
         goto out;
-    /* In an epoch nothing moves. At a fine checkpoint or a failure a peer may be writing into
-     * the buffer of a pending receive (shared memory transports do): what is hashed must be a
-     * copy. */
-    source.direct = request->kind == IMAGE_FULL && request->checkpoint == 0;
-    struct image_write_options options = {.sync = request->sync, .changed = request->changed,
-                                          .nchanged = request->nchanged};
-    if (mapped_from)
-        options.mapped = image_mapped(mapped_from, &options.nmapped);
-    result = image_write(request->path, &state, &source, &options, written, err);
-    image_source_close(&source);
+    result = write_it(request, &state, kept ? &kept->source : &source, written, err);
+    if (!kept)
+        image_source_close(&source);
 out:
     pending_put(PENDING_PROCESS, 0);
-    save_regions_free(&regions);
+    save_regions_free(&read);
     files_free(&files);
     free(threads);
     free(names);

@@ -38,6 +38,10 @@ struct save_request {
     const char *path;
     enum image_kind kind;
     uint64_t checkpoint;             /* fine checkpoint number, 0 */
+    uint64_t oldest;                 /* fine checkpoint: the oldest that stays with it */
+    struct save_kept *kept;          /* many saves in a row: see below; NULL */
+    int segment_fd;                  /* > 0: append to this segment, `path`; needs `kept` */
+    uint64_t segment_at;
     struct image_position position;  /* in the log */
     const struct parked *threads;    /* failure: the one with the signal first */
     size_t nthreads;
@@ -66,5 +70,15 @@ struct save_regions {
 };
 int save_regions_read(struct save_regions *regions, struct err *err);
 void save_regions_free(struct save_regions *regions);
+
+/*
+ * What many saves in a row have in common: open files of /proc, buffers, and the regions as long as
+ * the address space is laid out the same. For one thread at a time; lives as long as the process.
+ */
+struct save_kept *save_kept_create(struct err *err); /* NULL with *err */
+
+/* The regions as they are now, which the next save_image() with `kept` takes for granted. Valid
+ * until the next call. NULL with *err. */
+const struct save_regions *save_kept_regions(struct save_kept *kept, struct err *err);
 
 #endif

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "runtime/base/log.h"
+#include "runtime/half/gate.h"
 #include "runtime/half/own_fd.h"
 
 /* Newer than Debian 12's headers: Linux 6.7, include/uapi/linux/{userfaultfd,fs}.h. */
@@ -38,16 +39,22 @@ struct scan_arg { /* struct pm_scan_arg */
     uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
 };
 #define SCAN            _IOWR('f', 16, struct scan_arg)
-#define SCAN_WP_MATCHING   1u
-#define SCAN_CHECK_WPASYNC 2u
-#define SCAN_IS_WRITTEN    2u
+#define SCAN_WP_MATCHING  1u
+#define SCAN_IS_WPALLOWED 1u
+#define SCAN_IS_WRITTEN   2u
 
 #define SCAN_MAX 1024
 
 static int uffd = -1, pagemap = -1;
 static bool precise;
-static struct image_range *ranges;
-static size_t nranges, room;
+
+struct ranges {
+    struct image_range *list;
+    size_t n, room;
+};
+
+/* Written pages; memory that counts as changed without a look; both. Kept for the next call. */
+static struct ranges written, unwatched, all;
 
 bool track_precise(void)
 {
@@ -66,76 +73,114 @@ int track_start(struct err *err)
     return 0;
 }
 
-static int add(uint64_t start, uint64_t end, struct err *err)
+static int add(struct ranges *r, uint64_t start, uint64_t end, struct err *err)
 {
-    if (nranges > 0 && ranges[nranges - 1].end == start) {
-        ranges[nranges - 1].end = end;
+    if (r->n > 0 && r->list[r->n - 1].end == start) {
+        r->list[r->n - 1].end = end;
         return 0;
     }
-    if (nranges == room) {
-        size_t more = room ? room * 2 : 1024;
-        struct image_range *p = realloc(ranges, more * sizeof *p);
+    if (r->n == r->room) {
+        size_t more = r->room ? r->room * 2 : 1024;
+        struct image_range *p = realloc(r->list, more * sizeof *p);
         if (!p)
             return err_sys(err, "no memory");
-        ranges = p;
-        room = more;
+        r->list = p;
+        r->room = more;
     }
-    ranges[nranges++] = (struct image_range){start, end};
+    r->list[r->n++] = (struct image_range){start, end};
     return 0;
 }
 
-/* Collects and re-arms one region. Returns 1 if it is not under watch, -1 with *err. */
-static int scan(const struct image_region *r, struct err *err)
+/* Walks the whole upper half; `arg` says what to look for. */
+static int scan(struct scan_arg arg, struct ranges *out, struct err *err)
 {
     static struct scan_region found[SCAN_MAX];
-    struct scan_arg arg = {.size = sizeof arg, .flags = SCAN_WP_MATCHING | SCAN_CHECK_WPASYNC,
-                           .start = r->start, .end = r->end, .vec = (uint64_t)found,
-                           .vec_len = SCAN_MAX, .category_mask = SCAN_IS_WRITTEN,
-                           .return_mask = SCAN_IS_WRITTEN};
-    while (arg.start < r->end) {
+    arg.size = sizeof arg;
+    arg.end = GATE_ADDR;
+    arg.vec = (uint64_t)found;
+    arg.vec_len = SCAN_MAX;
+    out->n = 0;
+    while (arg.start < arg.end) {
         int n = ioctl(pagemap, SCAN, &arg);
         if (n < 0)
-            return errno == EPERM ? 1 : err_sys(err, "PAGEMAP_SCAN at %#lx", r->start);
+            return err_sys(err, "PAGEMAP_SCAN at %#lx", arg.start);
         for (int i = 0; i < n; i++)
-            if (add(found[i].start, found[i].end, err) < 0)
+            if (add(out, found[i].start, found[i].end, err) < 0)
                 return -1;
         arg.start = arg.walk_end;
     }
     return 0;
 }
 
-/* Puts a region under watch; what it holds now counts as changed. */
-static int watch(const struct image_region *r, struct err *err)
+/* Puts memory under watch. What cannot be watched is found again the next time. */
+static void watch(uint64_t start, uint64_t end)
 {
-    struct uffdio_register reg = {.range = {r->start, r->end - r->start},
+    struct uffdio_register reg = {.range = {start, end - start},
                                   .mode = UFFDIO_REGISTER_MODE_WP};
     struct uffdio_writeprotect wp = {.range = reg.range, .mode = UFFDIO_WRITEPROTECT_MODE_WP};
     if (ioctl(uffd, UFFDIO_REGISTER, &reg) == 0)
         ioctl(uffd, UFFDIO_WRITEPROTECT, &wp);
-    return add(r->start, r->end, err);
+}
+
+/*
+ * Finds all memory that is not under watch, also where no page of it was ever touched: new
+ * mappings, even in the very place of old ones, and shared memory, which others may write to.
+ */
+static int find_unwatched(const struct save_regions *regions, struct err *err)
+{
+    struct scan_arg arg = {.category_inverted = SCAN_IS_WPALLOWED,
+                           .category_mask = SCAN_IS_WPALLOWED, .return_mask = SCAN_IS_WPALLOWED};
+    if (scan(arg, &unwatched, err) < 0)
+        return -1;
+    for (size_t i = 0, k = 0; i < unwatched.n; i++) {
+        const struct image_range *u = &unwatched.list[i];
+        while (k < regions->n && regions->region[k].end <= u->start)
+            k++;
+        for (size_t at = k; at < regions->n && regions->region[at].start < u->end; at++)
+            if (!(regions->region[at].flags & IMAGE_REGION_SHARED))
+                watch(regions->region[at].start, regions->region[at].end);
+    }
+    return 0;
+}
+
+/* Both lists are sorted; written pages may lie in what was unwatched when that was looked at. */
+static int join(struct err *err)
+{
+    size_t i = 0, k = 0;
+    all.n = 0;
+    while (i < written.n || k < unwatched.n) {
+        bool first = k == unwatched.n ||
+                     (i < written.n && written.list[i].start < unwatched.list[k].start);
+        struct image_range r = first ? written.list[i++] : unwatched.list[k++];
+        uint64_t end = all.n ? all.list[all.n - 1].end : 0;
+        if (r.start < end)
+            r.start = end;
+        if (r.start < r.end && add(&all, r.start, r.end, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int everything(const struct save_regions *regions, struct err *err)
+{
+    all.n = 0;
+    for (size_t i = 0; i < regions->n; i++)
+        if (add(&all, regions->region[i].start, regions->region[i].end, err) < 0)
+            return -1;
+    return 0;
 }
 
 int track_collect(const struct save_regions *regions, const struct image_range **changed, size_t *n,
                   struct err *err)
 {
-    nranges = 0;
-    for (size_t i = 0; i < regions->n; i++) {
-        const struct image_region *r = &regions->region[i];
-        size_t before = nranges;
-        uint64_t before_end = before ? ranges[before - 1].end : 0;
-        bool watched = precise && !(r->flags & IMAGE_REGION_SHARED);
-        int state = watched ? scan(r, err) : 1;
-        if (state < 0)
-            return -1;
-        if (state == 0)
-            continue;
-        nranges = before; /* a scan may have begun before it met the part that is not under watch */
-        if (before)
-            ranges[before - 1].end = before_end;
-        if ((watched ? watch(r, err) : add(r->start, r->end, err)) < 0)
-            return -1;
-    }
-    *changed = ranges;
-    *n = nranges;
-    return 0;
+    /* the kernel has a short way for exactly this question */
+    struct scan_arg arg = {.flags = SCAN_WP_MATCHING, .category_mask = SCAN_IS_WRITTEN,
+                           .return_mask = SCAN_IS_WRITTEN};
+    int rc = precise ? 0 : everything(regions, err);
+    if (precise && (find_unwatched(regions, err) < 0 || scan(arg, &written, err) < 0 ||
+                    join(err) < 0))
+        rc = -1;
+    *changed = all.list;
+    *n = all.n;
+    return rc;
 }

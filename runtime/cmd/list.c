@@ -7,7 +7,6 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 
 #include "msgcounter/log/order_file.h"
@@ -156,6 +155,40 @@ static int by_rank_and_number(const void *a, const void *b)
     return (x->fine.number > y->fine.number) - (x->fine.number < y->fine.number);
 }
 
+/* One checkpoint of a rank, from the catalog or, if it was not told of, from its image. */
+static void describe_fine(const struct lists *l, const char *folder, unsigned rank, uint64_t number,
+                          struct session_fine *out)
+{
+    char path[PATH_MAX];
+    const struct proto_fine *told = in_catalog(l, rank, number);
+    *out = (struct session_fine){.rank = rank, .fine = {.number = number}};
+    if (told)
+        out->fine = *told;
+    if (told || image_window_path(folder, number, path, sizeof path, NULL) < 0)
+        return;
+    struct image *image = image_open(path, NULL);
+    if (image)
+        out->fine.event = image_state(image)->meta.position.event;
+    image_close(image);
+}
+
+/* Appends the checkpoints that a rank keeps. 0, or -1: no memory. */
+static int add_fines(const struct lists *l, const char *folder, struct session_fine **list,
+                     unsigned *n)
+{
+    struct image_window w;
+    unsigned rank = (unsigned)strtoul(strrchr(folder, '-') + 1, NULL, 10);
+    if (image_window_read(folder, &w, NULL) < 0)
+        return 0;
+    struct session_fine *more = reallocarray(*list, *n + w.newest - w.oldest + 1, sizeof *more);
+    if (!more)
+        return -1;
+    *list = more;
+    for (uint64_t number = w.oldest; number <= w.newest; number++)
+        describe_fine(l, folder, rank, number, &more[(*n)++]);
+    return 0;
+}
+
 /*
  * The catalog remembers every fine checkpoint that was told of, and none that a killed rank had no
  * time to tell of. Listed are those that are there.
@@ -164,31 +197,20 @@ static int find_existing(const struct session *s, struct lists *l)
 {
     char pattern[PATH_MAX];
     glob_t g;
-    snprintf(pattern, sizeof pattern, "%s/fine/rank-*/*.img", session_dir(s));
+    struct session_fine *found = calloc(1, sizeof *found);
+    unsigned n = 0;
+    int rc = found ? 0 : -1;
+    snprintf(pattern, sizeof pattern, "%s/fine/rank-*", session_dir(s));
     if (glob(pattern, 0, NULL, &g) != 0)
         g.gl_pathc = 0;
-    struct session_fine *found = calloc(g.gl_pathc + 1, sizeof *found);
-    unsigned n = 0;
-    for (size_t i = 0; found && i < g.gl_pathc; i++) {
-        struct image *image = image_open(g.gl_pathv[i], NULL);
-        if (!image)
-            continue;
-        const struct image_meta *meta = &image_state(image)->meta;
-        const struct proto_fine *told = in_catalog(l, (unsigned)meta->rank, meta->checkpoint);
-        struct stat st;
-        found[n].rank = (unsigned)meta->rank;
-        found[n].fine = told ? *told
-                             : (struct proto_fine){.number = meta->checkpoint,
-                                                   .event = meta->position.event};
-        if (!told && stat(g.gl_pathv[i], &st) == 0)
-            found[n].fine.bytes = (uint64_t)st.st_size;
-        n++;
-        image_close(image);
-    }
+    for (size_t i = 0; rc == 0 && i < g.gl_pathc; i++)
+        rc = add_fines(l, g.gl_pathv[i], &found, &n);
     if (g.gl_pathc)
         globfree(&g);
-    if (!found)
+    if (rc < 0) {
+        free(found);
         return -1;
+    }
     qsort(found, n, sizeof *found, by_rank_and_number);
     free(l->fine);
     l->fine = found;

@@ -4,6 +4,7 @@
 #include "runtime/half/own_fd.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <stdint.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -119,4 +120,12 @@ bool own_fd_is(int fd)
             return true;
     return (fd >= 0 && fd < START_MAX && still(&at_start[fd], fd)) ||
            (fd >= 0 && fd < NOTED_MAX && still(&noted[fd], fd));
+}
+
+void own_fd_unshare(void)
+{
+    if (unshare(CLONE_FILES) < 0)
+        return;
+    close_range(0, STDERR_FILENO - 1, 0);
+    close_range(STDERR_FILENO + 1, ~0u, 0);
 }

@@ -33,4 +33,11 @@ int own_fd_stream(int fd);
 /* True if the descriptor was open at the start and is the same file still, or is ours. */
 bool own_fd_is(int fd);
 
+/*
+ * Gives the calling thread of the lower half descriptors of its own, of which only standard error
+ * is open. What it opens from then on is not taken for the application's, and does not change the
+ * numbers that the application gets.
+ */
+void own_fd_unshare(void);
+
 #endif

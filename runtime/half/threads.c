@@ -56,6 +56,14 @@ bool threads_is_lower(pid_t tid)
     return false;
 }
 
+int threads_lower_count(void)
+{
+    int n = 0;
+    for (int i = 0; i < THREADS_MAX; i++)
+        n += __atomic_load_n(&lower_tids[i], __ATOMIC_ACQUIRE) != 0;
+    return n;
+}
+
 struct start {
     void *(*fn)(void *);
     void *arg;

@@ -37,6 +37,9 @@ int threads_wake_fd(void);
 /* [any FS] True if tid is a thread of the lower half. */
 bool threads_is_lower(pid_t tid);
 
+/* How many there are. One that ends is no longer counted a moment before it is gone. */
+int threads_lower_count(void);
+
 /* The word of the lower TLS where the crossing notes the upper FS. */
 extern __thread uint64_t threads_upper_fs;
 

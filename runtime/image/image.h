@@ -16,6 +16,15 @@
  * An incremental image holds the changed pages only and names its parent by file name and id.
  * Whatever reads an image here sees the whole chain.
  *
+ * Fine checkpoints stand in a folder of their own, many in a file:
+ *
+ *     00000001.img   checkpoint 1, whole
+ *     00000250.img   2 to 250 merged: an increment on 1, or whole
+ *     00000251.inc   a segment: the increments 251, 252, ... in a row
+ *
+ * `00000251.inc@260` names one of a segment's wherever an image's path is wanted, `00000251.inc`
+ * the newest.
+ *
  * Pure library: any process, any thread, no global state. Reading and writing allocate with malloc.
  * Errors: -1 with a text that names the file; err->code is EBADMSG for a damaged, torn or foreign
  * file, ESTALE for a parent with another id, else the errno of the call that failed.
@@ -32,7 +41,7 @@
 
 #include "runtime/base/err.h"
 
-#define IMAGE_VERSION      1
+#define IMAGE_VERSION      2
 #define IMAGE_PAGE         4096u
 #define IMAGE_BUILD_ID_MAX 32
 #define IMAGE_NSIG         64
@@ -180,6 +189,7 @@ struct image_state {
     struct image_id id; /* the writer makes one if it is all zero */
     const char *parent; /* incremental: the parent's path relative to the image's own folder */
     struct image_id parent_id; /* incremental */
+    uint64_t oldest; /* fine checkpoints: the oldest one that was kept when this one was made */
     struct image_meta meta;
     const struct image_region *regions; /* all regions, in an incremental image too */
     size_t nregions;
@@ -218,6 +228,7 @@ struct image_source {
     ssize_t (*populated)(void *ctx, uint64_t start, uint64_t end, bool private_only,
                          struct image_range *out, size_t max, uint64_t *walked);
     bool direct; /* readable regions can be read through pointers */
+    bool moving; /* their content may change meanwhile: what is hashed and written is one copy */
     void *ctx;
     int mem_fd, pagemap_fd; /* of the two sources below */
     bool no_scan;           /* the kernel lacks PAGEMAP_SCAN */
@@ -253,11 +264,38 @@ struct image_written {
  * Writes an image to a temporary name beside `path` and renames it when it is complete, so that
  * `path` is always a whole image or not there. On failure the temporary is removed. Mode 0600.
  *
- * The memory must not change meanwhile. options and out may be NULL.
+ * The memory must not change meanwhile, unless the source says so. options and out may be NULL.
  */
 int image_write(const char *path, const struct image_state *state, struct image_source *source,
                 const struct image_write_options *options, struct image_written *out,
                 struct err *err);
+
+/* ---- segments ---- */
+
+/* A writer keeps what writing needs, for many increments. */
+struct image_writer *image_writer_create(void); /* NULL: no memory */
+void image_writer_destroy(struct image_writer *writer);
+
+/*
+ * Writes an increment at offset `at`, a multiple of IMAGE_PAGE, of the open segment `path`.
+ * out->file_bytes is the room that it takes, a multiple of IMAGE_PAGE too. On failure, or killed,
+ * the segment still ends at `at`. options->sync is not for segments.
+ */
+int image_append(struct image_writer *writer, int fd, const char *path, uint64_t at,
+                 const struct image_state *state, struct image_source *source,
+                 const struct image_write_options *options, struct image_written *out,
+                 struct err *err);
+
+/* The checkpoints of a folder that are kept. */
+struct image_window {
+    uint64_t oldest, newest;
+};
+/* 0, or -1: err->code is ENOENT if there is none. */
+int image_window_read(const char *folder, struct image_window *window, struct err *err);
+
+/* The name of checkpoint `number` of the folder. 0, or -1 with *err. */
+int image_window_path(const char *folder, uint64_t number, char *path, size_t cap,
+                      struct err *err);
 
 /* ---- reading ---- */
 
@@ -265,9 +303,8 @@ struct image;
 
 /*
  * Opens an image and the parents it names. Checks everything but the page contents: truncated,
- * torn, foreign and mismatched files are errors. A shared lock on each file keeps image_fold() away
- * until image_close(); a process that maps an image and may live on must therefore not close it
- * while someone else can fold.
+ * torn, foreign and mismatched files are errors. A shared lock on each file says that it is in use,
+ * until image_close(): a segment that someone has mapped must not be written again.
  */
 struct image *image_open(const char *path, struct err *err);
 void image_close(struct image *image);
@@ -333,20 +370,13 @@ int image_core(struct image *image, const char *out, bool with_files, struct ima
                struct err *err);
 
 /*
- * Drops the oldest of a chain of increments: merges `child` into its parent `base` in place, at the
- * cost of the child's pages only, and gives the result the child's name and id, so that images on
- * top of child stay valid. `base` is gone afterwards; it must be an image that nothing else needs
- * (never an epoch's).
- *
- * Killed at any moment it leaves a chain in which child and everything on top of it can still be
- * opened; calling it again finishes the work. Fails with EBUSY while either file is open by
- * image_open().
+ * Writes chain[0] to chain[last] as one image of chain[0]'s name and id: an increment on
+ * chain[last + 1], or a whole image if there is none. What chain[0] is the parent of can be opened
+ * with or without the images that were merged. Both chain[0] and, if there is one, chain[last + 1]
+ * must be in the folder of `out`; the latter must not be in a segment.
  */
-int image_fold(const char *base, const char *child, bool sync, struct err *err);
-
-/* True if a fold into chain[k] was interrupted: image_fold(chain path k, chain path k-1) finishes
- * it. The memory reads right meanwhile; image_verify() refuses. */
-bool image_fold_pending(const struct image *image, size_t k);
+int image_merge(struct image *image, size_t last, const char *out, struct image_written *written,
+                struct err *err);
 
 /* Description for people or as JSON. 0, or -1 when writing to `out` failed. */
 int image_dump(const struct image *image, FILE *out, bool json, struct err *err);

@@ -6,10 +6,12 @@
 
 #include "runtime/image/image_format.h"
 
-/* One file, opened and checked. */
+/* One image, opened and checked. */
 struct image_link {
     char *path;
     int fd;
+    bool owns_fd; /* else it is that of a newer increment in the same segment */
+    uint64_t at;  /* where it begins in the file; offsets in header and extents count from there */
     struct image_header header;
     uint8_t *notes; /* the state points into it */
     struct image_sum *sums;
@@ -33,21 +35,28 @@ struct image {
     int file_fd;
 };
 
-/* Opens one file, without its parents. lock: LOCK_SH or LOCK_EX; writable opens it for writing. */
-struct image_link *image_link_open(const char *path, int lock, bool writable, struct err *err);
 void image_link_close(struct image_link *link);
 
-/* Checks the checksums of the link's pages. */
-int image_link_verify(const struct image_link *link, struct err *err);
+/* ---- names (image_segment.c) ---- */
 
-/* Extents with content in order of file offset, malloc'ed; NULL with ENOMEM in err. */
-struct image_extent *image_extents_by_offset(const struct image_extents *extents, size_t *count,
-                                             struct err *err);
+/* A path as it names an increment of a segment. */
+struct image_name {
+    const char *path;
+    size_t file_len; /* of the part that is the segment's own path */
+    uint64_t number; /* behind '@'; 0: the newest */
+};
 
-/* XXH3-128 of chunk i of the file: of the data pages in it. by_offset as above; `buffer` has
- * IMAGE_CHUNK bytes. 0, or -1 with errno. */
-int image_chunk_sum(int fd, const struct image_extent *by_offset, size_t count, size_t i,
-                    uint8_t *buffer, struct image_sum *sum);
+/* False: it is a file's. */
+bool image_name_parse(const char *path, struct image_name *name);
+
+/* What holds the increment of that name after a merge: malloc'ed; NULL if it is a file's name. */
+char *image_name_merged(const char *path);
+
+/* ---- resolving (image_plan.c) ---- */
+
+/* Pieces of chain[first] and older alone, cut to the regions of chain[0]: what an increment on
+ * chain[first] that tells nothing would show. `out` is empty before. 0, or -1: no memory. */
+int image_resolve_older(const struct image *image, size_t first, struct image_pieces *out);
 
 /* Resolves the chain into image->pieces and image->steps. */
 int image_resolve(struct image *image, struct err *err);

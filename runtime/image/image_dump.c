@@ -105,8 +105,6 @@ static json_t *describe_file_header(const struct image_link *l)
     json_object_set_new(o, "page_bytes", number(bytes[IMAGE_EXTENT_DATA]));
     json_object_set_new(o, "zero_bytes", number(bytes[IMAGE_EXTENT_ZERO]));
     json_object_set_new(o, "referenced_bytes", number(bytes[IMAGE_EXTENT_FILE]));
-    if (!image_id_is_zero(&l->header.fold_id))
-        json_object_set_new(o, "interrupted_fold_of", id(&l->header.fold_id));
     return o;
 }
 

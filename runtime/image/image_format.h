@@ -1,13 +1,20 @@
 /*
- * image_format.h - layout of an image file; private to runtime/image
+ * image_format.h - layout of an image file and of a segment; private to runtime/image
  *
  *      0  Elf64_Ehdr
  *     64  struct image_header
  *    448  Elf64_Shdr 0, when there are 65535 program headers or more (PN_XNUM)
  *    512  unused
- *   4096  data pages; metadata and free pages may lie between them in a folded image
+ *   4096  data pages, then the metadata: notes, program headers, checksum table
  *
- * The metadata is one page-aligned block: notes, program headers, checksum table.
+ * A segment (NNNNNNNN.inc, of fine checkpoints) is a row of such images, each an increment on the
+ * one before it, at page boundaries; offsets in an image count from its own beginning.
+ *
+ *      0  increment NNNNNNNN .  increment NNNNNNNN + 1 .  ...  .  rubbish
+ *
+ * It ends where no whole image stands, or one that is not the next: another number or parent. So it
+ * needs no index, a writer that is killed loses no earlier increment, and a file that is used again
+ * need not be cleared.
  *
  * The program headers are the list of extents, there is no second one. PT_LOAD with p_filesz:
  * content in this file. Without: p_flags says whether the pages are zero or those of the mapped
@@ -15,8 +22,7 @@
  * region's fill.
  *
  * Checksums: XXH3-128 of each IMAGE_CHUNK bytes of file from 4096 on, over the data pages in it in
- * file order (free pages and metadata left out); one over the metadata; one over the first sector.
- * Chunks are small because image_fold() has to hash again each chunk that it changes a page of.
+ * file order (metadata left out); one over the metadata; one over the first sector.
  *
  * The first sector is written last: a file whose writer was interrupted has no ELF header.
  */
@@ -36,6 +42,8 @@
 #define IMAGE_CHUNK         65536u
 #define IMAGE_OWNER         "DBG3"
 #define IMAGE_SEGMENTS_MAX  (1u << 26)
+
+#define IMAGE_SEGMENT_SUFFIX ".inc"
 
 /* In p_flags, inside PF_MASKOS; only where p_filesz is 0. */
 #define IMAGE_PF_ZERO 0x00100000u
@@ -60,7 +68,8 @@ struct image_header {
     uint32_t kind; /* enum image_kind */
     struct image_id id;
     struct image_id parent_id; /* zero: no parent */
-    struct image_id fold_id;   /* not zero: a fold of this child into this file has begun */
+    uint64_t checkpoint;       /* as meta.checkpoint; here so that a segment can be listed */
+    uint64_t oldest;           /* as image_state.oldest */
     uint64_t file_size;        /* at least; a shorter file is truncated */
     uint64_t notes_offset, notes_size;
     uint64_t phdrs_offset, nphdrs;
@@ -138,6 +147,20 @@ int image_err_damaged(struct err *err, const char *path, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 int image_err_code(struct err *err, int code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* ---- segments (image_segment.c) ---- */
+
+/* What the first sector of an increment in a segment says. */
+struct image_increment {
+    uint64_t number, oldest;
+    uint64_t at, size; /* bytes in the segment; size up to where the next one begins */
+    struct image_id id, parent_id;
+};
+
+/* The whole increments of the segment, in order; malloc'ed. Reads only their first sectors. 0 (also
+ * if there are none), or -1 with *err. */
+int image_segment_scan(int fd, const char *path, struct image_increment **list, size_t *count,
+                       struct err *err);
 
 /* ---- files (image_io.c) ---- */
 

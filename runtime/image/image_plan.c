@@ -103,7 +103,7 @@ static int add_older(struct image_pieces *out, const struct image_pieces *old, s
 }
 
 static int add_extent(struct image_pieces *out, const struct image_region *r,
-                      const struct image_extent *e, uint32_t depth)
+                      const struct image_extent *e, uint64_t at, uint32_t depth)
 {
     if (e->kind == IMAGE_EXTENT_FILE)
         return add_fill(out, r, e->start, e->end);
@@ -113,7 +113,7 @@ static int add_extent(struct image_pieces *out, const struct image_region *r,
                                .end = e->end,
                                .kind = data ? IMAGE_PIECE_IMAGE : IMAGE_PIECE_ZERO,
                                .depth = data ? depth : 0,
-                               .offset = data ? e->offset : 0,
+                               .offset = data ? at + e->offset : 0,
                                .region = r,
                            });
 }
@@ -127,7 +127,8 @@ static int overlay(struct image_pieces *out, const struct image_pieces *old,
         uint64_t at = r->start;
         for (; x < l->extents.count && l->extents.list[x].start < r->end; x++) {
             const struct image_extent *e = &l->extents.list[x];
-            if (add_older(out, old, &o, r, at, e->start) < 0 || add_extent(out, r, e, depth) < 0)
+            if (add_older(out, old, &o, r, at, e->start) < 0 ||
+                add_extent(out, r, e, l->at, depth) < 0)
                 return -1;
             at = e->end;
         }
@@ -144,8 +145,10 @@ static bool can_extend(const struct image *image, const struct image_piece *base
 {
     if (base->kind == IMAGE_PIECE_ZERO)
         return true;
-    return base->kind == IMAGE_PIECE_IMAGE &&
-           base->offset + (end - base->start) <= image->chain[base->depth]->header.file_size;
+    if (base->kind != IMAGE_PIECE_IMAGE)
+        return false;
+    const struct image_link *l = image->chain[base->depth];
+    return base->offset + (end - base->start) <= l->at + l->header.file_size;
 }
 
 /* A step that maps, and how much of it is its own content. */
@@ -237,16 +240,35 @@ static int build_mapped(struct image *image)
     return 0;
 }
 
+/* From the oldest to chain[first]. */
+static int resolve_from(const struct image *image, size_t first, struct image_pieces *pieces)
+{
+    for (size_t k = image->length; k-- > first;) {
+        struct image_pieces next = {0};
+        int rc = overlay(&next, pieces, image->chain[k], (uint32_t)k);
+        free(pieces->list);
+        *pieces = next;
+        if (rc < 0)
+            return -1;
+    }
+    return 0;
+}
+
+int image_resolve_older(const struct image *image, size_t first, struct image_pieces *out)
+{
+    struct image_pieces older = {0};
+    struct image_link untold = {.state = image->chain[0]->state};
+    int rc = resolve_from(image, first, &older);
+    if (rc == 0)
+        rc = overlay(out, &older, &untold, 0);
+    free(older.list);
+    return rc;
+}
+
 int image_resolve(struct image *image, struct err *err)
 {
-    for (size_t k = image->length; k-- > 0;) {
-        struct image_pieces next = {0};
-        int rc = overlay(&next, &image->pieces, image->chain[k], (uint32_t)k);
-        free(image->pieces.list);
-        image->pieces = next;
-        if (rc < 0)
-            return image_err_code(err, ENOMEM, "%s: out of memory", image->chain[0]->path);
-    }
+    if (resolve_from(image, 0, &image->pieces) < 0)
+        return image_err_code(err, ENOMEM, "%s: out of memory", image->chain[0]->path);
     if (build_steps(image) < 0 || build_mapped(image) < 0)
         return image_err_code(err, ENOMEM, "%s: out of memory", image->chain[0]->path);
     return 0;

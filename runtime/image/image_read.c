@@ -41,15 +41,16 @@ static int read_header(struct image_link *l, struct err *err)
         return err_sys(err, "cannot stat %s", l->path);
     if (!S_ISREG(st.st_mode))
         return image_err_code(err, EBADMSG, "%s: no regular file", l->path);
-    if (st.st_size < (off_t)sizeof sector)
+    if (st.st_size < (off_t)(l->at + sizeof sector))
         return image_err_damaged(err, l->path, "truncated: %lld bytes", (long long)st.st_size);
-    if (image_pread_all(l->fd, sector, sizeof sector, 0) < 0)
+    if (image_pread_all(l->fd, sector, sizeof sector, l->at) < 0)
         return err_sys(err, "cannot read %s", l->path);
     if (image_sector_decode(sector, l->path, &l->header, err) < 0 || check_bounds(l, err) < 0)
         return -1;
-    if ((uint64_t)st.st_size < l->header.file_size)
-        return image_err_damaged(err, l->path, "truncated: %lld of %llu bytes",
-                                 (long long)st.st_size, (unsigned long long)l->header.file_size);
+    if ((uint64_t)st.st_size - l->at < l->header.file_size)
+        return image_err_damaged(err, l->path, "truncated: %llu of %llu bytes",
+                                 (unsigned long long)st.st_size - l->at,
+                                 (unsigned long long)l->header.file_size);
     return 0;
 }
 
@@ -112,8 +113,9 @@ static int by_offset(const void *a, const void *b)
     return x->offset < y->offset ? -1 : x->offset > y->offset;
 }
 
-struct image_extent *image_extents_by_offset(const struct image_extents *extents, size_t *count,
-                                             struct err *err)
+/* Extents with content in order of file offset, malloc'ed; NULL with ENOMEM in err. */
+static struct image_extent *extents_by_offset(const struct image_extents *extents, size_t *count,
+                                              struct err *err)
 {
     struct image_extent *list = calloc(extents->count + 1, sizeof *list);
     if (!list) {
@@ -134,7 +136,7 @@ struct image_extent *image_extents_by_offset(const struct image_extents *extents
 static int check_data(const struct image_link *l, struct err *err)
 {
     size_t n;
-    struct image_extent *list = image_extents_by_offset(&l->extents, &n, err);
+    struct image_extent *list = extents_by_offset(&l->extents, &n, err);
     if (!list)
         return -1;
     uint64_t end = IMAGE_DATA_OFFSET;
@@ -167,7 +169,7 @@ static int read_metadata(struct image_link *l, struct err *err)
     l->notes = malloc(size + 1);
     if (!l->notes)
         return image_err_code(err, ENOMEM, "%s: out of memory", l->path);
-    if (image_pread_all(l->fd, l->notes, size, h->notes_offset) < 0)
+    if (image_pread_all(l->fd, l->notes, size, l->at + h->notes_offset) < 0)
         return err_sys(err, "cannot read %s", l->path);
     struct image_sum sum = image_sum(l->notes, size);
     if (image_sum_differs(&sum, &h->meta_sum))
@@ -183,13 +185,14 @@ static int read_metadata(struct image_link *l, struct err *err)
     l->state.kind = h->kind;
     l->state.id = h->id;
     l->state.parent_id = h->parent_id;
+    l->state.oldest = h->oldest;
     if (check_state(l, err) < 0 ||
         decode_segments(l, l->notes + (h->phdrs_offset - h->notes_offset), err) < 0)
         return -1;
     return check_data(l, err);
 }
 
-struct image_link *image_link_open(const char *path, int lock, bool writable, struct err *err)
+static struct image_link *link_create(const char *path, uint64_t at, struct err *err)
 {
     struct image_link *l = calloc(1, sizeof *l);
     if (!l || !(l->path = strdup(path))) {
@@ -197,20 +200,34 @@ struct image_link *image_link_open(const char *path, int lock, bool writable, st
         image_err_code(err, ENOMEM, "%s: out of memory", path);
         return NULL;
     }
-    l->fd = open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
-    if (l->fd < 0) {
-        err_sys(err, "cannot open %s", path);
-        goto fail;
-    }
-    /* A file system without locks (some NFS) is no reason to refuse. */
-    if (flock(l->fd, lock | LOCK_NB) < 0 && errno == EWOULDBLOCK) {
-        image_err_code(err, EBUSY, "%s: in use by another process", path);
-        goto fail;
-    }
-    if (read_header(l, err) < 0 || read_metadata(l, err) < 0)
-        goto fail;
+    l->fd = -1;
+    l->at = at;
     return l;
-fail:
+}
+
+/* A shared lock says that the file is in use. A file system without locks (some NFS) is no reason
+ * to refuse. */
+static int open_locked(const char *path, struct err *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return err_sys(err, "cannot open %s", path);
+    if (flock(fd, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK) {
+        close(fd);
+        return image_err_code(err, EBUSY, "%s: in use by another process", path);
+    }
+    return fd;
+}
+
+static struct image_link *image_link_open(const char *path, struct err *err)
+{
+    struct image_link *l = link_create(path, 0, err);
+    if (!l)
+        return NULL;
+    l->fd = open_locked(path, err);
+    l->owns_fd = true;
+    if (l->fd >= 0 && read_header(l, err) == 0 && read_metadata(l, err) == 0)
+        return l;
     image_link_close(l);
     return NULL;
 }
@@ -220,7 +237,7 @@ void image_link_close(struct image_link *l)
     if (!l)
         return;
     int saved = errno;
-    if (l->fd >= 0)
+    if (l->owns_fd && l->fd >= 0)
         close(l->fd);
     codec_release(&l->arena);
     free(l->extents.list);
@@ -246,8 +263,10 @@ static size_t extent_after(const struct image_extent *list, size_t n, uint64_t o
     return low;
 }
 
-int image_chunk_sum(int fd, const struct image_extent *list, size_t count, size_t i,
-                    uint8_t *buffer, struct image_sum *sum)
+/* XXH3-128 of chunk i of the image: of the data pages in it. `buffer` has IMAGE_CHUNK bytes. 0, or
+ * -1 with errno. */
+static int chunk_sum(const struct image_link *l, const struct image_extent *list, size_t count,
+                     size_t i, uint8_t *buffer, struct image_sum *sum)
 {
     uint64_t begin = IMAGE_DATA_OFFSET + (uint64_t)i * IMAGE_CHUNK, end = begin + IMAGE_CHUNK;
     size_t len = 0;
@@ -255,7 +274,7 @@ int image_chunk_sum(int fd, const struct image_extent *list, size_t count, size_
         uint64_t from = list[e].offset > begin ? list[e].offset : begin;
         uint64_t to = list[e].offset + (list[e].end - list[e].start);
         to = to < end ? to : end;
-        if (image_pread_all(fd, buffer + len, to - from, from) < 0)
+        if (image_pread_all(l->fd, buffer + len, to - from, l->at + from) < 0)
             return -1;
         len += to - from;
     }
@@ -275,14 +294,11 @@ static int damaged_chunk(const struct image_link *l, const struct image_extent *
         (unsigned long long)begin, (unsigned long long)end - 1, (unsigned long long)memory);
 }
 
-int image_link_verify(const struct image_link *l, struct err *err)
+static int link_verify(const struct image_link *l, struct err *err)
 {
-    if (!image_id_is_zero(&l->header.fold_id))
-        return image_err_code(err, EAGAIN, "%s: a fold into it was interrupted; fold again first",
-                              l->path);
     size_t n, chunk = 0;
     uint8_t *buffer = malloc(IMAGE_CHUNK);
-    struct image_extent *list = image_extents_by_offset(&l->extents, &n, err);
+    struct image_extent *list = extents_by_offset(&l->extents, &n, err);
     if (!list || !buffer) {
         free(list);
         free(buffer);
@@ -295,7 +311,7 @@ int image_link_verify(const struct image_link *l, struct err *err)
         chunk = chunk > first_chunk ? chunk : first_chunk;
         for (; rc == 0 && chunk <= (last - IMAGE_DATA_OFFSET) / IMAGE_CHUNK; chunk++) {
             struct image_sum sum;
-            if (image_chunk_sum(l->fd, list, n, chunk, buffer, &sum) < 0)
+            if (chunk_sum(l, list, n, chunk, buffer, &sum) < 0)
                 rc = err_sys(err, "cannot read %s", l->path);
             else if (image_sum_differs(&sum, &l->sums[chunk]))
                 rc = damaged_chunk(l, list, n, chunk, err);
@@ -311,7 +327,7 @@ int image_verify(const char *path, struct err *err)
     struct image *image = image_open(path, err);
     int rc = image ? 0 : -1;
     for (size_t k = 0; rc == 0 && k < image->length; k++)
-        rc = image_link_verify(image->chain[k], err);
+        rc = link_verify(image->chain[k], err);
     image_close(image);
     return rc;
 }
@@ -331,36 +347,107 @@ static int chain_append(struct image *image, struct image_link *link, struct err
     return 0;
 }
 
-/*
- * Opens the parent of the chain's last image. When a fold was killed between its commit and its
- * rename, the file under the parent's name already is the child with the parent merged in: it takes
- * the child's place.
- */
+static int open_file(struct image *image, const char *path, struct err *err)
+{
+    struct image_link *link = image_link_open(path, err);
+    return link ? chain_append(image, link, err) : -1;
+}
+
+/* One increment of a segment whose file is open. */
+static int open_increment(struct image *image, const struct image_name *name, int fd, bool owns_fd,
+                          const struct image_increment *inc, struct err *err)
+{
+    char *path;
+    if (asprintf(&path, "%.*s@%llu", (int)name->file_len, name->path,
+                 (unsigned long long)inc->number) < 0)
+        return image_err_code(err, ENOMEM, "%s: out of memory", name->path);
+    struct image_link *link = link_create(path, inc->at, err);
+    free(path);
+    if (!link) {
+        if (owns_fd)
+            close(fd);
+        return -1;
+    }
+    link->fd = fd;
+    link->owns_fd = owns_fd;
+    if (read_header(link, err) == 0 && read_metadata(link, err) == 0)
+        return chain_append(image, link, err);
+    image_link_close(link);
+    return -1;
+}
+
+/* Index of the increment that the name means, -1 with *err if it is not there. */
+static ssize_t find_increment(const struct image_name *name, const struct image_increment *list,
+                              size_t n, struct err *err)
+{
+    for (size_t i = n; i-- > 0;)
+        if (name->number == 0 || list[i].number == name->number)
+            return (ssize_t)i;
+    if (n == 0)
+        return image_err_code(err, ENOENT, "%s: no whole increment in it", name->path);
+    return image_err_code(err, ENOENT, "%s: no such increment: the whole ones are %llu to %llu",
+                          name->path, (unsigned long long)list[0].number,
+                          (unsigned long long)list[n - 1].number);
+}
+
+/* The increment and all before it in the segment. */
+static int open_segment(struct image *image, const struct image_name *name, struct err *err)
+{
+    struct image_increment *list;
+    size_t n;
+    char *file = strndup(name->path, name->file_len);
+    int fd = file ? open_locked(file, err) : image_err_code(err, ENOMEM, "out of memory");
+    int rc = fd < 0 ? -1 : image_segment_scan(fd, file, &list, &n, err);
+    free(file);
+    if (rc < 0) {
+        if (fd >= 0)
+            close(fd);
+        return -1;
+    }
+    ssize_t i = find_increment(name, list, n, err);
+    if (i < 0) {
+        close(fd);
+        rc = -1;
+    }
+    for (bool first = true; rc == 0 && i >= 0; i--, first = false)
+        rc = open_increment(image, name, fd, first, &list[i], err);
+    free(list);
+    return rc;
+}
+
+static int open_path(struct image *image, const char *path, struct err *err)
+{
+    struct image_name name;
+    return image_name_parse(path, &name) ? open_segment(image, &name, err)
+                                         : open_file(image, path, err);
+}
+
+/* Opens the parent under its name or, where that is of a segment, as the image that it was merged
+ * into since. */
 static int open_parent(struct image *image, struct err *err)
 {
     struct image_link *child = image->chain[image->length - 1];
+    size_t index = image->length;
     char *path = image_path_beside(child->path, child->state.parent);
-    if (!path)
-        return image_err_code(err, ENOMEM, "%s: out of memory", child->path);
-    struct image_link *parent = image_link_open(path, LOCK_SH, false, err);
+    char *merged = path ? image_name_merged(path) : NULL;
+    int rc;
+    if (merged && access(merged, F_OK) == 0)
+        rc = open_file(image, merged, err);
+    else
+        rc = path ? open_path(image, path, err)
+                  : image_err_code(err, ENOMEM, "%s: out of memory", child->path);
     free(path);
-    if (!parent)
+    free(merged);
+    if (rc < 0)
         return err_prefix(err, "parent of %s", child->path);
-    if (image_id_equal(&parent->header.id, &child->header.id)) {
-        image->chain[image->length - 1] = parent;
-        image_link_close(child);
+    const struct image_link *parent = image->chain[index];
+    if (image_id_equal(&parent->header.id, &child->header.parent_id))
         return 0;
-    }
-    if (!image_id_equal(&parent->header.id, &child->header.parent_id)) {
-        char want[33], have[33];
-        image_id_text(&child->header.parent_id, want);
-        image_id_text(&parent->header.id, have);
-        image_err_code(err, ESTALE, "%s: its parent %s is another image (id %s, wanted %s)",
-                       child->path, parent->path, have, want);
-        image_link_close(parent);
-        return -1;
-    }
-    return chain_append(image, parent, err);
+    char want[33], have[33];
+    image_id_text(&child->header.parent_id, want);
+    image_id_text(&parent->header.id, have);
+    return image_err_code(err, ESTALE, "%s: its parent %s is another image (id %s, wanted %s)",
+                          child->path, parent->path, have, want);
 }
 
 struct image *image_open(const char *path, struct err *err)
@@ -371,12 +458,10 @@ struct image *image_open(const char *path, struct err *err)
         return NULL;
     }
     image->file_fd = -1;
-    struct image_link *link = image_link_open(path, LOCK_SH, false, err);
-    if (!link || chain_append(image, link, err) < 0)
+    if (open_path(image, path, err) < 0)
         goto fail;
-    for (size_t opened = 1; image->chain[image->length - 1]->state.kind == IMAGE_INCREMENTAL;
-         opened++) {
-        if (opened == CHAIN_MAX) {
+    while (image->chain[image->length - 1]->state.kind == IMAGE_INCREMENTAL) {
+        if (image->length >= CHAIN_MAX) {
             image_err_damaged(err, path, "the chain of its parents does not end");
             goto fail;
         }
@@ -432,9 +517,4 @@ int image_chain_fd(const struct image *image, size_t k)
 const struct image_state *image_chain_state(const struct image *image, size_t k)
 {
     return &image->chain[k]->state;
-}
-
-bool image_fold_pending(const struct image *image, size_t k)
-{
-    return !image_id_is_zero(&image->chain[k]->header.fold_id);
 }

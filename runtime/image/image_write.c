@@ -3,7 +3,7 @@
  *
  * Three steps: scan (which pages go into the file), pour (the pages, straight from memory, in
  * writes of 1 MiB, each hashed just before so that the copy into the page cache finds it in the
- * CPU's cache), seal (metadata, sync, first sector, rename).
+ * CPU's cache), seal (metadata, sync, first sector). A file gets its name last.
  *
  * Pages of zeros are found while pouring. Gaps, zero or never touched, become extents without
  * content; small ones are written out as zeros, so that memory does not fall into thousands of
@@ -36,6 +36,7 @@
 #define GAP_SHARE    64u         /* ... up to this share of the content */
 #define FLUSH_BEHIND (16u << 20) /* start write-back this often, when the file is to be synced */
 #define SCAN_RANGES  512
+#define LOOK_MAX     (64u * IMAGE_PAGE)
 #define PARTIAL      ".part"
 
 /* Memory of one region with one kind of content. */
@@ -45,10 +46,11 @@ struct span {
     const struct image_region *region;
 };
 
-struct writer {
+struct image_writer {
     const char *path;
-    char *partial;
+    char *partial; /* NULL: an increment of a segment */
     int fd;
+    uint64_t at; /* where the image begins in the file; all offsets below count from there */
     const struct image_state *state;
     struct image_source *source;
     const struct image_write_options *options;
@@ -75,19 +77,21 @@ struct writer {
     size_t hashed;      /* bytes in it */
     struct image_sum *sums;
     size_t nsums, sums_cap;
+
+    struct codec_bytes meta;
 };
 
 static const uint8_t zeros[GAP_MAX] __attribute__((aligned(4096)));
 
-static int out_of_memory(struct writer *w)
+static int out_of_memory(struct image_writer *w)
 {
     return image_err_code(w->err, ENOMEM, "%s: out of memory", w->path);
 }
 
 /* ---- scan ---- */
 
-static int add_span(struct writer *w, uint64_t start, uint64_t end, enum image_extent_kind kind,
-                    const struct image_region *region)
+static int add_span(struct image_writer *w, uint64_t start, uint64_t end,
+                    enum image_extent_kind kind, const struct image_region *region)
 {
     if (start >= end)
         return 0;
@@ -113,7 +117,8 @@ static int add_span(struct writer *w, uint64_t start, uint64_t end, enum image_e
 }
 
 /* A part of a region that is not mapped from an image. */
-static int scan_plain(struct writer *w, const struct image_region *r, uint64_t start, uint64_t end)
+static int scan_plain(struct image_writer *w, const struct image_region *r, uint64_t start,
+                      uint64_t end)
 {
     enum image_extent_kind gap = r->fill == IMAGE_FILL_FILE ? IMAGE_EXTENT_FILE : IMAGE_EXTENT_ZERO;
     if (r->fill == IMAGE_FILL_READ || !w->source->populated)
@@ -155,7 +160,8 @@ static size_t range_after(const struct image_range *ranges, size_t n, uint64_t a
     return low;
 }
 
-static int scan_range(struct writer *w, const struct image_region *r, uint64_t start, uint64_t end)
+static int scan_range(struct image_writer *w, const struct image_region *r, uint64_t start,
+                      uint64_t end)
 {
     const struct image_range *mapped = w->options->mapped;
     size_t n = w->options->nmapped;
@@ -169,7 +175,7 @@ static int scan_range(struct writer *w, const struct image_region *r, uint64_t s
     return start < end ? scan_plain(w, r, start, end) : 0;
 }
 
-static int scan_region(struct writer *w, const struct image_region *r)
+static int scan_region(struct image_writer *w, const struct image_region *r)
 {
     if (w->state->kind != IMAGE_INCREMENTAL)
         return scan_range(w, r, r->start, r->end);
@@ -178,7 +184,10 @@ static int scan_region(struct writer *w, const struct image_region *r)
     for (size_t i = range_after(changed, n, r->start); i < n && changed[i].start < r->end; i++) {
         uint64_t from = changed[i].start > r->start ? changed[i].start : r->start;
         uint64_t to = changed[i].end < r->end ? changed[i].end : r->end;
-        if (scan_range(w, r, from, to) < 0)
+        /* Of a few pages it is cheaper to look at the content than at the page table. */
+        int rc = to - from <= LOOK_MAX ? add_span(w, from, to, IMAGE_EXTENT_DATA, r)
+                                       : scan_range(w, r, from, to);
+        if (rc < 0)
             return -1;
     }
     return 0;
@@ -186,7 +195,7 @@ static int scan_region(struct writer *w, const struct image_region *r)
 
 /* ---- pour ---- */
 
-static int write_failed(struct writer *w)
+static int write_failed(struct image_writer *w)
 {
     struct statvfs fs;
     double mib = 1.0 / (1 << 20);
@@ -199,7 +208,7 @@ static int write_failed(struct writer *w)
                    (double)w->wanted * mib, (double)w->file_at * mib);
 }
 
-static int add_sum(struct writer *w, struct image_sum sum)
+static int add_sum(struct image_writer *w, struct image_sum sum)
 {
     if (w->nsums == w->sums_cap) {
         size_t cap = w->sums_cap ? w->sums_cap * 2 : 256;
@@ -213,7 +222,7 @@ static int add_sum(struct writer *w, struct image_sum sum)
     return 0;
 }
 
-static int end_chunk(struct writer *w)
+static int end_chunk(struct image_writer *w)
 {
     struct image_sum sum;
     XXH128_hash_t digest = XXH3_128bits_digest(w->hash);
@@ -222,7 +231,7 @@ static int end_chunk(struct writer *w)
     return add_sum(w, sum);
 }
 
-static int hash_bytes(struct writer *w, const uint8_t *p, size_t len)
+static int hash_bytes(struct image_writer *w, const uint8_t *p, size_t len)
 {
     while (len) {
         size_t n = IMAGE_CHUNK - w->hashed;
@@ -244,11 +253,11 @@ static int hash_bytes(struct writer *w, const uint8_t *p, size_t len)
     return 0;
 }
 
-static int write_iov(struct writer *w)
+static int write_iov(struct image_writer *w)
 {
     struct iovec *iov = w->iov;
     while (w->pending) {
-        ssize_t n = pwritev(w->fd, iov, w->niov, (off_t)w->file_at);
+        ssize_t n = pwritev(w->fd, iov, w->niov, (off_t)(w->at + w->file_at));
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
@@ -269,7 +278,7 @@ static int write_iov(struct writer *w)
     return 0;
 }
 
-static int flush(struct writer *w)
+static int flush(struct image_writer *w)
 {
     for (int i = 0; i < w->niov; i++) {
         if (hash_bytes(w, w->iov[i].iov_base, w->iov[i].iov_len) < 0)
@@ -287,7 +296,7 @@ static int flush(struct writer *w)
 }
 
 /* Queues at most WRITE_SIZE bytes, which stay where they are until the next flush. */
-static int queue(struct writer *w, const uint8_t *p, size_t len)
+static int queue(struct image_writer *w, const uint8_t *p, size_t len)
 {
     struct iovec *last = w->niov ? &w->iov[w->niov - 1] : NULL;
     if (last && (const uint8_t *)last->iov_base + last->iov_len == p)
@@ -300,7 +309,7 @@ static int queue(struct writer *w, const uint8_t *p, size_t len)
 }
 
 /* If the content would follow on the last one but for a small gap, fills the gap with zeros. */
-static int close_gap(struct writer *w, uint64_t addr)
+static int close_gap(struct image_writer *w, uint64_t addr)
 {
     struct image_extents *x = &w->extents;
     if (x->count < w->region_first + 2)
@@ -316,7 +325,7 @@ static int close_gap(struct writer *w, uint64_t addr)
     return queue(w, zeros, size);
 }
 
-static int pour_data(struct writer *w, uint64_t addr, const uint8_t *p, size_t len)
+static int pour_data(struct image_writer *w, uint64_t addr, const uint8_t *p, size_t len)
 {
     if (close_gap(w, addr) < 0)
         return -1;
@@ -326,7 +335,8 @@ static int pour_data(struct writer *w, uint64_t addr, const uint8_t *p, size_t l
     return queue(w, p, len);
 }
 
-static int pour_empty(struct writer *w, uint64_t start, uint64_t end, enum image_extent_kind kind)
+static int pour_empty(struct image_writer *w, uint64_t start, uint64_t end,
+                      enum image_extent_kind kind)
 {
     struct image_extent extent = {start, end, kind, 0};
     if (image_extents_join(&w->extents, w->region_first, extent) < 0)
@@ -345,7 +355,7 @@ static bool page_is_zero(const uint8_t *page)
 }
 
 /* A block of at most WRITE_SIZE bytes: runs with content, runs of zero pages. */
-static int pour_block(struct writer *w, uint64_t addr, const uint8_t *p, size_t len)
+static int pour_block(struct image_writer *w, uint64_t addr, const uint8_t *p, size_t len)
 {
     size_t at = 0;
     while (at < len) {
@@ -361,15 +371,18 @@ static int pour_block(struct writer *w, uint64_t addr, const uint8_t *p, size_t 
     return 0;
 }
 
-/* Through the buffer: memory that cannot be read through a pointer. */
-static int pour_copied(struct writer *w, const struct span *s, uint64_t addr, size_t len)
+/* Through the buffer: memory that cannot be read through a pointer, or that may change. */
+static int pour_copied(struct image_writer *w, const struct span *s, uint64_t addr, size_t len)
 {
+    bool direct = w->source->direct && (s->region->prot & PROT_READ);
     if (w->buffer_used + len > WRITE_SIZE && flush(w) < 0)
         return -1;
     if (w->pending == 0)
         w->buffer_used = 0;
     uint8_t *p = w->buffer + w->buffer_used;
-    if (w->source->read(w->source->ctx, addr, p, len) < 0)
+    if (direct)
+        memcpy(p, (const void *)(uintptr_t)addr, len);
+    else if (w->source->read(w->source->ctx, addr, p, len) < 0)
         return err_sys(w->err, "%s: cannot read memory %#lx-%#lx (%s)", w->path,
                        (unsigned long)addr, (unsigned long)(addr + len),
                        s->region->path ? s->region->path : "anonymous");
@@ -377,11 +390,11 @@ static int pour_copied(struct writer *w, const struct span *s, uint64_t addr, si
     return pour_block(w, addr, p, len);
 }
 
-static int pour_span(struct writer *w, const struct span *s)
+static int pour_span(struct image_writer *w, const struct span *s)
 {
     if (s->kind != IMAGE_EXTENT_DATA)
         return pour_empty(w, s->start, s->end, s->kind);
-    bool direct = w->source->direct && (s->region->prot & PROT_READ);
+    bool direct = w->source->direct && !w->source->moving && (s->region->prot & PROT_READ);
     for (uint64_t addr = s->start; addr < s->end;) {
         size_t len = s->end - addr < WRITE_SIZE ? s->end - addr : WRITE_SIZE;
         int rc = direct ? pour_block(w, addr, (const uint8_t *)(uintptr_t)addr, len)
@@ -393,7 +406,7 @@ static int pour_span(struct writer *w, const struct span *s)
     return 0;
 }
 
-static int pour(struct writer *w)
+static int pour(struct image_writer *w)
 {
     const struct image_region *region = NULL;
     for (size_t i = 0; i < w->nspans; i++) {
@@ -411,27 +424,36 @@ static int pour(struct writer *w)
 
 /* ---- seal ---- */
 
-static int seal(struct writer *w, struct image_written *out)
+/* Metadata and, behind a barrier if the file is to be synced, the first sector. */
+static int seal(struct image_writer *w, struct image_written *out)
 {
     uint8_t sector[IMAGE_SECTOR];
-    struct codec_bytes meta = {0};
-    struct image_header h = {
-        .kind = w->state->kind, .id = out->id, .parent_id = w->state->parent_id};
-    if (image_metadata_build(w->state, &w->extents, w->sums, w->nsums, w->file_at, &h, &meta) < 0) {
-        codec_bytes_release(&meta);
+    struct image_header h = {.kind = w->state->kind,
+                             .id = out->id,
+                             .parent_id = w->state->parent_id,
+                             .checkpoint = w->state->meta.checkpoint,
+                             .oldest = w->state->oldest};
+    w->meta.len = 0;
+    if (image_metadata_build(w->state, &w->extents, w->sums, w->nsums, w->file_at, &h, &w->meta) <
+        0)
         return out_of_memory(w);
-    }
-    h.file_size = w->file_at + meta.len;
-    int rc = image_pwrite_all(w->fd, meta.data, meta.len, w->file_at);
-    codec_bytes_release(&meta);
-    if (rc < 0)
+    h.file_size = w->file_at + w->meta.len;
+    if (image_pwrite_all(w->fd, w->meta.data, w->meta.len, w->at + w->file_at) < 0)
         return write_failed(w);
     if (w->options->sync && fdatasync(w->fd) < 0)
         return write_failed(w);
-    fault_point(FAULT_IMAGE_POURED);
+    fault_point(w->partial ? FAULT_IMAGE_POURED : FAULT_FINE_POURED);
     image_sector_encode(&h, sector);
-    if (image_pwrite_all(w->fd, sector, sizeof sector, 0) < 0)
+    if (image_pwrite_all(w->fd, sector, sizeof sector, w->at) < 0)
         return write_failed(w);
+    out->file_bytes = h.file_size;
+    out->segments = h.nphdrs;
+    return 0;
+}
+
+/* Gives the complete file its name. */
+static int publish(struct image_writer *w)
+{
     if (w->options->sync && fdatasync(w->fd) < 0)
         return write_failed(w);
     fault_point(FAULT_IMAGE_SEALED);
@@ -440,8 +462,6 @@ static int seal(struct writer *w, struct image_written *out)
     fault_point(FAULT_IMAGE_RENAMED);
     if (w->options->sync && image_sync_folder(w->path) < 0)
         return err_sys(w->err, "%s: cannot sync its folder", w->path);
-    out->file_bytes = h.file_size;
-    out->segments = h.nphdrs;
     return 0;
 }
 
@@ -466,7 +486,7 @@ static const char *state_fault(const struct image_state *state)
     return image_regions_fault(state->regions, state->nregions);
 }
 
-static int write_file(struct writer *w, struct image_written *out)
+static int write_file(struct image_writer *w, struct image_written *out)
 {
     double start = image_now_ms();
     for (size_t i = 0; i < w->state->nregions; i++) {
@@ -477,7 +497,7 @@ static int write_file(struct writer *w, struct image_written *out)
     if (pour(w) < 0)
         return -1;
     double poured = image_now_ms();
-    if (seal(w, out) < 0)
+    if (seal(w, out) < 0 || (w->partial && publish(w) < 0))
         return -1;
     out->page_bytes = w->poured;
     out->pages = w->poured / IMAGE_PAGE;
@@ -487,25 +507,75 @@ static int write_file(struct writer *w, struct image_written *out)
     return 0;
 }
 
-static int open_partial(struct writer *w)
+/* ---- writers ---- */
+
+struct image_writer *image_writer_create(void)
 {
-    w->partial = malloc(strlen(w->path) + sizeof PARTIAL);
+    struct image_writer *w = calloc(1, sizeof *w);
+    if (!w)
+        return NULL;
+    w->fd = -1;
     w->buffer = malloc(WRITE_SIZE);
     w->hash = XXH3_createState();
-    if (!w->partial || !w->buffer || !w->hash)
+    if (w->buffer && w->hash)
+        return w;
+    image_writer_destroy(w);
+    return NULL;
+}
+
+void image_writer_destroy(struct image_writer *w)
+{
+    if (!w)
+        return;
+    int saved = errno;
+    free(w->buffer);
+    if (w->hash)
+        XXH3_freeState(w->hash);
+    free(w->spans);
+    free(w->sums);
+    free(w->extents.list);
+    codec_bytes_release(&w->meta);
+    free(w);
+    errno = saved;
+}
+
+/* Ready for another image; the memory of the last one's lists is used again. */
+static void writer_start(struct image_writer *w, const char *path,
+                         const struct image_state *state, struct image_source *source,
+                         const struct image_write_options *options, struct err *err)
+{
+    static const struct image_write_options defaults;
+    w->path = path;
+    w->partial = NULL;
+    w->fd = -1;
+    w->at = 0;
+    w->state = state;
+    w->source = source;
+    w->options = options ? options : &defaults;
+    w->err = err;
+    w->nspans = w->extents.count = w->region_first = w->nsums = 0;
+    w->wanted = w->poured = w->gaps = 0;
+    w->niov = 0;
+    w->pending = w->buffer_used = w->hashed = 0;
+    w->file_at = w->flushed = IMAGE_DATA_OFFSET;
+    w->meta.failed = false;
+}
+
+static int open_partial(struct image_writer *w)
+{
+    w->partial = malloc(strlen(w->path) + sizeof PARTIAL);
+    if (!w->partial)
         return out_of_memory(w);
     strcpy(w->partial, w->path);
     strcat(w->partial, PARTIAL);
     w->fd = open(w->partial, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (w->fd < 0)
         return err_sys(w->err, "cannot create %s", w->partial);
-    w->file_at = IMAGE_DATA_OFFSET;
-    w->flushed = IMAGE_DATA_OFFSET;
     fault_point(FAULT_IMAGE_BEGUN);
     return 0;
 }
 
-static void writer_release(struct writer *w, bool failed)
+static void close_partial(struct image_writer *w, bool failed)
 {
     int saved = errno;
     if (w->fd >= 0) {
@@ -514,12 +584,6 @@ static void writer_release(struct writer *w, bool failed)
             unlink(w->partial);
     }
     free(w->partial);
-    free(w->buffer);
-    if (w->hash)
-        XXH3_freeState(w->hash);
-    free(w->spans);
-    free(w->sums);
-    free(w->extents.list);
     errno = saved;
 }
 
@@ -545,30 +609,36 @@ static void drop_sigxfsz(const sigset_t *before)
     errno = saved;
 }
 
+/* What cannot be written is refused before a file is touched. */
+static int check_state(const char *path, const struct image_state *state,
+                       struct image_written *written, struct err *err)
+{
+    const char *fault = state_fault(state);
+    if (fault)
+        return image_err_code(err, EINVAL, "%s: cannot write the image: %s", path, fault);
+    *written = (struct image_written){.id = state->id};
+    return image_id_is_zero(&written->id) ? image_id_make(&written->id, err) : 0;
+}
+
 int image_write(const char *path, const struct image_state *state, struct image_source *source,
                 const struct image_write_options *options, struct image_written *out,
                 struct err *err)
 {
-    static const struct image_write_options defaults;
-    struct image_written written = {.id = state->id};
-    struct writer w = {.path = path,
-                       .fd = -1,
-                       .state = state,
-                       .source = source,
-                       .options = options ? options : &defaults,
-                       .err = err};
-    const char *fault = state_fault(state);
-    if (fault)
-        return image_err_code(err, EINVAL, "%s: cannot write the image: %s", path, fault);
-    if (image_id_is_zero(&written.id) && image_id_make(&written.id, err) < 0)
+    struct image_written written;
+    if (check_state(path, state, &written, err) < 0)
         return -1;
+    struct image_writer *w = image_writer_create();
+    if (!w)
+        return image_err_code(err, ENOMEM, "%s: out of memory", path);
     sigset_t mask;
+    writer_start(w, path, state, source, options, err);
     hold_sigxfsz(&mask);
-    int rc = open_partial(&w);
+    int rc = open_partial(w);
     if (rc == 0)
-        rc = write_file(&w, &written);
-    writer_release(&w, rc < 0);
+        rc = write_file(w, &written);
+    close_partial(w, rc < 0);
     drop_sigxfsz(&mask);
+    image_writer_destroy(w);
     if (rc < 0)
         return -1;
     log_info("%s: %.1f MiB, %lu segments, scan %.1f ms, write %.1f ms, sync %.1f ms", path,
@@ -576,5 +646,30 @@ int image_write(const char *path, const struct image_state *state, struct image_
              written.scan_ms, written.write_ms, written.sync_ms);
     if (out)
         *out = written;
+    return 0;
+}
+
+int image_append(struct image_writer *w, int fd, const char *path, uint64_t at,
+                 const struct image_state *state, struct image_source *source,
+                 const struct image_write_options *options, struct image_written *out,
+                 struct err *err)
+{
+    struct image_written written;
+    if (state->kind != IMAGE_INCREMENTAL || at % IMAGE_PAGE)
+        return image_err_code(err, EINVAL, "%s: a segment holds increments at page boundaries",
+                              path);
+    if (check_state(path, state, &written, err) < 0)
+        return -1;
+    sigset_t mask;
+    writer_start(w, path, state, source, options, err);
+    w->fd = fd;
+    w->at = at;
+    hold_sigxfsz(&mask);
+    int rc = write_file(w, &written);
+    drop_sigxfsz(&mask);
+    if (rc < 0)
+        return -1;
+    written.file_bytes = (written.file_bytes + IMAGE_PAGE - 1) & ~(uint64_t)(IMAGE_PAGE - 1);
+    *out = written;
     return 0;
 }

@@ -150,6 +150,27 @@ struct image_id model_write(struct model *m, const char *path, const char *paren
     return w.id;
 }
 
+struct image_id model_append(struct model *m, struct model_segment *segment, uint64_t number,
+                             const char *parent, const struct image_id *parent_id)
+{
+    struct err err;
+    struct image_written w;
+    struct image_write_options options = {.changed = m->changed, .nchanged = model_changed(m)};
+    struct image_state state = {.kind = IMAGE_INCREMENTAL,
+                                .parent = parent,
+                                .parent_id = *parent_id,
+                                .regions = m->regions,
+                                .nregions = model_regions(m),
+                                .oldest = number > 4 ? number - 4 : 1};
+    state.meta.checkpoint = number;
+    if (image_append(segment->writer, segment->fd, segment->path, segment->at, &state, &m->source,
+                     &options, &w, &err) < 0)
+        ck_abort_msg("%s", err.text);
+    ck_assert_uint_eq(w.file_bytes % IMAGE_PAGE, 0);
+    segment->at += w.file_bytes;
+    return w.id;
+}
+
 int model_differs(const struct model *m, struct image *image)
 {
     uint8_t want[IMAGE_PAGE], have[IMAGE_PAGE];

@@ -40,6 +40,19 @@ void page_fill(uint8_t *page, uint32_t seed, unsigned index);
 struct image_id model_write(struct model *m, const char *path, const char *parent,
                             const struct image_id *parent_id, struct image_written *written);
 
+/*
+ * Appends the pages that changed since the last call to a segment, as checkpoint `number`. Returns
+ * the id.
+ */
+struct model_segment {
+    struct image_writer *writer;
+    const char *path;
+    int fd;
+    uint64_t at;
+};
+struct image_id model_append(struct model *m, struct model_segment *segment, uint64_t number,
+                             const char *parent, const struct image_id *parent_id);
+
 /* 0 if the image holds just what the model holds; else 1, and says on standard error where. No
  * ck_assert: may be called in a forked child. */
 int model_differs(const struct model *m, struct image *image);

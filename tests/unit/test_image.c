@@ -1,5 +1,5 @@
 /*
- * test_image.c - images: round trips, chains, folds, mapping, and every kind of damage
+ * test_image.c - images: round trips, chains, segments, merges, mapping, and every kind of damage
  */
 #include <check.h>
 #include <dirent.h>
@@ -427,16 +427,122 @@ START_TEST(sparse_memory_stays_small)
 }
 END_TEST
 
-/* ------------------------------------------------------------------ chains and folds at random */
+/* ------------------------------------------------------------------ fine checkpoints */
 
+#define SEGMENT_MAX 5 /* increments */
+#define KEPT        5
+
+/* A rank's folder of fine checkpoints, and what the last of them hold. */
 struct history {
-    unsigned oldest, newest; /* numbers of the fine images that are there */
-    struct image_id id;      /* of the newest */
+    struct model_segment segment;
+    char path[32]; /* of the segment */
+    unsigned first, newest; /* in the segment; of all */
+    char parent[48];
+    struct image_id id;
+    struct model kept[KEPT]; /* [number % KEPT] */
 };
 
-static void fine_name(char name[32], unsigned n)
+static struct history history;
+
+static void segment_name(char name[32], unsigned first)
 {
-    snprintf(name, 32, "fine-%u.img", n);
+    snprintf(name, 32, "%08u.inc", first);
+}
+
+static void history_start(struct history *h)
+{
+    memset(h, 0, sizeof *h);
+    h->segment = (struct model_segment){.writer = image_writer_create(), .fd = -1};
+    ck_assert_ptr_nonnull(h->segment.writer);
+    strcpy(h->parent, "00000001.img");
+    h->id = model_write(&model, h->parent, NULL, NULL, NULL);
+    h->newest = 1;
+    h->kept[1] = model;
+}
+
+static void history_end(struct history *h)
+{
+    if (h->segment.fd >= 0)
+        close(h->segment.fd);
+    image_writer_destroy(h->segment.writer);
+}
+
+static void next_segment(struct history *h)
+{
+    if (h->segment.fd >= 0)
+        close(h->segment.fd);
+    h->first = h->newest + 1;
+    segment_name(h->path, h->first);
+    rename("spare", h->path);
+    h->segment.path = h->path;
+    h->segment.fd = open(h->path, O_RDWR | O_CREAT, 0600);
+    h->segment.at = 0;
+    ck_assert_int_ge(h->segment.fd, 0);
+}
+
+static void next_fine(struct history *h)
+{
+    if (h->segment.fd < 0 || h->newest - h->first + 1 == SEGMENT_MAX)
+        next_segment(h);
+    h->newest++;
+    h->id = model_append(&model, &h->segment, h->newest, h->parent, &h->id);
+    snprintf(h->parent, sizeof h->parent, "%s@%u", h->path, h->newest);
+    h->kept[h->newest % KEPT] = model;
+}
+
+static void name_of(unsigned number, char name[32])
+{
+    ck_assert_msg(image_window_path(".", number, name, 32, &err) == 0, "%s", err.text);
+}
+
+/* The newest, and an older one that is kept. */
+static void expect_history(struct history *h, bool verify)
+{
+    char name[32];
+    struct image_window w;
+    ck_assert_msg(image_window_read(".", &w, &err) == 0, "%s", err.text);
+    ck_assert_uint_eq(w.newest, h->newest);
+    name_of(h->newest, name);
+    model_expect(&h->kept[h->newest % KEPT], name, verify);
+    unsigned back = (unsigned)random() % KEPT, older = h->newest - back;
+    if (back >= h->newest || older < w.oldest)
+        return;
+    name_of(older, name);
+    model_expect(&h->kept[older % KEPT], name, verify);
+}
+
+/* The file without the number of an increment. */
+static void file_of(const struct image *image, size_t k, char file[64])
+{
+    snprintf(file, 64, "%s", image_chain_path(image, k));
+    file[strcspn(file, "@")] = '\0';
+}
+
+/* Merges the newest image of the segments before `first` with some of the images below them. */
+static int merge_before(unsigned first, bool whole)
+{
+    char name[32], out[32], file[64];
+    name_of(first - 1, name);
+    snprintf(out, sizeof out, "./%08u.img", first - 1);
+    if (!strcmp(name, out))
+        return 0;
+    struct image *image = image_open(name, &err);
+    if (!image)
+        return -1;
+    size_t last = 0, n = image_chain_length(image);
+    while (last + 1 < n && (whole || strstr(image_chain_path(image, last + 1), ".inc")))
+        last++;
+    if (image_merge(image, last, out, NULL, &err) < 0)
+        return -1;
+    for (size_t k = 0; k <= last; k++) {
+        file_of(image, k, file);
+        if (strstr(file, ".inc") && access("spare", F_OK) < 0)
+            rename(file, "spare"); /* its increments are rubbish for who uses it next */
+        else
+            unlink(file);
+    }
+    image_close(image);
+    return 0;
 }
 
 static void mutate(void)
@@ -480,51 +586,26 @@ static int map_and_compare(void *arg)
     return 0;
 }
 
-static void next_fine(struct history *h)
-{
-    char name[32], parent[32];
-    fine_name(name, h->newest + 1);
-    if (h->newest)
-        fine_name(parent, h->newest);
-    else
-        strcpy(parent, "epoch.img");
-    h->id = model_write(&model, name, parent, &h->id, NULL);
-    h->newest++;
-}
-
-static void fold_oldest(struct history *h)
-{
-    char base[32], child[32];
-    fine_name(base, h->oldest);
-    fine_name(child, h->oldest + 1);
-    if (image_fold(base, child, false, &err) < 0)
-        ck_abort_msg("%s", err.text);
-    h->oldest++;
-}
-
 START_TEST(window_of_fine_checkpoints)
 {
-    struct history h = {.oldest = 1};
     char name[32];
     srandom((unsigned)_i);
     model_init(&model);
     model_map(&model, 0, 200, RW);
     mutate();
-    h.id = model_write(&model, "epoch.img", NULL, NULL, NULL);
-    for (unsigned step = 0; step < 60; step++) {
+    history_start(&history);
+    for (unsigned step = 0; step < 80; step++) {
         mutate();
-        next_fine(&h);
-        if (h.newest - h.oldest >= 4)
-            fold_oldest(&h);
-        fine_name(name, h.newest);
-        model_expect(&model, name, true);
+        next_fine(&history);
+        if (history.newest - history.first == SEGMENT_MAX - 1 && history.first > 2 &&
+            random() % 3 == 0)
+            ck_assert_msg(merge_before(history.first, random() % 2) == 0, "%s", err.text);
+        expect_history(&history, true);
+        name_of(history.newest, name);
         if (step % 20 == 19)
             ck_assert_int_eq(in_child(map_and_compare, name), 0);
     }
-    ck_assert_uint_eq(files_here(), 1 + h.newest - h.oldest + 1);
-    /* The folded image holds each page once: it does not grow with the number of folds. */
-    fine_name(name, h.oldest);
-    ck_assert_int_le(file_size(name), (MODEL_PAGES + 64) * 4096);
+    history_end(&history);
 }
 END_TEST
 
@@ -550,47 +631,119 @@ START_TEST(core_flattens_a_chain)
 }
 END_TEST
 
-/* Memory that went and came again: the oldest image's content must not show through, folded or not.
+/* Memory that went and came again: the oldest image's content must not show through, merged or not.
  */
 START_TEST(forgotten_memory_stays_forgotten)
 {
-    struct history h = {.oldest = 1};
     model_sample();
-    h.id = model_write(&model, "epoch.img", NULL, NULL, NULL);
+    history_start(&history);
     model_unmap(&model, 30, 20);
-    next_fine(&h);
+    next_fine(&history);
     model_map(&model, 30, 10, RW);
     for (unsigned i = 30; i < 40; i++)
         model.page[i].changed = false; /* as by a caller that forgets to say so */
-    next_fine(&h);
-    model_expect(&model, "fine-2.img", true);
-    fold_oldest(&h);
-    model_expect(&model, "fine-2.img", true);
+    next_fine(&history);
+    model_expect(&model, "00000002.inc", true);
+    struct image *image = must_open("00000002.inc@3");
+    ck_assert_uint_eq(image_chain_length(image), 3);
+    ck_assert_int_eq(image_merge(image, 1, "00000003.img", NULL, &err), 0);
+    image_close(image);
+    unlink("00000002.inc");
+    model_expect(&model, "00000003.img", true);
+    history_end(&history);
 }
 END_TEST
 
-/* ------------------------------------------------------------------ folds that are killed */
+/* Whatever an interrupted writer leaves behind the last whole increment, the others are there. */
+START_TEST(segment_ends_at_the_last_whole_increment)
+{
+    uint64_t end = 0;
+    model_sample();
+    history_start(&history);
+    for (unsigned i = 0; i < 3; i++) {
+        model_store(&model, 40 + i, 7 + i);
+        end = history.segment.at;
+        next_fine(&history);
+    }
+    for (off_t size = file_size("00000002.inc"); size >= (off_t)end; size -= 512) {
+        ck_assert_int_eq(truncate("00000002.inc", size), 0);
+        bool whole_sector = size >= (off_t)end + IMAGE_SECTOR;
+        struct image *image = image_open("00000002.inc", &err);
+        if (whole_sector && !image) /* its writer was not killed: the file was cut afterwards */
+            ck_assert_int_eq(err.code, EBADMSG);
+        image_close(image);
+        model_expect(&history.kept[3], "00000002.inc@3", true);
+    }
+    struct image_window w;
+    ck_assert_int_eq(image_window_read(".", &w, &err), 0);
+    ck_assert_uint_eq(w.newest, 3);
+    ck_assert_ptr_null(image_open("00000002.inc@4", &err));
+    ck_assert_int_eq(err.code, ENOENT);
+    /* Rubbish of an earlier use, with a valid sector: not the next one. */
+    ck_assert_int_eq(truncate("00000002.inc", 0), 0);
+    ck_assert_int_eq(image_window_read(".", &w, &err), 0);
+    ck_assert_uint_eq(w.newest, 1);
+    history_end(&history);
+}
+END_TEST
 
-static int fold_traced(void *arg)
+static void fail_appends(int fd, const char *path)
+{
+    struct image_written w;
+    struct image_source source = model.source;
+    struct image_state s = {.kind = IMAGE_FULL};
+    ck_assert_int_eq(image_append(history.segment.writer, fd, path, 0, &s, &source, NULL, &w, &err),
+                     -1);
+    ck_assert_int_eq(err.code, EINVAL);
+}
+
+/* A segment that is used again holds valid increments of its earlier life. */
+START_TEST(used_again_segment_is_no_other)
+{
+    model_sample();
+    history_start(&history);
+    for (unsigned i = 0; i < SEGMENT_MAX; i++) {
+        model_store(&model, 40 + i, 7 + i);
+        next_fine(&history);
+    }
+    ck_assert_int_eq(system("cp 00000002.inc spare"), 0);
+    next_segment(&history); /* takes the spare; nothing is written to it yet */
+    struct image_window w;
+    ck_assert_int_eq(image_window_read(".", &w, &err), 0);
+    ck_assert_uint_eq(w.newest, history.newest);
+    mutate();
+    next_fine(&history);
+    expect_history(&history, true);
+    ck_assert_int_eq(image_window_read(".", &w, &err), 0);
+    ck_assert_uint_eq(w.newest, history.newest);
+    fail_appends(history.segment.fd, history.path);
+    history_end(&history);
+}
+END_TEST
+
+/* ------------------------------------------------------------------ merges that are killed */
+
+static int merge_traced(void)
 {
     ptrace(PTRACE_TRACEME, 0, NULL, NULL);
     raise(SIGSTOP);
-    return image_fold("fine-1.img", "fine-2.img", true, &err) < 0;
+    return merge_before(history.first, true) < 0;
 }
 
 static bool changes_files(long number)
 {
-    return number == SYS_pwrite64 || number == SYS_ftruncate || number == SYS_rename;
+    return number == SYS_pwrite64 || number == SYS_pwritev || number == SYS_rename ||
+           number == SYS_unlink || number == SYS_openat;
 }
 
-/* Runs a fold and kills it before its n-th change of a file. True if it was killed. */
-static bool fold_killed(unsigned n)
+/* Runs a merge and kills it before its n-th change of a file. True if it was killed. */
+static bool merge_killed(unsigned n)
 {
     int status;
     pid_t pid = fork();
     ck_assert_int_ge(pid, 0);
     if (pid == 0)
-        _exit(fold_traced(NULL));
+        _exit(merge_traced());
     ck_assert_int_eq(waitpid(pid, &status, 0), pid);
     bool entry = true;
     while (!WIFEXITED(status)) {
@@ -611,88 +764,28 @@ static bool fold_killed(unsigned n)
     return false;
 }
 
-START_TEST(killed_fold_loses_nothing)
+START_TEST(killed_merge_loses_nothing)
 {
     unsigned kills = 0;
     for (bool killed = true; killed; kills++) {
-        struct model oldest;
-        struct history h = {.oldest = 1};
         srandom(7);
         model_init(&model);
         model_map(&model, 0, 300, RW);
         for (unsigned i = 0; i < 100; i++)
             model_store(&model, i * 3, i);
-        h.id = model_write(&model, "epoch.img", NULL, NULL, NULL);
-        for (unsigned i = 0; i < 3; i++) {
+        history_start(&history);
+        for (unsigned i = 0; i < 2 * SEGMENT_MAX; i++) {
             mutate();
-            next_fine(&h);
-            if (i == 1)
-                oldest = model;
+            next_fine(&history);
         }
-        killed = fold_killed(kills);
-        if (killed) {
-            model_expect(&oldest, "fine-2.img", false);
-            model_expect(&model, "fine-3.img", false);
-            ck_assert_msg(image_fold("fine-1.img", "fine-2.img", false, &err) == 0, "%s", err.text);
-        }
-        ck_assert_int_ne(access("fine-1.img", F_OK), 0);
-        model_expect(&oldest, "fine-2.img", true);
-        model_expect(&model, "fine-3.img", true);
+        killed = merge_killed(kills);
+        expect_history(&history, true);
+        ck_assert_msg(merge_before(history.first, true) == 0, "%s", err.text);
+        expect_history(&history, true);
+        history_end(&history);
+        ck_assert_int_eq(system("rm -f *.img *.inc *.part spare"), 0);
     }
-    ck_assert_uint_ge(kills, 6); /* mark, pages, metadata, header, truncate, rename */
-}
-END_TEST
-
-START_TEST(interrupted_fold_is_known)
-{
-    struct history h = {.oldest = 1};
-    model_sample();
-    h.id = model_write(&model, "epoch.img", NULL, NULL, NULL);
-    for (unsigned i = 0; i < 2; i++) {
-        model_store(&model, 33, i);
-        next_fine(&h);
-    }
-    ck_assert(fold_killed(1));
-    struct image *image = must_open("fine-2.img");
-    ck_assert(image_fold_pending(image, 1));
-    ck_assert(!image_fold_pending(image, 0));
-    ck_assert_int_eq(image_fold("fine-1.img", "fine-2.img", false, &err), -1);
-    ck_assert_int_eq(err.code, EBUSY);
-    image_close(image);
-    ck_assert_int_eq(image_verify("fine-2.img", &err), -1);
-    ck_assert_int_eq(err.code, EAGAIN);
-}
-END_TEST
-
-START_TEST(fold_refuses)
-{
-    struct history h = {.oldest = 1};
-    model_sample();
-    h.id = model_write(&model, "epoch.img", NULL, NULL, NULL);
-    for (unsigned i = 0; i < 3; i++) {
-        model_store(&model, 33 + i, 1000 + i);
-        next_fine(&h);
-    }
-    ck_assert_int_eq(image_fold("fine-1.img", "fine-3.img", false, &err), -1);
-    ck_assert_int_eq(err.code, ESTALE);
-    ck_assert_int_eq(image_fold("fine-0.img", "fine-1.img", false, &err), -1);
-    ck_assert_int_eq(err.code, ENOENT);
-    ck_assert_int_eq(mkdir("sub", 0700), 0);
-    ck_assert_int_eq(rename("fine-2.img", "sub/fine-2.img"), 0);
-    ck_assert_int_eq(image_fold("fine-1.img", "sub/fine-2.img", false, &err), -1);
-    ck_assert_int_eq(err.code, EINVAL);
-    ck_assert_int_eq(rename("sub/fine-2.img", "fine-2.img"), 0);
-    /* A damaged page in either is not given a good checksum. */
-    flip_byte("fine-2.img", IMAGE_DATA_OFFSET + 5, 1);
-    ck_assert_int_eq(image_fold("fine-1.img", "fine-2.img", false, &err), -1);
-    ck_assert_int_eq(err.code, EBADMSG);
-    flip_byte("fine-2.img", IMAGE_DATA_OFFSET + 5, 1);
-    flip_byte("fine-1.img", IMAGE_DATA_OFFSET + 5, 1);
-    ck_assert_int_eq(image_fold("fine-1.img", "fine-2.img", false, &err), -1);
-    ck_assert_int_eq(err.code, EBADMSG);
-    flip_byte("fine-1.img", IMAGE_DATA_OFFSET + 5, 1);
-    ck_assert_int_eq(image_fold("fine-1.img", "fine-2.img", false, &err), 0);
-    model_expect(&model, "fine-3.img", true);
+    ck_assert_uint_ge(kills, 6); /* open, pages, metadata, header, rename, unlink */
 }
 END_TEST
 
@@ -1190,9 +1283,9 @@ int main(int argc, char **argv)
     tcase_add_loop_test(tc, window_of_fine_checkpoints, 0, 8);
     tcase_add_test(tc, forgotten_memory_stays_forgotten);
     tcase_add_test(tc, core_flattens_a_chain);
-    tcase_add_test(tc, killed_fold_loses_nothing);
-    tcase_add_test(tc, interrupted_fold_is_known);
-    tcase_add_test(tc, fold_refuses);
+    tcase_add_test(tc, segment_ends_at_the_last_whole_increment);
+    tcase_add_test(tc, used_again_segment_is_no_other);
+    tcase_add_test(tc, killed_merge_loses_nothing);
     tcase_add_loop_test(tc, own_memory_and_second_generation, 0, 2);
     tcase_add_test(tc, shared_memory_stays_shared);
     tcase_add_test(tc, mapped_file_changed_since);
