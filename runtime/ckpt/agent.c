@@ -63,6 +63,8 @@ static struct {
     uint64_t last_state, last_progress;
     uint64_t parked_at_us;
     bool running; /* the rank may be parked and saved: between MPI_Init and MPI_Finalize */
+    bool started; /* running, or has been */
+    uint64_t postponed; /* epoch that was asked for before; 0: none */
     bool finalized;
     /* Requests of application threads to the agent thread. */
     volatile uint32_t want_epoch;
@@ -178,9 +180,13 @@ static void refresh_comms(bool report)
     }
 }
 
-static void on_intent(const struct proto_msg *msg)
+static void on_intent(uint64_t epoch)
 {
-    agent.epoch = msg->epoch;
+    if (!__atomic_load_n(&agent.started, __ATOMIC_SEQ_CST)) {
+        agent.postponed = epoch;
+        return;
+    }
+    agent.epoch = epoch;
     fault_point(FAULT_ASKED);
     if (!agent.running || !GATE->stub || GATE->stub->finalized) {
         send_text(PROTO_UNABLE, "the program is ending");
@@ -201,7 +207,7 @@ static void on_intent(const struct proto_msg *msg)
     memset(&agent.cut, 0, sizeof agent.cut);
     refresh_comms(false);
     struct proto_msg ack;
-    cut_rank_intent(&agent.cut, msg->epoch, &ack);
+    cut_rank_intent(&agent.cut, epoch, &ack);
     send_locked(&ack);
     pthread_mutex_unlock(&agent.lock);
     fault_point(FAULT_ANSWERED);
@@ -345,6 +351,7 @@ static void coordinator_lost(const char *why)
     own_fd_close(agent.sock);
     agent.sock = -1;
     agent.rx_n = 0;
+    agent.postponed = 0;
     if (agent.finalized)
         return;
     if (agent.stage != STAGE_IDLE)
@@ -360,7 +367,7 @@ static void on_message(const struct proto_msg *msg)
     bool ours = msg->epoch == agent.epoch && agent.stage != STAGE_IDLE;
     switch (msg->type) {
     case PROTO_INTENT:
-        on_intent(msg);
+        on_intent(msg->epoch);
         break;
     case PROTO_ARM:
         if (!ours)
@@ -399,6 +406,8 @@ static void on_message(const struct proto_msg *msg)
             order_job_epoch(agent.epoch);
         /* fall through */
     case PROTO_CANCEL:
+        if (msg->epoch == agent.postponed)
+            agent.postponed = 0;
         if (ours)
             unpark(msg->type == PROTO_RESUME);
         break;
@@ -465,6 +474,11 @@ static void report_state(void)
 static void serve_requests(void)
 {
     threads_serve();
+    if (agent.postponed && __atomic_load_n(&agent.started, __ATOMIC_SEQ_CST)) {
+        uint64_t epoch = agent.postponed;
+        agent.postponed = 0;
+        on_intent(epoch);
+    }
     if (__atomic_exchange_n(&agent.want_epoch, 0, __ATOMIC_SEQ_CST))
         send_msg(&(struct proto_msg){
             .type = PROTO_WANT,
@@ -703,6 +717,8 @@ int agent_restarted(const struct image_state *state, struct err *err)
 void agent_running(void)
 {
     __atomic_store_n(&agent.running, true, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&agent.started, true, __ATOMIC_SEQ_CST);
+    threads_wake_agent();
 }
 
 static int job_ending(void)

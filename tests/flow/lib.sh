@@ -176,6 +176,10 @@ is_ours() { # PID
     return 1
 }
 
+is_gone() { # PID
+    ! [ -e "/proc/$1" ] || grep -q '^State:.*Z' "/proc/$1/status"
+}
+
 # Sends a signal, but only to a process of this test.
 signal_pid() { # SIGNAL PID
     [[ $2 =~ ^[0-9]+$ ]] && [ "$2" -gt 1 ] && [ "$2" -ne $$ ] && is_ours "$2" ||
