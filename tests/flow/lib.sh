@@ -26,6 +26,12 @@ fail() { # MESSAGE...
     exit 1
 }
 
+# Ends the test, which cannot run here; tests/run-flow says why and counts it.
+skip() { # REASON...
+    echo "skipped: $*"
+    exit 77
+}
+
 # A program that the test cannot do without: a name on the PATH or a file.
 need() { # PROGRAM...
     local p
@@ -158,7 +164,7 @@ start() { # NAME COMMAND...
 # Waits for it; its exit code must be CODE, as in expect_exit.
 finish() { # NAME CODE
     code=0
-    wait "${job_pid[$1]}" || code=$?
+    { wait "${job_pid[$1]}" || code=$?; } 2>/dev/null # bash would tell that it was killed
     unset "job_pid[$1]"
     [[ "|$2|" == *"|$code|"* ]] || {
         tail -n 20 "$1.err" "$1.out" >&2
