@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -173,13 +174,10 @@ static char *stub_command(const struct isolate_options *o)
 }
 
 /* Becomes GDB on the application, connected to our stub. */
-static int become_gdb(const struct isolate_options *o, const char *path, struct err *err)
+static int become_gdb(const struct isolate_options *o, const char *program, struct err *err)
 {
     const char *argv[GDB_ARGS];
     int n = 0;
-    struct image *image = image_open(path, err);
-    if (!image)
-        return -1;
     char *connect = stub_command(o);
     if (!connect)
         return err_sys(err, "no memory");
@@ -191,7 +189,7 @@ static int become_gdb(const struct isolate_options *o, const char *path, struct 
     argv[n++] = connect;
     for (char *const *a = o->gdb_args; a && *a && n < GDB_ARGS - 3; a++)
         argv[n++] = *a;
-    argv[n++] = image_state(image)->meta.program;
+    argv[n++] = program;
     argv[n] = NULL;
     execvp("gdb", (char *const *)argv);
     return err_sys(
@@ -199,19 +197,38 @@ static int become_gdb(const struct isolate_options *o, const char *path, struct 
              "another one");
 }
 
+/*
+ * So much is hashed in a tenth of a second. More is verified with --check only: GDB is to be there
+ * at once, also for a rank of many gigabytes.
+ */
+#define VERIFY_AT_ONCE (256ul << 20)
+
+static int verify(const struct isolate_options *o, const struct image *image, const char *path,
+                  struct err *err)
+{
+    uint64_t bytes = 0;
+    struct stat st;
+    for (size_t i = 0; i < image_chain_length(image); i++)
+        bytes += fstat(image_chain_fd(image, i), &st) == 0 ? (uint64_t)st.st_size : 0;
+    return o->check || bytes <= VERIFY_AT_ONCE ? image_verify(path, err) : 0;
+}
+
 int isolate_run(const struct isolate_options *o, struct isolate_result *result, struct err *err)
 {
     char path[PATH_BYTES];
     if (isolate_image(o, path, sizeof path, err) < 0)
         return -1;
-    if (o->check) {
-        memset(result, 0, sizeof *result);
-        struct image *image = image_open(path, err);
-        if (!image)
-            return -1;
-        result->checkpoint = image_state(image)->meta.checkpoint;
+    struct image *image = image_open(path, err);
+    if (!image || verify(o, image, path, err) < 0) {
         image_close(image);
-        return check(o, path, result, err);
+        return -1;
     }
-    return become_gdb(o, path, err);
+    uint64_t checkpoint = image_state(image)->meta.checkpoint;
+    char *program = strdup(image_state(image)->meta.program);
+    image_close(image);
+    if (!o->check)
+        return program ? become_gdb(o, program, err) : err_sys(err, "no memory");
+    free(program);
+    *result = (struct isolate_result){.checkpoint = checkpoint};
+    return check(o, path, result, err);
 }

@@ -187,6 +187,10 @@ static struct place *thread_place(void)
 /* The next event of this thread; *after is the place behind it. */
 static const struct log_record *look(struct log_position *after)
 {
+    if (GATE->replay_nsegments == 0 && GATE->log_start_event == 0) {
+        cursor.why = LOG_STOP_END; /* it failed before its first event */
+        return NULL;
+    }
     if (!cursor.maps)
         attach_cursor();
     struct log_cursor c = cursor;

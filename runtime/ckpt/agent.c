@@ -874,6 +874,21 @@ void agent_failure(const struct agent_failure *f)
         shutdown(agent.sock, SHUT_WR);
 }
 
+void agent_refuse(int rank, int size, const struct err *why)
+{
+    if (size > 0 && agent.sock < 0) {
+        save_identity.rank = rank;
+        save_identity.size = size;
+        connect_coordinator();
+    }
+    if (agent.sock < 0)
+        half_die(why);
+    agent_failure(&(struct agent_failure){
+        .kind = PROTO_FAILURE_RESTORE, .code = HALF_EXIT, .text = why->text});
+    fflush(NULL);
+    _exit(HALF_EXIT);
+}
+
 void agent_fine(uint64_t number, uint64_t event, uint64_t bytes, uint64_t us)
 {
     if (counters())

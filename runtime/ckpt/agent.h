@@ -27,6 +27,12 @@ void agent_app_loaded(const struct load *load);
 int agent_restarted(const struct image_state *state, struct err *err);
 void agent_running(void);
 
+/*
+ * The rank cannot be continued from its image: tells the coordinator why, as rank `rank` of `size`
+ * (size 0: not known yet), or where there is none the user. Ends the process.
+ */
+void agent_refuse(int rank, int size, const struct err *why) __attribute__((noreturn));
+
 /* [app thread, lower FS] Tells the coordinator that this rank fails, and waits until it is told
  * (at most some seconds). Strings may be NULL. */
 struct agent_failure {

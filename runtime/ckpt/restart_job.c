@@ -28,27 +28,28 @@ static void image_name(char *buf, size_t cap, const char *folder, int rank)
     snprintf(buf, cap, "%s/rank-%d.img", folder, rank);
 }
 
-/* The rank that the launcher will give this process, if it says so beforehand; else 0. */
+/* What a launcher says of a process before MPI is started, `otherwise` if it says nothing. */
+static int guess(const char *const names[3], int otherwise)
+{
+    for (size_t i = 0; i < 3; i++)
+        if (getenv(names[i]))
+            return atoi(getenv(names[i]));
+    return otherwise;
+}
+
 static int rank_guess(void)
 {
     static const char *const names[] = {"PMI_RANK", "PMIX_RANK", "SLURM_PROCID"};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (getenv(names[i]))
-            return atoi(getenv(names[i]));
-    return 0;
+    return guess(names, 0);
+}
+
+static int size_guess(void)
+{
+    static const char *const names[] = {"PMI_SIZE", "PMIX_SIZE", "SLURM_NTASKS"};
+    return guess(names, 0);
 }
 
 /* ---- checksums ---- */
-
-/* Prints what is damaged, and what to type for an older epoch. */
-static void refuse_damaged(const struct err *err)
-{
-    fprintf(stderr,
-            "dbg3: %s\ndbg3: restart from an older epoch: dbg3 list, then dbg3 restart --epoch N\n",
-            err->text);
-    fflush(stderr);
-    _exit(HALF_EXIT);
-}
 
 /* A thread of the lower half, at the lowest priority. */
 static void *verify_thread(void *path)
@@ -57,7 +58,7 @@ static void *verify_thread(void *path)
     setpriority(PRIO_PROCESS, (id_t)gettid(), 19);
     own_fd_unshare();
     if (image_verify(path, &err) < 0)
-        refuse_damaged(&err);
+        agent_refuse(save_identity.rank, save_identity.size, &err);
     free(path);
     return NULL;
 }
@@ -81,7 +82,7 @@ static void verify(const struct image *image, const char *path)
     }
     free(copy);
     if (image_verify(path, &err) < 0)
-        refuse_damaged(&err);
+        agent_refuse(image_state(image)->meta.rank, image_state(image)->meta.size, &err);
 }
 
 void restart_run(const struct half_env *env)
@@ -94,7 +95,7 @@ void restart_run(const struct half_env *env)
     own_fd_reserve();
     struct image *image = image_open(path, &err);
     if (!image)
-        half_die(&err);
+        agent_refuse(rank_guess(), size_guess(), &err);
     const struct save_blob *blob = image_blob_find(image_state(image), SAVE_BLOB, &size);
     own_fd_unreserve();
     files_occupy(image_state(image));
@@ -106,20 +107,20 @@ void restart_run(const struct half_env *env)
         image = image_open(path, &err);
         own_fd_unreserve();
         if (!image)
-            half_die(&err);
+            agent_refuse(rank, nranks, &err);
     }
     const struct image_state *state = image_state(image);
     if (state->meta.size != nranks) {
         err_set(&err, "%s is of a job of %d ranks, this one has %d; give the launcher -n %d", path,
                 state->meta.size, nranks, state->meta.size);
-        half_die(&err);
+        agent_refuse(rank, nranks, &err);
     }
     verify(image, path);
     if (restart_memory(image, &err) < 0 || restart_threads(state, &err) < 0)
-        half_die(&err);
+        agent_refuse(rank, nranks, &err);
     lower_mpi_barrier(); /* nobody writes to a file that another rank has yet to cut back */
     if (agent_restarted(state, &err) < 0)
-        half_die(&err);
+        agent_refuse(rank, nranks, &err);
     if (restart_on_upper_fs(state, GATE->stub->rebuild) < 0)
         _exit(HALF_EXIT);
     restart_after_save(state);

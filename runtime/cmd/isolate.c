@@ -9,6 +9,7 @@
 #include "gdbbridge/isolated.h"
 #include "replay/isolate.h"
 #include "runtime/cmd/cmd.h"
+#include "runtime/cmd/preflight.h"
 #include "runtime/cmd/runtime_files.h"
 
 struct isolate {
@@ -99,25 +100,6 @@ const struct argp isolate_argp = {options,
                                   NULL,
                                   NULL};
 
-/* The newest recording. 0, or -1 if there is none. */
-static int find_recording(struct session *s, struct session_phase *recording, struct err *err)
-{
-    struct session_phase *phases;
-    unsigned n;
-    bool found = false;
-    if (session_phases(s, &phases, &n, err) < 0)
-        return -1;
-    for (unsigned i = 0; i < n; i++)
-        if (phases[i].kind == PROTO_PHASE_REFINE) {
-            *recording = phases[i];
-            found = true;
-        }
-    free(phases);
-    return found ? 0
-                 : err_set(err, "%s has no recording; make one with: dbg3 refine --every-n-msgs 10",
-                           session_dir(s));
-}
-
 /* The signal by which the rank died in the recording, 0 if it did not. */
 static int recorded_signal(struct session *s, uint64_t recording, unsigned rank)
 {
@@ -162,29 +144,38 @@ static int choose_image(struct isolate *a, struct session *s, const struct sessi
 static int prepare(struct isolate *a, struct session *s, const char *runtime, struct err *err)
 {
     struct session_phase recording = {0};
-    if (find_recording(s, &recording, err) < 0)
+    if (session_recording(s, &recording, err) < 0 || preflight_unchanged(s, err) < 0)
         return -1;
+    unsigned size = session_job(s)->size;
+    if (a->rank >= (long)size)
+        return err_set(err, "there is no rank %ld; the job's are 0 to %u", a->rank, size - 1);
     a->options.session = session_dir(s);
     a->options.runtime = runtime;
     a->options.rank = (unsigned)a->rank;
     a->options.json = a->common.json;
     a->options.expect_signal = recorded_signal(s, recording.id, a->options.rank);
+    /* One that failed before its first call has no fine checkpoint: it begins where all began. */
+    if (!a->options.from && !a->options.at && !a->from_epoch && recording.from_epoch &&
+        isolate_image(&a->options, a->image, sizeof a->image, NULL) < 0)
+        a->from_epoch = recording.from_epoch;
     return a->from_epoch ? choose_image(a, s, &recording, err) : 0;
 }
 
 static int report_check(const struct isolate *a, const struct isolate_result *r)
 {
     if (a->common.json) {
-        json_t *o = json_pack("{s:i, s:b, s:I, s:i, s:i, s:s}", "rank", (int)a->rank, "same",
-                              r->reached_end, "checkpoint", (json_int_t)r->checkpoint, "signal",
-                              r->signal, "status", r->status, "text", r->text);
+        json_t *o = json_pack("{s:i, s:b, s:I, s:I, s:i, s:i, s:s}", "rank", (int)a->rank, "same",
+                              r->reached_end, "epoch", (json_int_t)a->from_epoch, "checkpoint",
+                              (json_int_t)r->checkpoint, "signal", r->signal, "status", r->status,
+                              "text", r->text);
         json_dumpf(o, stdout, 0);
         putchar('\n');
         json_decref(o);
     } else {
-        printf("%srank %ld from checkpoint %lu: %s%s%s\n",
+        printf("%srank %ld from %s %lu: %s%s%s\n",
                style_on(stdout, r->reached_end ? STYLE_GOOD : STYLE_BAD), a->rank,
-               (unsigned long)r->checkpoint, r->reached_end ? "the same as recorded; " : "",
+               a->from_epoch ? "epoch" : "checkpoint",
+               (unsigned long)(a->from_epoch ? a->from_epoch : r->checkpoint), r->reached_end ? "the same as recorded; " : "",
                r->text, style_off(stdout));
     }
     return r->reached_end ? EXIT_DONE : EXIT_ERROR;

@@ -175,39 +175,6 @@ const struct argp refine_argp = {
 
 /* ---- preparation ------------------------------------------------------------------------- */
 
-/* A program that is not the one of the checkpoint would run into the checkpoint's state: refuse. */
-static int check_binary(const char *program, const char *build_id, struct err *err)
-{
-    char now[PROGRAM_ID_MAX];
-    if (!*program || !*build_id)
-        return 0;
-    if (program_build_id(program, now, sizeof now, err) < 0)
-        return err_prefix(err, "the program of this session is gone");
-    if (!strcmp(now, build_id))
-        return 0;
-    return err_set(err,
-                   "%s has changed since the job was run: its build-id is %s, the session's is "
-                   "%s; put the old binary back, or start again with: dbg3 batch",
-                   program, now, build_id);
-}
-
-static int check_binaries(struct phase *p, struct err *err)
-{
-    const struct session_job *job = session_job(p->session);
-    struct session_rank *rank;
-    unsigned n;
-    if (check_binary(job->program, job->build_id, err) < 0)
-        return -1;
-    if (session_ranks(p->session, 1, &rank, &n, err) < 0) /* phase 1 is the batch */
-        return -1;
-    int rc = 0;
-    for (unsigned i = 0; rc == 0 && i < n; i++)
-        if (strcmp(rank[i].program, i ? rank[i - 1].program : job->program))
-            rc = check_binary(rank[i].program, rank[i].build_id, err);
-    free(rank);
-    return rc;
-}
-
 /* A torn image is found now rather than by a rank among hundreds. */
 static int check_images(struct phase *p, uint64_t epoch, struct err *err)
 {
@@ -284,7 +251,7 @@ static int open_again(struct phase *p, struct err *err)
     if (!p->launcher || !p->launcher[0])
         return err_set(err, "%s records no launcher line; give one after --",
                        session_dir(p->session));
-    return check_binaries(p, err) < 0 || choose_epoch(p, err) < 0 ? -1 : 0;
+    return preflight_unchanged(p->session, err) < 0 || choose_epoch(p, err) < 0 ? -1 : 0;
 }
 
 static void set_number(struct environment *env, const char *name, uint64_t value)
@@ -368,7 +335,7 @@ static int run_launcher(struct phase *p, uint64_t id, struct coord_result *resul
         return -1;
     int rc = coord_run(&settings, result, err);
     progress_clear();
-    if (refine && (rc < 0 || result->size == 0))
+    if (refine && (rc < 0 || !result->recording))
         session_recording_failed(p->session);
     if (rc < 0)
         session_phase_end(p->session, id, SESSION_NO_RANK, 0, NULL);

@@ -83,3 +83,36 @@ void preflight_name(char *const *launcher, const char *program, char *buf, size_
     const char *slash = strrchr(name, '/');
     snprintf(buf, cap, "%.200s", slash ? slash + 1 : name);
 }
+
+/* A program that is not the one of the checkpoint would run into the checkpoint's state: refuse. */
+static int check_binary(const char *program, const char *build_id, struct err *err)
+{
+    char now[PROGRAM_ID_MAX];
+    if (!*program || !*build_id)
+        return 0;
+    if (program_build_id(program, now, sizeof now, err) < 0)
+        return err_prefix(err, "the program of this session is gone");
+    if (!strcmp(now, build_id))
+        return 0;
+    return err_set(err,
+                   "%s has changed since the job was run: its build-id is %s, the session's is "
+                   "%s; put the old binary back, or start again with: dbg3 batch",
+                   program, now, build_id);
+}
+
+int preflight_unchanged(struct session *s, struct err *err)
+{
+    const struct session_job *job = session_job(s);
+    struct session_rank *rank;
+    unsigned n;
+    if (check_binary(job->program, job->build_id, err) < 0)
+        return -1;
+    if (session_ranks(s, 1, &rank, &n, err) < 0) /* phase 1 is the batch */
+        return -1;
+    int rc = 0;
+    for (unsigned i = 0; rc == 0 && i < n; i++)
+        if (strcmp(rank[i].program, i ? rank[i - 1].program : job->program))
+            rc = check_binary(rank[i].program, rank[i].build_id, err);
+    free(rank);
+    return rc;
+}

@@ -8,6 +8,7 @@
 #include <stddef.h>
 
 #include "runtime/base/err.h"
+#include "runtime/coord/session.h"
 
 /*
  * Looks for the MPI program among the words of a launcher line. Fails with one line if a word is
@@ -20,5 +21,8 @@ int preflight(char *const *launcher, char program[PATH_MAX], struct err *err);
 /* Name for the session folder: of the program, else of the last word that is a file, else of the
  * launcher. */
 void preflight_name(char *const *launcher, const char *program, char *buf, size_t cap);
+
+/* Fails, naming the file, if a program of the job is not the one (build-id) that the batch ran. */
+int preflight_unchanged(struct session *s, struct err *err);
 
 #endif

@@ -62,6 +62,9 @@ const char *report_cause(const struct session_failure *f, char *buf, size_t cap)
     case PROTO_FAILURE_ERROR:
         snprintf(buf, cap, "stopped by dbg3");
         break;
+    case PROTO_FAILURE_RESTORE:
+        snprintf(buf, cap, "cannot be continued");
+        break;
     }
     return buf;
 }
@@ -90,6 +93,7 @@ struct facts {
     struct session_failure *failure;
     struct session_rank *rank;
     struct session_epoch epoch; /* newest; number 0 if there is none */
+    unsigned size; /* of the job, as far as it is known */
     unsigned nfailure, nrank, nreal; /* nreal: failures that are no consequence */
     char next[PATH_MAX + 128];
 };
@@ -110,13 +114,42 @@ static void session_option(const struct session *s, char *buf, size_t cap)
     free(latest);
 }
 
+/* The newest epoch before this one, 0 if there is none. */
+static uint64_t epoch_before(struct session *s, uint64_t number)
+{
+    struct session_epoch *epochs;
+    unsigned n;
+    uint64_t before = 0;
+    if (session_epochs(s, &epochs, &n, NULL) < 0)
+        return 0;
+    for (unsigned i = 0; i < n; i++)
+        if (epochs[i].number < number)
+            before = epochs[i].number;
+    free(epochs);
+    return before;
+}
+
+/* An image was of no use: the same from the epoch before it. */
+static void choose_older(struct session *s, struct facts *f, const char *option)
+{
+    uint64_t before = epoch_before(s, f->phase.from_epoch);
+    const char *phase = session_phase_name(f->phase.kind);
+    if (before)
+        snprintf(f->next, sizeof f->next, "dbg3 %s%s --epoch %" PRIu64, phase, option, before);
+    else if (f->phase.kind == PROTO_PHASE_REFINE)
+        snprintf(f->next, sizeof f->next, "dbg3 refine%s --from-start", option);
+}
+
 static void choose_next(struct session *s, struct facts *f)
 {
     char option[PATH_MAX + 16];
     const struct session_failure *first = f->nfailure ? &f->failure[0] : NULL;
     session_option(s, option, sizeof option);
     bool stopped = f->phase.outcome == SESSION_FAILED || f->phase.outcome == SESSION_HUNG;
-    if (f->phase.kind == PROTO_PHASE_REFINE && stopped && first)
+    bool killed = f->phase.outcome == SESSION_RUNNING && !session_running(s);
+    if (first && first->kind == PROTO_FAILURE_RESTORE)
+        choose_older(s, f, option);
+    else if (f->phase.kind == PROTO_PHASE_REFINE && stopped && first)
         snprintf(f->next, sizeof f->next, "dbg3 isolate%s --rank %u under gdb", option,
                  first->rank);
     else if (f->phase.kind == PROTO_PHASE_REFINE && f->nrank &&
@@ -124,7 +157,8 @@ static void choose_next(struct session *s, struct facts *f)
         snprintf(f->next, sizeof f->next, "dbg3 isolate%s --rank 0 --check", option);
     else if (stopped)
         snprintf(f->next, sizeof f->next, "dbg3 refine%s --every-n-msgs 10", option);
-    else if ((f->phase.outcome == SESSION_INTERRUPTED || f->phase.outcome == SESSION_LAUNCHER) &&
+    else if ((f->phase.outcome == SESSION_INTERRUPTED || f->phase.outcome == SESSION_LAUNCHER ||
+              killed) &&
              f->phase.kind != PROTO_PHASE_REFINE && f->epoch.number)
         snprintf(f->next, sizeof f->next, "dbg3 restart%s", option);
 }
@@ -148,6 +182,7 @@ static int facts_read(struct session *s, const struct session_phase *phase, stru
         qsort(f->failure, f->nfailure, sizeof *f->failure, by_rank);
     if (session_epoch_last(s, &f->epoch, NULL) < 0)
         f->epoch.number = 0;
+    f->size = f->nrank > session_job(s)->size ? f->nrank : session_job(s)->size;
     for (unsigned i = 0; i < f->nfailure; i++)
         f->nreal += !is_consequence(&f->phase, &f->failure[i]);
     choose_next(s, f);
@@ -172,11 +207,11 @@ static void print_headline(const struct facts *f, FILE *out)
     char text[256] = "", status[64], time[32];
     const char *phase = session_phase_name(f->phase.kind);
     enum style style = f->phase.outcome == SESSION_COMPLETED ? STYLE_GOOD : STYLE_BAD;
-    unsigned size = f->nrank;
+    unsigned size = f->size;
     switch (f->phase.outcome) {
     case SESSION_RUNNING:
         snprintf(text, sizeof text, "%s did not end in an orderly way: its dbg3 was killed", phase);
-        break;
+        break; /* its ranks, if they live, go on without checkpoints */
     case SESSION_COMPLETED:
         snprintf(text, sizeof text, "%s completed, %u ranks", phase, size);
         break;
@@ -257,7 +292,8 @@ static void print_failure(struct session *s, const struct facts *f, const struct
     fputc('\n', out);
     if (x->text[0] && x->kind != PROTO_FAILURE_SIGNAL && x->kind != PROTO_FAILURE_HANG)
         fprintf(out, "      %s\n", x->text);
-    print_counters(s, x->rank, out);
+    if (x->kind != PROTO_FAILURE_RESTORE)
+        print_counters(s, x->rank, out);
     if (x->event)
         fprintf(out, "      event %" PRIu64 " of its recording\n", x->event);
     if (x->image[0])
@@ -293,7 +329,8 @@ static void print_epoch(const struct facts *f, FILE *out)
     if (f->phase.kind == PROTO_PHASE_REFINE)
         return;
     if (!f->epoch.number) {
-        if (f->phase.outcome != SESSION_COMPLETED && f->phase.outcome != SESSION_NO_RANK)
+        if (f->phase.outcome != SESSION_COMPLETED && f->phase.outcome != SESSION_NO_RANK &&
+            f->phase.kind != PROTO_PHASE_RESTART)
             fprintf(out, "  no epoch was complete: refine begins at the start of the program\n");
         return;
     }
@@ -310,7 +347,9 @@ int report_print(struct session *s, const struct session_phase *phase, FILE *out
     if (facts_read(s, phase, &f, err) < 0)
         return -1;
     print_headline(&f, out);
-    if (phase->outcome == SESSION_NO_RANK)
+    if (phase->outcome == SESSION_NO_RANK && phase->kind != PROTO_PHASE_BATCH)
+        fprintf(out, "  the launcher, or the ranks, said above why they could not start\n");
+    else if (phase->outcome == SESSION_NO_RANK)
         fprintf(out,
                 "  likely: the program is not linked with MPICH's libmpich.so.12, it is static "
                 "or setuid,\n  it ended before MPI_Init, or the launcher does not pass "
@@ -327,8 +366,9 @@ int report_print(struct session *s, const struct session_phase *phase, FILE *out
 
 static const char *kind_name(enum proto_failure kind)
 {
-    static const char *const names[] = {"signal", "abort", "exit", "hang", "killed", "error"};
-    return kind <= PROTO_FAILURE_ERROR ? names[kind] : "?";
+    static const char *const names[] = {"signal", "abort", "exit", "hang", "killed", "error",
+                                        "restore"};
+    return kind <= PROTO_FAILURE_RESTORE ? names[kind] : "?";
 }
 
 static json_t *failure_json(const struct session_phase *phase, const struct session_failure *x)

@@ -9,7 +9,8 @@ const struct exit_row exit_rows[] = {
      "the command could not do its work, and said why in one line; isolate --check: the "
      "replay differs from the recording"},
     {EXIT_USAGE, "the command line is wrong"},
-    {EXIT_RANK_FAILED, "a rank died of a signal, called MPI_Abort, or ended before MPI_Finalize"},
+    {EXIT_RANK_FAILED, "a rank died of a signal, called MPI_Abort, ended before MPI_Finalize, or "
+                       "could not be continued from its image"},
     {EXIT_HUNG, "no rank got on for the time given with --hang-after"},
     {EXIT_LAUNCHER,
      "the launcher was killed or returned a status other than 0, and no rank failed"},

@@ -87,6 +87,7 @@ struct coord {
     int term_signal;
     uint64_t examine_ms;
     struct hang_watch hang;
+    bool refused; /* a rank could not be continued from its image */
 };
 
 static void epoch_want(struct coord *c, struct control_client *client);
@@ -339,8 +340,6 @@ static int world_known(struct coord *c, const struct proto_msg *hello)
     if (c->set->phase == PROTO_PHASE_BATCH)
         catalog(c, session_job_learn(c->set->session, hello->u.hello.program, c->build_id, size,
                                      &c->err));
-    if (c->set->phase == PROTO_PHASE_REFINE)
-        session_recording_started(c->set->session);
     if (c->set->every_ms)
         uv_timer_again(&c->every_timer);
     return 0;
@@ -419,6 +418,7 @@ static void on_failure(struct coord *c, unsigned rank, const struct proto_msg *m
 {
     vanished_add(c, !is_termination(msg));
     c->real_failures += !is_termination(msg);
+    c->refused |= msg->u.failure.kind == PROTO_FAILURE_RESTORE;
     failure_add(c, rank, msg);
     if (msg->u.failure.kind != PROTO_FAILURE_HANG)
         launcher_end_at(c, now_ms(c) + FAILED_MS);
@@ -743,11 +743,22 @@ static void hang_look(struct coord *c)
         hang_found(c);
 }
 
+/* Not with the last HELLO: a rank that cannot be continued says so right behind it. */
+static void recording_settle(struct coord *c)
+{
+    if (c->set->phase != PROTO_PHASE_REFINE || c->result.recording || c->refused ||
+        c->result.size == 0 || c->result.seen < c->result.size)
+        return;
+    c->result.recording = true;
+    session_recording_started(c->set->session);
+}
+
 static void on_house_timer(uv_timer_t *timer)
 {
     struct coord *c = timer->data;
     if (!c->launcher_runs)
         return;
+    recording_settle(c);
     hang_look(c);
     if (c->term_ms && now_ms(c) >= c->term_ms)
         launcher_end_now(c);
@@ -874,6 +885,7 @@ static void store_end(struct coord *c)
 {
     if (!WIFSIGNALED(c->result.status) || c->signalled)
         vanished_add(c, false);
+    recording_settle(c);
     c->result.outcome = outcome_of(c);
     catalog(c, session_phase_end(c->set->session, c->set->phase_id, c->result.outcome,
                                  c->result.status, &c->err));

@@ -44,6 +44,7 @@ struct coord_result {
     unsigned finalized;
     unsigned epochs;    /* committed */
     unsigned cancelled; /* tried in vain */
+    bool recording;     /* refine: all ranks came, the new recording replaces the one before */
 };
 
 /*

@@ -65,7 +65,7 @@ static const struct layout layouts[] = {
     {PROTO_WANT, "WANT", {MAX(u.want.reason, "reason", PROTO_WANT_MESSAGES),
         NUM(u.want.count, "count")}},
     {PROTO_FINE, "FINE", {ARR(u.fine.count, u.fine.fine, 32, 4096, "fine")}},
-    {PROTO_FAILURE, "FAILURE", {MAX(u.failure.kind, "kind", PROTO_FAILURE_ERROR),
+    {PROTO_FAILURE, "FAILURE", {MAX(u.failure.kind, "kind", PROTO_FAILURE_RESTORE),
         NUM(u.failure.code, "code"), STR(u.failure.text, "text"), STR(u.failure.call, "call"),
         NUM(u.failure.event, "event"), STR(u.failure.image, "image"), NUM(u.failure.pc, "pc"),
         NUM(u.failure.address, "address"), STR(u.failure.module, "module"),

@@ -68,7 +68,7 @@
 #include "runtime/base/err.h"
 
 #define PROTO_MAGIC      0x33676264u /* "dbg3" in HELLO */
-#define PROTO_VERSION    1u
+#define PROTO_VERSION    2u
 #define PROTO_HEADER     8u
 #define PROTO_BODY_MAX   ((8u << 20) + 64) /* a STOPPED of a million ranks */
 #define PROTO_TEXT_MAX   4096u      /* longest string, NUL not counted */
@@ -114,6 +114,7 @@ enum proto_failure {
     PROTO_FAILURE_HANG,   /* answer to EXAMINE: where the rank was when the job hung */
     PROTO_FAILURE_KILLED, /* the coordinator's word for a connection that ended without any */
     PROTO_FAILURE_ERROR,  /* dbg3 itself cannot go on with this rank, text says why */
+    PROTO_FAILURE_RESTORE, /* the rank cannot be continued from its image, text says why */
 };
 
 enum proto_want { PROTO_WANT_MESSAGES = 1 /* own message count passed a multiple of N */ };

@@ -821,6 +821,27 @@ static bool exists(const struct session *s, const char *name)
     return access(path, F_OK) == 0;
 }
 
+int session_recording(struct session *s, struct session_phase *out, struct err *err)
+{
+    struct db_rows *rows = db_query(
+        s->db, err,
+        "SELECT * FROM phases WHERE kind = ? AND"
+        " (SELECT count(*) FROM ranks WHERE phase = phases.id) >= (SELECT size FROM job) AND"
+        " NOT EXISTS (SELECT 1 FROM failures WHERE phase = phases.id AND kind = ?)"
+        " ORDER BY id DESC LIMIT 1",
+        "ii", (int)PROTO_PHASE_REFINE, (int)PROTO_FAILURE_RESTORE);
+    if (!rows)
+        return -1;
+    int rc = db_next(rows, err);
+    if (rc == 1)
+        fill_phase(s, rows, out);
+    db_rows_close(rows);
+    if (rc == 0)
+        return err_set(err, "%s has no recording; make one with: dbg3 refine --every-n-msgs 10",
+                       s->dir);
+    return rc < 0 ? -1 : 0;
+}
+
 int session_recording_begin(struct session *s, struct err *err)
 {
     recording_move(s, "logs", "logs.old");

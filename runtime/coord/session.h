@@ -20,8 +20,8 @@
  * else; a phase that was killed keeps `ended` NULL.
  *
  * Recordings (refine) replace each other as in rr: the new one gets empty logs/ and fine/, the old
- * ones are set aside as logs.old/ and fine.old/ and removed once the first rank of the new one is
- * under control; if none ever comes, they are put back.
+ * ones are set aside as logs.old/ and fine.old/ and removed once all ranks of the new one are under
+ * control; if they do not come to be (an image may be damaged), they are put back.
  */
 #ifndef DBG3_COORD_SESSION_H
 #define DBG3_COORD_SESSION_H
@@ -191,6 +191,10 @@ int session_epoch_find(struct session *s, uint64_t number, struct session_epoch 
  */
 int session_epoch_last(struct session *s, struct session_epoch *out, struct err *err);
 void session_epoch_folder(const struct session *s, uint64_t number, char *buf, size_t cap);
+
+/* The refine that made the present recording: the newest to which all ranks came, none of them
+ * refusing its image. Fails, naming `dbg3 refine`, if there is none. */
+int session_recording(struct session *s, struct session_phase *out, struct err *err);
 
 /* Sets the previous recording aside, and later forgets it or puts it back. */
 int session_recording_begin(struct session *s, struct err *err);

@@ -1,14 +1,14 @@
 # shellcheck shell=bash disable=SC2034,SC2154
-# tests/flow/points.sh: SIGKILL of a process of a job at each named point of a checkpoint (`dbg3 help
-# faults`). Sourced after lib.sh by the flows that kill ranks, coordinator and launcher.
+# tests/flow/points.sh: SIGKILL of a process of a job at each named point of a checkpoint (`dbg3
+# help faults`). Sourced after lib.sh by the flows that kill ranks, coordinator and launcher.
 #
 # The job is `ring` on two ranks with epochs ten times a second; the second time that the process
 # whose point it is comes there, it stops. Then the victim is killed and the other goes on. After
 # that a restart continues the newest epoch to the end, and none that was complete is lost.
 
 points() { # rank|coordinator
-    dbg3 help faults | awk -v whose="$1" '$2 == whose && $1 ~ /^(epoch|image|asked|answered|armed)/ ||
-        $2 == whose && $1 ~ /^(parked|drained|written|resuming)/ {print $1}'
+    dbg3 help faults | awk -v whose="$1" '$2 == whose {print $1}' |
+        grep -vxE 'fine-.*|log-rotated|restarted'
 }
 
 is_stopped() { # PID
