@@ -48,7 +48,7 @@ int64_t buffers_vector(const struct buffers *b, unsigned i)
         return 0;
     if (!(b->info->flags & CALL_NEIGHBORS))
         return members(b->comm);
-    return p->dir == DIR_IN ? b->comm->outdegree : b->comm->indegree;
+    return p->dir == DIR_IN ? b->comm->topo.outdegree : b->comm->topo.indegree;
 }
 
 static int64_t blocks(const struct buffers *b, unsigned i)
@@ -76,10 +76,10 @@ static struct block block(const struct buffers *s, unsigned i, int64_t k)
         b.count = (int64_t)v[p->count] * c->size;
         break;
     case SPAN_IN_NEIGHBORS:
-        b.count = (int64_t)v[p->count] * c->indegree;
+        b.count = (int64_t)v[p->count] * c->topo.indegree;
         break;
     case SPAN_OUT_NEIGHBORS:
-        b.count = (int64_t)v[p->count] * c->outdegree;
+        b.count = (int64_t)v[p->count] * c->topo.outdegree;
         break;
     case SPAN_SUM:
         for (int r = 0; r < c->size; r++)

@@ -88,11 +88,11 @@ int64_t param_length(const struct call_info *info, unsigned i, const uint64_t *v
         break;
     case LENGTH_INDEGREE:
         c = comm_param(v, p->length);
-        n = c ? c->indegree : 0;
+        n = c ? c->topo.indegree : 0;
         break;
     case LENGTH_OUTDEGREE:
         c = comm_param(v, p->length);
-        n = c ? c->outdegree : 0;
+        n = c ? c->topo.outdegree : 0;
         break;
     }
     return n < 0 ? 0 : n;

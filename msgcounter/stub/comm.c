@@ -3,7 +3,7 @@
  *
  * A communicator's note (what replay, which has no MPI to ask, must know of it):
  *
- *     struct comm_note | world ranks of the members | of the remote group | dims | periods
+ *     struct comm_note | world ranks of the members | of the remote group | topology (topo.h)
  *
  * gid: hash of the parent's gid, the members' world ranks and how many communicators of just these
  * members the parent has had before. All members of a new communicator have taken part in all of
@@ -22,23 +22,25 @@
 #include "msgcounter/stub/coll.h"
 #include "msgcounter/stub/errhandler.h"
 #include "msgcounter/stub/group.h"
+#include "msgcounter/stub/info.h"
 #include "msgcounter/stub/init.h"
 #include "msgcounter/stub/rebuild.h"
 #include "msgcounter/stub/record.h"
 
 struct comm comm_world = {.head = {.kind = HANDLE_COMM, .predefined = true, .id = MPI_COMM_WORLD,
                                    .real = MPI_COMM_WORLD, .refs = 1},
-                          .topology = MPI_UNDEFINED,
+                          .topo = {.kind = MPI_UNDEFINED},
                           .errors = MPI_ERRORS_ARE_FATAL,
                           .gid = 1};
 struct comm comm_self = {.head = {.kind = HANDLE_COMM, .predefined = true, .id = MPI_COMM_SELF,
                                   .real = MPI_COMM_SELF, .refs = 1},
-                         .topology = MPI_UNDEFINED,
+                         .topo = {.kind = MPI_UNDEFINED},
                          .errors = MPI_ERRHANDLER_NULL,
                          .gid = 2};
 
 struct comm_note {
-    int rank, size, remote_size, topology, ndims, indegree, outdegree, foreign;
+    int rank, size, remote_size, foreign;
+    struct topo topo; /* ints: behind the ranks */
 };
 
 static struct stub_lock lock;
@@ -116,28 +118,6 @@ static int *world_ranks(int group, int n, int *foreign)
     return world;
 }
 
-static void ask_topology(int real, struct comm_note *n)
-{
-    int weighted;
-    n->topology = MPI_UNDEFINED;
-    if (!n->remote_size)
-        mpi_cross(CALL_MPI_Topo_test, real, (uint64_t)&n->topology);
-    switch (n->topology) {
-    case MPI_CART:
-        mpi_cross(CALL_MPI_Cartdim_get, real, (uint64_t)&n->ndims);
-        n->indegree = n->outdegree = 2 * n->ndims;
-        break;
-    case MPI_GRAPH:
-        mpi_cross(CALL_MPI_Graph_neighbors_count, real, n->rank, (uint64_t)&n->indegree);
-        n->outdegree = n->indegree;
-        break;
-    case MPI_DIST_GRAPH:
-        mpi_cross(CALL_MPI_Dist_graph_neighbors_count, real, (uint64_t)&n->indegree,
-                  (uint64_t)&n->outdegree, (uint64_t)&weighted);
-        break;
-    }
-}
-
 static struct comm_note *ask(int real, uint64_t *bytes)
 {
     struct comm_note n = {0};
@@ -152,22 +132,20 @@ static struct comm_note *ask(int real, uint64_t *bytes)
         mpi_cross(CALL_MPI_Comm_remote_group, real, (uint64_t)&group);
         remote = world_ranks(group, n.remote_size, &n.foreign);
     }
-    ask_topology(real, &n);
+    n.topo.kind = MPI_UNDEFINED;
+    if (!inter)
+        topo_ask(real, n.rank, n.size, &n.topo);
 
-    size_t ints = (size_t)(n.size + n.remote_size + 2 * n.ndims);
+    size_t ints = (size_t)(n.size + n.remote_size + n.topo.n);
     *bytes = sizeof n + ints * sizeof(int);
     struct comm_note *note = stub_alloc(*bytes);
     *note = n;
     int *p = memcpy(note + 1, local, (size_t)n.size * sizeof(int));
     if (remote)
         memcpy(p + n.size, remote, (size_t)n.remote_size * sizeof(int));
-    p += n.size + n.remote_size;
-    if (n.ndims) {
-        int *coords = stub_alloc((size_t)n.ndims * sizeof(int));
-        mpi_cross(CALL_MPI_Cart_get, real, n.ndims, (uint64_t)p, (uint64_t)(p + n.ndims),
-                  (uint64_t)coords);
-        stub_free(coords);
-    }
+    if (n.topo.n)
+        memcpy(p + n.size + n.remote_size, n.topo.ints, (size_t)n.topo.n * sizeof(int));
+    stub_free(n.topo.ints);
     stub_free(local);
     stub_free(remote);
     return note;
@@ -187,14 +165,10 @@ static void comm_from_note(struct comm *c, const struct comm_note *n)
     c->size = n->size;
     c->remote_size = n->remote_size;
     c->foreign = n->foreign;
-    c->topology = n->topology;
-    c->ndims = n->ndims;
-    c->indegree = n->indegree;
-    c->outdegree = n->outdegree;
     c->members = copy_ints(p, n->size);
     c->remote = copy_ints(p + n->size, n->remote_size);
-    c->dims = copy_ints(p + n->size + n->remote_size, n->ndims);
-    c->periods = copy_ints(p + n->size + n->remote_size + n->ndims, n->ndims);
+    c->topo = n->topo;
+    c->topo.ints = copy_ints(p + n->size + n->remote_size, n->topo.n);
 }
 
 static void comm_from_parent(struct comm *c, const struct comm *parent)
@@ -209,14 +183,25 @@ static void comm_from_parent(struct comm *c, const struct comm *parent)
     c->size = parent->size;
     c->remote_size = parent->remote_size;
     c->foreign = parent->foreign;
-    c->topology = parent->topology;
-    c->ndims = parent->ndims;
-    c->indegree = parent->indegree;
-    c->outdegree = parent->outdegree;
     c->members = identity ? identity : copy_ints(parent->members, parent->size);
     c->remote = copy_ints(parent->remote, parent->remote_size);
-    c->dims = copy_ints(parent->dims, parent->ndims);
-    c->periods = copy_ints(parent->periods, parent->ndims);
+    c->topo = parent->topo;
+    c->topo.ints = copy_ints(parent->topo.ints, parent->topo.n);
+}
+
+/* Hints that a new communicator starts with: those of a call with an info object, else its
+ * parent's. */
+static void take_hints(struct comm *c, const struct comm *parent, const struct made *m)
+{
+    const struct call_info *info = &call_table[m->call];
+    int given = -1;
+    for (int i = 0; i < info->nparams; i++)
+        if (info->params[i].kind == PARAM_HANDLE && info->params[i].handle == HANDLE_INFO)
+            given = i;
+    if (given >= 0)
+        info_add(&c->info, handle_object(HANDLE_INFO, (int)m->v[given]));
+    else if (parent && info->before == before_comm_dup)
+        info_add(&c->info, parent->info);
 }
 
 struct object *comm_make(struct made *m)
@@ -239,6 +224,7 @@ struct object *comm_make(struct made *m)
     c->errhandler = parent ? parent->errhandler : NULL;
     object_get(c->errhandler);
     errhandler_from_call(m, &c->errhandler, &c->errors);
+    take_hints(c, parent, m);
     stub_lock(&lock);
     c->gid = comm_gid(parent, c);
     append(c);
@@ -278,8 +264,8 @@ void comm_destroy(struct object *o)
     object_put(c->errhandler);
     stub_free(c->members);
     stub_free(c->remote);
-    stub_free(c->dims);
-    stub_free(c->periods);
+    stub_free(c->topo.ints);
+    info_drop(&c->info);
     stub_free(c->name);
 }
 
@@ -333,6 +319,13 @@ void after_comm_set_name(enum call call, const uint64_t *v)
     c->name = stub_memdup((const char *)v[1], strlen((const char *)v[1]) + 1);
 }
 
+void after_comm_set_info(enum call call, const uint64_t *v)
+{
+    struct comm *c = comm_of((MPI_Comm)v[0]);
+    if (c)
+        info_add(&c->info, handle_object(HANDLE_INFO, (int)v[1]));
+}
+
 int before_comm_dup(enum call call, const uint64_t *v)
 {
     struct comm *c = comm_of((MPI_Comm)v[0]);
@@ -348,26 +341,46 @@ int before_comm_free(enum call call, const uint64_t *v)
 
 /* ----------------------------------------------------------------------------- restart */
 
-/* A plain communicator of the members, in their order; topologies are laid over it without
- * reordering. */
+/* Hints and error handling, which a communicator of this process may have lost. */
+static int restore_manners(const struct comm *c, int real)
+{
+    int info = MPI_INFO_NULL, rc = MPI_SUCCESS;
+    if (c->name)
+        mpi_cross(CALL_MPI_Comm_set_name, (uint64_t)real, (uint64_t)c->name);
+    if (c->info) {
+        rc = info_make_real(c->info, &info);
+        if (!rc)
+            rc = mpi_cross(CALL_MPI_Comm_set_info, (uint64_t)real, (uint64_t)info);
+        mpi_cross(CALL_MPI_Info_free, (uint64_t)&info);
+    }
+    return rc ? rc
+              : mpi_cross(CALL_MPI_Comm_set_errhandler, (uint64_t)real,
+                          (uint64_t)MPI_ERRORS_RETURN);
+}
+
+/* Of both groups, whose first members find each other over MPI_COMM_WORLD. */
+static int join_groups(const struct comm *c, int plain, int *real)
+{
+    return mpi_cross(CALL_MPI_Intercomm_create, (uint64_t)plain, 0, MPI_COMM_WORLD,
+                     (uint64_t)c->remote[0], (uint64_t)(c->gid & 0x7fff), (uint64_t)real);
+}
+
+/* A plain communicator of the members, in their order; what it was beyond that is laid over it. */
 static int make_again(struct comm *c)
 {
-    int group = group_real_of(c->members, c->size), plain = MPI_COMM_NULL, real;
+    int group = group_real_of(c->members, c->size), plain = MPI_COMM_NULL, real = MPI_COMM_NULL;
     int rc = mpi_cross(CALL_MPI_Comm_create_group, MPI_COMM_WORLD, (uint64_t)group,
                        (uint64_t)(c->gid & 0x7fff), (uint64_t)&plain);
     mpi_cross(CALL_MPI_Group_free, (uint64_t)&group);
-    real = plain;
-    if (!rc && c->topology == MPI_CART) {
-        rc = mpi_cross(CALL_MPI_Cart_create, (uint64_t)plain, (uint64_t)c->ndims, (uint64_t)c->dims,
-                       (uint64_t)c->periods, 0, (uint64_t)&real);
-        mpi_cross(CALL_MPI_Comm_free, (uint64_t)&plain);
-    }
+    if (!rc)
+        rc = c->remote_size ? join_groups(c, plain, &real)
+                            : topo_lay(&c->topo, c->size, plain, &real);
     if (rc)
         return rc;
+    if (real != plain)
+        mpi_cross(CALL_MPI_Comm_free, (uint64_t)&plain);
     handle_set_real(&c->head, (uint64_t)(uint32_t)real);
-    if (c->name)
-        mpi_cross(CALL_MPI_Comm_set_name, (uint64_t)real, (uint64_t)c->name);
-    return mpi_cross(CALL_MPI_Comm_set_errhandler, (uint64_t)real, (uint64_t)MPI_ERRORS_RETURN);
+    return restore_manners(c, real);
 }
 
 /* Half freed: stands for itself alone, which is enough to be freed. */
@@ -401,15 +414,10 @@ static struct comm **sorted(int *n)
     return list;
 }
 
-static int restore_names(void)
+static int restore_predefined(void)
 {
-    struct comm *const predefined[] = {&comm_world, &comm_self};
-    int rc = 0;
-    for (int i = 0; i < 2 && !rc; i++)
-        if (predefined[i]->name)
-            rc = mpi_cross(CALL_MPI_Comm_set_name, predefined[i]->head.real,
-                           (uint64_t)predefined[i]->name);
-    return rc;
+    int rc = restore_manners(&comm_world, MPI_COMM_WORLD);
+    return rc ? rc : restore_manners(&comm_self, MPI_COMM_SELF);
 }
 
 int comm_rebuild(void)
@@ -428,5 +436,5 @@ int comm_rebuild(void)
     census_free(&all);
     stub_free(gids);
     stub_free(list);
-    return rc ? rc : restore_names();
+    return rc ? rc : restore_predefined();
 }

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "msgcounter/stub/handle.h"
+#include "msgcounter/stub/topo.h"
 
 struct comm {
     struct object head;
@@ -28,10 +29,8 @@ struct comm {
     bool remnant;      /* stands for itself alone after a restart: other members have freed it */
     bool foreign;      /* has members outside MPI_COMM_WORLD (spawn, connect): cannot be rebuilt */
 
-    int topology;      /* MPI_CART, MPI_GRAPH, MPI_DIST_GRAPH or MPI_UNDEFINED */
-    int ndims;
-    int *dims, *periods; /* of a Cartesian topology */
-    int indegree, outdegree; /* neighbours, of any topology */
+    struct topo topo;    /* of an intracommunicator; ints owned */
+    struct object *info; /* hints that were given, NULL: none (info.h) */
     char *name;          /* NULL: MPI's default */
     struct object *errhandler; /* NULL: predefined one in `errors` */
     MPI_Errhandler errors;

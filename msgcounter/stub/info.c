@@ -101,14 +101,39 @@ int hand_info_get_string(enum call call, const uint64_t *v)
     return call_generic(call, w);
 }
 
+int info_make_real(const struct object *object, int *real)
+{
+    const struct info *o = (const struct info *)object;
+    int rc = mpi_cross(CALL_MPI_Info_create, (uint64_t)real);
+    for (int i = 0; i < o->nkeys && !rc; i++)
+        rc = mpi_cross(CALL_MPI_Info_set, (uint64_t)*real, (uint64_t)o->pairs[i].key,
+                       (uint64_t)o->pairs[i].value);
+    return rc;
+}
+
 int info_rebuild(struct object *object)
 {
-    struct info *o = (struct info *)object;
     int real = MPI_INFO_NULL;
-    int rc = mpi_cross(CALL_MPI_Info_create, (uint64_t)&real);
-    for (int i = 0; i < o->nkeys && !rc; i++)
-        rc = mpi_cross(CALL_MPI_Info_set, (uint64_t)real, (uint64_t)o->pairs[i].key,
-                       (uint64_t)o->pairs[i].value);
+    int rc = info_make_real(object, &real);
     handle_set_real(object, (uint64_t)(uint32_t)real);
     return rc;
+}
+
+void info_add(struct object **hints, const struct object *from)
+{
+    const struct info *o = (const struct info *)from;
+    if (!o || !o->nkeys)
+        return;
+    if (!*hints)
+        *hints = stub_alloc(sizeof(struct info));
+    for (int i = 0; i < o->nkeys; i++)
+        set((struct info *)*hints, o->pairs[i].key, o->pairs[i].value);
+}
+
+void info_drop(struct object **hints)
+{
+    if (*hints)
+        info_destroy(*hints);
+    stub_free(*hints);
+    *hints = NULL;
 }

@@ -7,6 +7,14 @@
 #include "msgcounter/stub/call.h"
 #include "msgcounter/stub/handle.h"
 
+/* Hints of another object (not an info object of the application: it has no handle), which starts as
+ * NULL: takes over what `from` says (NULL is fine); ends. */
+void info_add(struct object **hints, const struct object *from);
+void info_drop(struct object **hints);
+
+/* An info object of the lower half with these keys. Returns MPI's code. [crosses] */
+int info_make_real(const struct object *hints, int *real);
+
 struct object *info_make(struct made *m);
 void info_destroy(struct object *o);
 
