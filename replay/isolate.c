@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -76,6 +77,7 @@ static pid_t spawn_check(const struct isolate_options *o, const char *image, int
     snprintf(logs, sizeof logs, "%s/logs", o->session);
     pid_t pid = fork();
     if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* nobody else would end it */
         int null = open("/dev/null", O_RDWR);
         fcntl(p[1], F_SETFD, 0);
         snprintf(fd_text, sizeof fd_text, "%d", p[1]);

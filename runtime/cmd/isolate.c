@@ -175,7 +175,8 @@ static int report_check(const struct isolate *a, const struct isolate_result *r)
         printf("%srank %ld from %s %lu: %s%s%s\n",
                style_on(stdout, r->reached_end ? STYLE_GOOD : STYLE_BAD), a->rank,
                a->from_epoch ? "epoch" : "checkpoint",
-               (unsigned long)(a->from_epoch ? a->from_epoch : r->checkpoint), r->reached_end ? "the same as recorded; " : "",
+               (unsigned long)(a->from_epoch ? a->from_epoch : r->checkpoint),
+               r->reached_end ? "the same as recorded; " : "",
                r->text, style_off(stdout));
     }
     return r->reached_end ? EXIT_DONE : EXIT_ERROR;

@@ -146,6 +146,8 @@ static void choose_next(struct session *s, struct facts *f)
     const struct session_failure *first = f->nfailure ? &f->failure[0] : NULL;
     session_option(s, option, sizeof option);
     bool stopped = f->phase.outcome == SESSION_FAILED || f->phase.outcome == SESSION_HUNG;
+    bool ended =
+        f->phase.outcome == SESSION_INTERRUPTED || f->phase.outcome == SESSION_LAUNCHER;
     bool killed = f->phase.outcome == SESSION_RUNNING && !session_running(s);
     if (first && first->kind == PROTO_FAILURE_RESTORE)
         choose_older(s, f, option);
@@ -157,9 +159,9 @@ static void choose_next(struct session *s, struct facts *f)
         snprintf(f->next, sizeof f->next, "dbg3 isolate%s --rank 0 --check", option);
     else if (stopped)
         snprintf(f->next, sizeof f->next, "dbg3 refine%s --every-n-msgs 10", option);
-    else if ((f->phase.outcome == SESSION_INTERRUPTED || f->phase.outcome == SESSION_LAUNCHER ||
-              killed) &&
-             f->phase.kind != PROTO_PHASE_REFINE && f->epoch.number)
+    else if (f->phase.kind == PROTO_PHASE_REFINE && (ended || killed))
+        snprintf(f->next, sizeof f->next, "dbg3 refine%s", option);
+    else if ((ended || killed) && f->epoch.number)
         snprintf(f->next, sizeof f->next, "dbg3 restart%s", option);
 }
 

@@ -432,6 +432,10 @@ int session_job_learn(struct session *s, const char *program, const char *build_
 int session_phase_begin(struct session *s, enum proto_phase kind, uint64_t from_epoch,
                         char *const *launcher, uint64_t *id, struct err *err)
 {
+    /* Of the phase before: they would be taken for those of ranks that have yet to come. */
+    remove_tree(s, "counters");
+    if (make_folders(s, err) < 0)
+        return -1;
     char *text = list_dump(launcher);
     int rc = db_run(s->db, err,
                     "INSERT INTO phases (kind, outcome, started, from_epoch, pid, launcher)"

@@ -9,7 +9,7 @@
  *         epochs/NNNN/       rank-R.img; rank-R.order: order logs from there on
  *         fine/rank-R/       fine checkpoints of the present recording
  *         logs/              payload logs of the present recording
- *         counters/          rank-R.cnt (counters.h)
+ *         counters/          rank-R.cnt of the newest phase (counters.h)
  *         failures/          failure images: PHASE-rank-R.img
  *
  * Invariants. An epoch is a row in `epochs`, written together with one row in `images` for each

@@ -142,13 +142,13 @@ epochs_at_least() { # N [SESSION]
     [ "${n:-0}" -ge "$1" ]
 }
 
-# Rank RANK of the running session has counted N messages.
+# Rank RANK of the running phase has counted N messages.
 messages_at_least() { # RANK N [SESSION]
     local n
     dbg3 status --json --rank "$1" --session "${3:-latest.dbg3}" >rank.json.$$ 2>/dev/null ||
         return 1
     n=$(json rank.json.$$ counters 0 messages)
-    [ "${n:-0}" -ge "$2" ]
+    [ "$(json rank.json.$$ running)" = true ] && [ "${n:-0}" -ge "$2" ]
 }
 
 # ---- background jobs and ranks ---------------------------------------------------------------
