@@ -50,7 +50,7 @@ $(BUILD)/tests/fuzz/fuzz_layout: $(patsubst %,msgcounter/layout/layout_%.c,node 
 # ---- stub: call table, wrappers, and libmpich.so.12 of the upper half
 
 MPI_LIBRARY = $(shell $(CC) -print-file-name=libmpich.so.12)
-GEN_FILES  := $(addprefix $(BUILD)/gen/,call_id.h call_hand.h call_table.c wrappers.c lower_table.c symbols.txt)
+GEN_FILES  := $(addprefix $(BUILD)/gen/,call_id.h call_hand.h call_table.c wrappers.c lower_table.c call_limits.h symbols.txt)
 
 # gen.py leaves files that would not change alone; the stamp says that it has run.
 $(GEN_FILES): $(BUILD)/gen/stamp ;

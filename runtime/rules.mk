@@ -169,3 +169,4 @@ $(BUILD)/tests/unit/test_cmd: $(BUILD)/tests/unit/test_cmd.o $(COORD_OBJS) $(BAS
                               $(patsubst %,$(BUILD)/runtime/cmd/%.o,environment out preflight report tables)
 	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check) $(CMD_LIBS)
 $(BUILD)/runtime/cmd/messages.o: $(BUILD)/gen/call_id.h
+$(BUILD)/runtime/cmd/help.o: $(BUILD)/gen/call_limits.h

@@ -9,6 +9,7 @@ writes
     call_table.c   call_table[], call_hand[]
     wrappers.c     PMPI_X and its weak alias MPI_X for every call
     lower_table.c  the real functions by call number, for the lower program
+    call_limits.h  what of the API is refused, for `dbg3 help calls`
     symbols.txt    what the real library exports to applications: the symbols test reads it
 
 It fails, naming file and line, when a function of the header has no row, a row names no function, a
@@ -568,6 +569,17 @@ def lower_table_c(calls):
             ''.join(f'    {symbol(c)},\n' for c in calls) + '};\n')
 
 
+def call_limits_h(calls):
+    """Calls that cannot be recorded, or whose objects no epoch can hold."""
+    rows = [(c.name, c.row.refused or '', int('unable' in c.row.flags)) for c in calls
+            if not c.large and (c.row.refused or 'unable' in c.row.flags)]
+    rows.sort(key=lambda r: (r[1], r[0]))
+    return (HEADING + '#ifndef DBG3_CALL_LIMITS_H\n#define DBG3_CALL_LIMITS_H\n\n'
+            '/* X(name, what cannot be recorded or "", whether no epoch may hold what it makes) */\n'
+            '#define CALL_LIMITS(X)' + ''.join(f' \\\n    X("{n}", {c_string(t)}, {u})'
+                                             for n, t, u in rows) + '\n\n#endif\n')
+
+
 def symbols_txt(exports):
     """Name, function or data with its size; what the dynamic linker adds is left out."""
     names = sorted(n for n in exports if re.match(r'(P?MPI|QMPI)', n))
@@ -600,7 +612,8 @@ def main():
     for name, text in {
             'call_id.h': call_id_h(calls), 'call_hand.h': call_hand_h(calls),
             'call_table.c': call_table_c(calls), 'wrappers.c': wrappers_c(calls),
-            'lower_table.c': lower_table_c(calls), 'symbols.txt': symbols_txt(exports)}.items():
+            'lower_table.c': lower_table_c(calls), 'call_limits.h': call_limits_h(calls),
+            'symbols.txt': symbols_txt(exports)}.items():
         write_changed(os.path.join(args.out, name), text)
 
 

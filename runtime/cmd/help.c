@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "call_limits.h" /* generated from the table of MPI calls */
 #include "runtime/base/fault.h"
 #include "runtime/cmd/cmd.h"
 
@@ -32,6 +33,46 @@ static void print_faults(void)
            "coordinator is dbg3.\n\n");
     for (const struct fault_row *f = &fault_rows[1]; f->name; f++)
         printf("%-16s %-12s %s\n", f->name, f->whose, f->what);
+}
+
+/* Names in lines of 78 columns. */
+static void print_name(const char *name, int *column)
+{
+    if (*column + 1 + (int)strlen(name) > 78 || !*column)
+        *column = printf("%s  ", *column ? "\n" : "");
+    *column += printf(" %s", name);
+}
+
+static void print_calls(void)
+{
+    static const struct {
+        const char *name, *what;
+        bool unable;
+    } limits[] = {
+#define ROW(name, what, unable) {name, what, unable},
+        CALL_LIMITS(ROW)
+#undef ROW
+    };
+    const size_t n = sizeof limits / sizeof *limits;
+    int column = 0;
+
+    printf("Every other MPI call works in each phase. batch makes all calls; refine stops at\n"
+           "one that it cannot record, with a line that names it:\n");
+    for (size_t i = 0; i < n; i++) {
+        if (!*limits[i].what)
+            continue;
+        if (i == 0 || strcmp(limits[i].what, limits[i - 1].what)) {
+            printf("%s\n%s\n", column ? "\n" : "", limits[i].what);
+            column = 0;
+        }
+        print_name(limits[i].name, &column);
+    }
+    printf("\n\nNo epoch is made while there is something that one of these has made:\n");
+    column = 0;
+    for (size_t i = 0; i < n; i++)
+        if (limits[i].unable)
+            print_name(limits[i].name, &column);
+    printf("\n");
 }
 
 /* ---- the man page ------------------------------------------------------------------------ */
@@ -157,6 +198,7 @@ static void print_completion(void)
 static const struct topic topics[] = {
     {"settings", "environment variables that dbg3 reads", print_settings},
     {"exit-codes", "what the exit code says", print_exit_codes},
+    {"calls", "MPI calls that cannot be recorded or saved yet, and why", print_calls},
     {"faults", "points of a checkpoint at which tests kill a process", print_faults},
     {"man-commands", NULL, print_man_commands},
     {"man-exit", NULL, print_man_exit},
@@ -176,7 +218,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 const struct argp help_argp = {
     NULL, parse, "[COMMAND | TOPIC]",
-    "Explain a command or a topic.\vTopics: settings, exit-codes, faults, completion.",
+    "Explain a command or a topic.\vTopics: settings, exit-codes, calls, faults, completion.",
     NULL, NULL, NULL};
 
 static int overview(void)
