@@ -7,10 +7,11 @@
 #include "runtime/ckpt/restart.h"
 
 #include <pthread.h>
+#include <sched.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -21,7 +22,7 @@
 #include "runtime/half/lower_mpi.h"
 #include "runtime/half/own_fd.h"
 
-#define VERIFY_FIRST (64 << 20) /* bytes: about 25 ms */
+#define VERIFY_FIRST (16 << 20) /* bytes: about 6 ms */
 
 static void image_name(char *buf, size_t cap, const char *folder, int rank)
 {
@@ -51,14 +52,31 @@ static int size_guess(void)
 
 /* ---- checksums ---- */
 
-/* A thread of the lower half, at the lowest priority. */
+struct verify {
+    char *path;
+    struct err err;
+    int rc;
+};
+
+/* A thread of the lower half that takes only what the ranks leave of the cores. Its descriptors are
+ * its own: the rank runs already, and may be saved. */
+static void *check_image(void *arg)
+{
+    struct verify *v = arg;
+    sched_setscheduler(0, SCHED_IDLE, &(struct sched_param){0});
+    own_fd_unshare();
+    v->rc = image_verify(v->path, &v->err);
+    return NULL;
+}
+
 static void *verify_thread(void *path)
 {
-    struct err err;
-    setpriority(PRIO_PROCESS, (id_t)gettid(), 19);
-    own_fd_unshare();
-    if (image_verify(path, &err) < 0)
-        agent_refuse(save_identity.rank, save_identity.size, &err);
+    struct verify v = {.path = path};
+    pthread_t checker;
+    if (pthread_create(&checker, NULL, check_image, &v) == 0)
+        pthread_join(checker, NULL);
+    if (v.rc < 0)
+        agent_refuse(save_identity.rank, save_identity.size, &v.err);
     free(path);
     return NULL;
 }
@@ -68,21 +86,31 @@ static void *verify_thread(void *path)
  * rest of the restart: the rank starts, and is ended with a clear line if a checksum turns out
  * wrong.
  */
-static void verify(const struct image *image, const char *path)
+static bool verify_later(const struct image *image)
 {
     struct stat st;
+    return fstat(image_chain_fd(image, 0), &st) == 0 && st.st_size > VERIFY_FIRST;
+}
+
+static void verify_now(const struct image *image)
+{
     struct err err;
+    const struct image_meta *meta = &image_state(image)->meta;
+    if (image_verify(image_chain_path(image, 0), &err) < 0)
+        agent_refuse(meta->rank, meta->size, &err);
+}
+
+/* Everything that the rank needs for its first step is done. */
+static void start_verifying(const struct image *image)
+{
     pthread_t thread;
-    char *copy = strdup(path);
-    bool later = fstat(image_chain_fd(image, 0), &st) == 0 && st.st_size > VERIFY_FIRST && copy &&
-                 pthread_create(&thread, NULL, verify_thread, copy) == 0;
-    if (later) {
+    char *path = strdup(image_chain_path(image, 0));
+    if (path && pthread_create(&thread, NULL, verify_thread, path) == 0) {
         pthread_detach(thread);
         return;
     }
-    free(copy);
-    if (image_verify(path, &err) < 0)
-        agent_refuse(image_state(image)->meta.rank, image_state(image)->meta.size, &err);
+    free(path);
+    verify_now(image);
 }
 
 void restart_run(const struct half_env *env)
@@ -115,7 +143,8 @@ void restart_run(const struct half_env *env)
                 state->meta.size, nranks, state->meta.size);
         agent_refuse(rank, nranks, &err);
     }
-    verify(image, path);
+    if (!verify_later(image))
+        verify_now(image);
     if (restart_memory(image, &err) < 0 || restart_threads(state, &err) < 0)
         agent_refuse(rank, nranks, &err);
     lower_mpi_barrier(); /* nobody writes to a file that another rank has yet to cut back */
@@ -125,5 +154,7 @@ void restart_run(const struct half_env *env)
         _exit(HALF_EXIT);
     restart_after_save(state);
     agent_running();
+    if (verify_later(image))
+        start_verifying(image);
     restart_go(state);
 }

@@ -42,7 +42,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         c->file = arg;
         return 0;
     case ARGP_KEY_NO_ARGS:
-        argp_error(state, "which image? Epochs' are in SESSION/epochs/NNNN/");
+        argp_error(state, "which image? Epochs' are in SESSION/epochs/NNNN/, fine checkpoints in "
+                          "SESSION/fine/rank-R/ (NNNNNNNN.inc@N)");
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -54,7 +55,9 @@ const struct argp image_argp = {image_options,
                                 "FILE",
                                 "Describe a checkpoint image: what process it is of, its memory, "
                                 "threads and open files.\vAn image "
-                                "is an ELF core file: gdb PROGRAM FILE opens it.",
+                                "is an ELF core file: gdb PROGRAM FILE opens it. "
+                                "SEGMENT.inc@N names one of the increments in a segment of fine "
+                                "checkpoints, SEGMENT.inc the newest.",
                                 NULL,
                                 NULL,
                                 NULL};

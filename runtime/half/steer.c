@@ -254,23 +254,27 @@ static uint8_t *island_write(uint8_t *p, int nr, uint64_t back)
     return p + ISLAND_STEP;
 }
 
-/* Patches all sites of one system call in one executable segment. Returns their number. */
-static int patch_sites(struct patcher *pt, uint8_t *text, size_t size, int nr)
+/* Patches the sites of steered system calls in one executable segment: mov $nr,%eax; syscall.
+ * Notes which calls were found. */
+static void patch_sites(struct patcher *pt, uint8_t *text, size_t size, bool found[NSTEERED])
 {
-    const uint8_t want[SITE_BYTES] = {0xb8, (uint8_t)nr, 0, 0, 0, 0x0f, 0x05};
-    int found = 0;
-    for (uint8_t *p = text; p + SITE_BYTES <= text + size; p++) {
-        if (memcmp(p, want, SITE_BYTES) != 0 || pt->island + ISLAND_STEP > pt->island_end)
+    /* One pass, and a fast one: every rank's start waits for it. */
+    const uint8_t *end = text + size;
+    for (uint8_t *at = text; (at = memmem(at, (size_t)(end - at), "\x0f\x05", 2)); at += 2) {
+        uint8_t *p = at + 2 - SITE_BYTES;
+        if (p < text || p[0] != 0xb8 || p[2] || p[3] || p[4])
+            continue;
+        const struct steered *s = find_steered(p[1]);
+        if (!s || pt->island + ISLAND_STEP > pt->island_end)
             continue;
         int32_t rel = (int32_t)(pt->island - (p + 5));
-        pt->island = island_write(pt->island, nr, (uint64_t)(p + SITE_BYTES));
+        pt->island = island_write(pt->island, s->nr, (uint64_t)(p + SITE_BYTES));
         p[0] = 0xe9;
         memcpy(p + 1, &rel, 4);
         p[5] = 0x66;
         p[6] = 0x90;
-        found++;
+        found[s - steered] = true;
     }
-    return found;
 }
 
 static int patch_object(struct dl_phdr_info *info, size_t size, void *arg)
@@ -299,9 +303,10 @@ static int patch_object(struct dl_phdr_info *info, size_t size, void *arg)
         pt->island_end = isl + PAGE;
         if (sys_call(SYS_mprotect, start, span, PROT_READ | PROT_WRITE | PROT_EXEC, 0, 0, 0) < 0)
             return err_set(pt->err, "cannot make the text of %s writable", base);
+        bool found[NSTEERED] = {false};
+        patch_sites(pt, text, ph->p_memsz, found);
         for (unsigned k = 0; k < NSTEERED; k++)
-            if (patch_sites(pt, text, ph->p_memsz, steered[k].nr) == 0 &&
-                (!is_ld || steered[k].in_ld_so))
+            if (!found[k] && (!is_ld || steered[k].in_ld_so))
                 return err_set(pt->err, "%s: system call %d has no known form; this libc is not "
                                "supported", info->dlpi_name, steered[k].nr);
         sys_call(SYS_mprotect, start, span, PROT_READ | PROT_EXEC, 0, 0, 0);
