@@ -10,6 +10,7 @@
  */
 #include "msgcounter/stub/complete.h"
 
+#include <sched.h>
 #include <string.h>
 
 #include "call_hand.h"
@@ -250,6 +251,19 @@ static struct left find_left(enum request_state state, bool owned_only)
     return l;
 }
 
+/* One thread at a time works on them: two would complete the same one. Another has no need to. */
+static bool sweeping;
+
+static bool sweep_begin(void)
+{
+    return !__atomic_exchange_n(&sweeping, true, __ATOMIC_ACQUIRE);
+}
+
+static void sweep_end(void)
+{
+    __atomic_store_n(&sweeping, false, __ATOMIC_RELEASE);
+}
+
 /* Progress on those that are pending, the end for those that are complete. */
 static void sweep(bool owned_only)
 {
@@ -265,26 +279,45 @@ void requests_sweep(void)
 {
     if (__builtin_expect(request_nleft == 0, 1))
         return;
-    if (replaying())
+    if (replaying()) {
         replay_left();
-    else
+    } else if (sweep_begin()) {
         sweep(false);
+        sweep_end();
+    }
 }
 
 void requests_sweep_buffered(void)
 {
-    if (request_nowned && !replaying())
+    if (request_nowned && !replaying() && sweep_begin()) {
         sweep(true);
+        sweep_end();
+    }
+}
+
+/* Waits for a few. Returns false if the rank goes on in a replay. */
+static bool flush_some(void)
+{
+    struct left l = find_left(REQUEST_PENDING, true);
+    if (l.n &&
+        requests_settle(GATE_COMPLETE_ALL | GATE_COMPLETE_WAIT, l.n, l.some) == SETTLE_REPLAY)
+        return false;
+    sweep(true);
+    return true;
 }
 
 void requests_flush_buffered(void)
 {
-    while (request_nowned && !replaying()) {
-        struct left l = find_left(REQUEST_PENDING, true);
-        if (l.n &&
-            requests_settle(GATE_COMPLETE_ALL | GATE_COMPLETE_WAIT, l.n, l.some) == SETTLE_REPLAY)
-            return;
-        sweep(true);
+    bool live = true;
+    while (live && request_nowned && !replaying()) {
+        if (sweep_begin()) {
+            live = flush_some();
+            sweep_end();
+        } else if (GATE->word & GATE_WORD_PARK) {
+            stub_safe_point();
+        } else {
+            sched_yield();
+        }
     }
 }
 

@@ -17,6 +17,8 @@
 #include "msgcounter/stub/op.h"
 #include "msgcounter/stub/order.h"
 #include "msgcounter/stub/request.h"
+#include "msgcounter/stub/win.h"
+#include "msgcounter/stub/tool.h"
 
 /* ----------------------------------------------------------------------------- what cannot be */
 
@@ -48,6 +50,8 @@ const char *rebuild_unable(void)
     const char *request = request_unable();
     if (request)
         return request;
+    if (tool_in_use())
+        return "the tool information interface, which MPI_T_init_thread opened";
     for (int kind = 1; kind < HANDLE_NKINDS && !found; kind++)
         if (kind != HANDLE_REQUEST && kind != HANDLE_MESSAGE)
             handle_each(kind, find_unable, &found);
