@@ -3,11 +3,13 @@
  */
 #include "msgcounter/stub/request.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "msgcounter/stub/alloc.h"
 #include "msgcounter/stub/count.h"
+#include "msgcounter/stub/grequest.h"
 #include "msgcounter/stub/icoll.h"
 #include "msgcounter/stub/order.h"
 
@@ -20,6 +22,9 @@ static struct stub_lock lock;
 static struct request *pool[HANDLE_CHUNKS];
 
 #define TABLE (&handle_tables[HANDLE_REQUEST])
+
+/* How often a replay looks whether another thread has put a request back: some 0.1 s. */
+#define LOOKS 300000
 
 /* ----------------------------------------------------------------------------------- the table */
 
@@ -55,7 +60,7 @@ static void add_request(void)
 }
 
 /* Takes the request with this id off the free list: in replay it gets the id that it had,
- * whatever other requests came and went unrecorded. */
+ * whatever other requests came and went unrecorded. NULL: it is in use. */
 static struct request *take_this(uint32_t i)
 {
     while (TABLE->used <= i)
@@ -64,12 +69,12 @@ static struct request *take_this(uint32_t i)
     while (*p && *p != r)
         p = &(*p)->next;
     if (!*p)
-        stub_stop(1, "diverged: request %#x of the recording is in use", (unsigned)r->head.id);
+        return NULL;
     *p = r->next;
     return r;
 }
 
-struct request *request_take_slowly(int want)
+static struct request *take(int want)
 {
     stub_lock(&lock);
     if (!request_free_list)
@@ -77,8 +82,22 @@ struct request *request_take_slowly(int want)
     struct request *r = want ? take_this((uint32_t)want & HANDLE_INDEX) : request_free_list;
     if (!want)
         request_free_list = r->next;
-    r->slot->object = &r->head;
+    if (r)
+        r->slot->object = &r->head;
     stub_unlock(&lock);
+    return r;
+}
+
+struct request *request_take_slowly(int want)
+{
+    struct request *r;
+    /* In replay a thread passes its turn on when it has its event: another may want the request
+     * that the first is about to put back. */
+    for (unsigned looks = 0; !(r = take(want)); looks++) {
+        if (looks == LOOKS)
+            stub_stop(1, "diverged: request %#x of the recording is in use", (unsigned)want);
+        sched_yield();
+    }
     return r;
 }
 
@@ -182,7 +201,7 @@ void request_settle_real(struct request *r, const struct gate_status *status)
 static void count_delivered(const struct request *r)
 {
     const struct gate_status *st = &r->status;
-    if (st->cancelled || r->owned)
+    if (st->cancelled || r->owned || r->kind == REQUEST_GENERAL)
         return;
     if (r->kind == REQUEST_OTHER) {
         if (call_table[r->start].class == CLASS_ICOLL)
@@ -198,6 +217,8 @@ static void count_delivered(const struct request *r)
 void request_deliver(struct request *r)
 {
     count_delivered(r);
+    if (r->kind == REQUEST_GENERAL)
+        grequest_free(r);
     if (r->persistent)
         request_set_state(r, REQUEST_INACTIVE);
     else
