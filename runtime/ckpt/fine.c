@@ -32,8 +32,9 @@
 #define SEGMENT_COUNT 256
 #define MERGE_BYTES   (16ul << 20) /* so much that is not kept any more is merged */
 #define MERGE_COUNT   512
-#define BEHIND_BYTES  (256ul << 20) /* with so much the rank waits for the merging thread */
-#define CLOSED_MAX    256
+#define BEHIND_BYTES  (256ul << 20) /* with so much, or so many, the rank waits for the merging */
+#define BEHIND_COUNT  4096
+#define CLOSED_MAX    (KEEP_MAX + BEHIND_COUNT)
 
 /* A segment that is not written to any more. */
 struct closed {
@@ -122,7 +123,7 @@ static int trim(struct err *err)
     size_t n = sum_up(&sum);
     uint32_t log_from = fine.log[fine.oldest % KEEP_MAX];
     bool merge = sum.bytes >= MERGE_BYTES || sum.count >= MERGE_COUNT;
-    bool behind = sum.bytes >= BEHIND_BYTES || fine.nclosed == CLOSED_MAX;
+    bool behind = sum.bytes >= BEHIND_BYTES || sum.count >= BEHIND_COUNT;
     if (!merge && log_from == fine.log_from)
         return 0;
     int r = fine_merge_ask(merge ? sum.last : 0, sum.bytes, log_from, behind, err);

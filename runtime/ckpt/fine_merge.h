@@ -12,7 +12,7 @@
 /* Segments that nobody needs any more, "spare-0" and so on, to be renamed and written again: what
  * is in the page cache already costs a third of new pages. */
 #define FINE_SPARE  "spare-%u"
-#define FINE_SPARES 8
+#define FINE_SPARES 4
 
 /* Both folders are borrowed for good. */
 int fine_merge_start(const char *folder, const char *logs, uint32_t rank, struct err *err);

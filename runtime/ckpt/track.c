@@ -112,14 +112,13 @@ static int scan(struct scan_arg arg, struct ranges *out, struct err *err)
     return 0;
 }
 
-/* Puts memory under watch. What cannot be watched is found again the next time. */
+/* Puts memory under watch: the next look at what was written arms it. What cannot be watched is
+ * found again the next time. */
 static void watch(uint64_t start, uint64_t end)
 {
     struct uffdio_register reg = {.range = {start, end - start},
                                   .mode = UFFDIO_REGISTER_MODE_WP};
-    struct uffdio_writeprotect wp = {.range = reg.range, .mode = UFFDIO_WRITEPROTECT_MODE_WP};
-    if (ioctl(uffd, UFFDIO_REGISTER, &reg) == 0)
-        ioctl(uffd, UFFDIO_WRITEPROTECT, &wp);
+    ioctl(uffd, UFFDIO_REGISTER, &reg);
 }
 
 /*

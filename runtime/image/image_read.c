@@ -14,7 +14,7 @@
 
 #include "runtime/image/image_chain.h"
 
-#define CHAIN_MAX 4096
+#define CHAIN_MAX 16384
 
 /* ---- one file ---- */
 

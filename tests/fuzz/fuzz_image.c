@@ -1,11 +1,11 @@
 /*
- * fuzz_image.c - an image file of any bytes is opened, verified, dumped and read without harm
+ * fuzz_image.c - an image or segment of any bytes is opened, verified, dumped, read without harm
  */
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "runtime/image/image.h"
+#include "runtime/image/image_format.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -26,5 +26,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         image_dump(image, null, false, NULL);
     image_close(image);
     image_verify(path, NULL);
+    struct image_increment *list = NULL;
+    image_segment_scan(fd, "00000001.inc", &list, &n, NULL);
+    free(list);
     return fclose(null) | close(fd);
 }

@@ -1246,6 +1246,15 @@ static int make_corpus(void)
     model_store(&model, 4, 6);
     snprintf(path, sizeof path, "%s/tests/fuzz/corpus/image/increment.img", root);
     model_write(&model, path, "pages.img", &id, NULL);
+    snprintf(path, sizeof path, "%s/tests/fuzz/corpus/image/segment.inc", root);
+    struct model_segment segment = {.writer = image_writer_create(), .path = path,
+                                    .fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600)};
+    for (unsigned i = 1; i <= 2; i++) {
+        model_store(&model, i, i);
+        id = model_append(&model, &segment, i, i == 1 ? "pages.img" : "segment.inc@1", &id);
+    }
+    close(segment.fd);
+    image_writer_destroy(segment.writer);
     return 0;
 }
 
