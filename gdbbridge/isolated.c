@@ -29,6 +29,7 @@
 
 #define PATH_BYTES   4096
 #define THREADS_MAX  1024
+#define RETURN_MS    2000
 #define BORDER_STEPS 1000000 /* far more than it takes to leave the lower half */
 #define TRACE_OPTIONS (PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL)
 
@@ -141,6 +142,63 @@ static int bring_thread(struct isolated *is, pid_t tid, struct err *err)
     return step_over_border(is, tid, err);
 }
 
+/* ---- to where the application is ---- */
+
+/* Waits for a stop of the thread. Returns its status, -1 if there was none in time. */
+static int wait_briefly(pid_t tid)
+{
+    for (int ms = 0; ms < RETURN_MS; ms++) {
+        int status;
+        pid_t r = waitpid(tid, &status, __WALL | WNOHANG);
+        if (r == tid)
+            return status;
+        if (r < 0 && errno != EINTR)
+            return -1;
+        usleep(1000);
+    }
+    return -1;
+}
+
+/* What a stop on the way back has changed is undone: the thread is where it was, to stop there
+ * again. */
+static void step_back(pid_t tid, int status)
+{
+    struct user_regs_struct regs;
+    if (status >> 8 != SIGTRAP || ptrace(PTRACE_GETREGS, tid, NULL, &regs) < 0)
+        return;
+    regs.rip--;
+    ptrace(PTRACE_SETREGS, tid, NULL, &regs);
+}
+
+/*
+ * A fine checkpoint is taken at the end of an MPI call, inside the stub. The main thread runs on to
+ * where that call returns, so that the first thing GDB shows is the application. Whatever stops it
+ * before (the end of the recording, a turn of another thread) is left for GDB to find.
+ */
+static int return_to_application(struct isolated *is, struct err *err)
+{
+    uint64_t site = 0;
+    long at = GATE_ADDR + offsetof(struct gate, replay_returns_to);
+    site = (uint64_t)ptrace(PTRACE_PEEKDATA, is->pid, at, NULL);
+    if (site == 0 || site >= GATE_ADDR)
+        return 0;
+    errno = 0;
+    long code = ptrace(PTRACE_PEEKTEXT, is->pid, site, NULL);
+    if (errno || ptrace(PTRACE_POKETEXT, is->pid, site, (code & ~0xffl) | 0xcc) < 0)
+        return 0;
+    if (ptrace(PTRACE_CONT, is->pid, NULL, 0) < 0)
+        return fail(is, err, "cannot continue the isolated rank");
+    int status = wait_briefly(is->pid);
+    if (status < 0 && ptrace(PTRACE_INTERRUPT, is->pid, NULL, 0) == 0)
+        while (waitpid(is->pid, &status, __WALL) < 0 && errno == EINTR)
+            ;
+    if (!WIFSTOPPED(status))
+        return fail(is, err, "the isolated rank ended before it came back to the application");
+    ptrace(PTRACE_POKETEXT, is->pid, site, code);
+    step_back(is->pid, status);
+    return 0;
+}
+
 static int make(struct isolated *is, struct err *err)
 {
     int go[2];
@@ -160,7 +218,7 @@ static int make(struct isolated *is, struct err *err)
     for (size_t i = 0; i < is->nthreads; i++)
         if (bring_thread(is, is->thread[i], err) < 0)
             return -1;
-    return 0;
+    return return_to_application(is, err);
 }
 
 static void describe(const struct isolated *is, struct adopted *a)

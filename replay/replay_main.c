@@ -101,6 +101,30 @@ static int private_counters(int size, struct err *err)
     return 0;
 }
 
+/* Where the main thread's MPI call returns to the application, if it goes on inside the stub. */
+static uint64_t call_site;
+
+static int ask_call_site(void)
+{
+    int32_t call;
+    uint64_t event;
+    GATE->stub->where(&call, &call_site, &event);
+    return 0;
+}
+
+static uint64_t returns_to(const struct image_state *state)
+{
+    uint64_t stub = (uint64_t)GATE->stub->where, pc = state->threads[0].regs.rip;
+    for (size_t i = 0; i < state->nregions; i++) {
+        const struct image_region *r = &state->regions[i];
+        if (r->start <= stub && stub < r->end && r->start <= pc && pc < r->end) {
+            restart_on_upper_fs(state, ask_call_site);
+            return call_site;
+        }
+    }
+    return 0;
+}
+
 static int start(const char *path, const char *logs, bool traced, struct image **image,
                  struct err *err)
 {
@@ -123,6 +147,7 @@ static int start(const char *path, const char *logs, bool traced, struct image *
         return err_set(err, "%s was recorded by another build of dbg3; record again with this one",
                        path);
     half_vdso_of_stub();
+    GATE->replay_returns_to = returns_to(state);
     restart_after_save(state);
     return restart_threads(state, err);
 }

@@ -34,6 +34,8 @@ gate_cross_double:
     .cfi_offset %r12, -32
     .cfi_offset %r13, -40
     .cfi_offset %r14, -48
+    push %r15                    /* only for last words: gate_cross_returned */
+    push %r15                    /* 16-byte alignment */
     mov stub_thread@gottpoff(%rip), %r10
     movabs $GATE_ADDR_VALUE, %rcx
     mov GATE_GENERATION(%rcx), %r8d
@@ -59,6 +61,9 @@ gate_cross_double:
     mov 32(%r11), %r8
     mov 40(%r11), %r9
     call *%rax
+    .globl gate_cross_returned
+    .hidden gate_cross_returned
+gate_cross_returned:
     wrfsbase %rbx
     mov %r12, 0(%r13)
     lea -32(%rbp), %rsp

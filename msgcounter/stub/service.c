@@ -57,6 +57,7 @@ struct gate_stub stub_gate = {
     .position = position,
     .where = where,
     .renumber = pid_renumber,
+    .crossing = gate_cross_returned,
 };
 
 /* Before stub_start, which shows stub_gate to the lower half. */

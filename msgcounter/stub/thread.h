@@ -47,6 +47,8 @@ extern bool stub_threads_made;
  * No TLS, errno or signal handler of the application runs in between. */
 uint64_t gate_cross(void *fn, const uint64_t *args, uint64_t n);
 
+extern const char gate_cross_returned[]; /* behind its call, see gate_stub.crossing */
+
 /* The same symbol for functions that return a double (MPI_Wtime). */
 double gate_cross_double(void *fn, const uint64_t *args, uint64_t n);
 

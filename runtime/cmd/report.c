@@ -270,10 +270,17 @@ static void print_counters(struct session *s, unsigned rank, FILE *out)
     counters_unmap(c);
 }
 
+/* A signal that was caught inside MPI: the text says in which library. */
+static bool in_library(const struct session_failure *x)
+{
+    return x->kind == PROTO_FAILURE_SIGNAL && strncmp(x->text, "inside ", 7) == 0;
+}
+
 /* A signal's pc says where it was: not in MPI if in a file of the application's. */
 static bool in_application(const struct session_failure *x, const struct session_rank *row)
 {
-    return x->kind == PROTO_FAILURE_SIGNAL && row && !strcmp(x->module, row->program);
+    return x->kind == PROTO_FAILURE_SIGNAL && row && !strcmp(x->module, row->program) &&
+           !in_library(x);
 }
 
 static void print_failure(struct session *s, const struct facts *f, const struct session_failure *x,
@@ -292,7 +299,8 @@ static void print_failure(struct session *s, const struct facts *f, const struct
     if (row)
         fprintf(out, " (pid %d on %s)", row->pid, row->host);
     fputc('\n', out);
-    if (x->text[0] && x->kind != PROTO_FAILURE_SIGNAL && x->kind != PROTO_FAILURE_HANG)
+    if (x->text[0] && (x->kind != PROTO_FAILURE_SIGNAL || in_library(x)) &&
+        x->kind != PROTO_FAILURE_HANG)
         fprintf(out, "      %s\n", x->text);
     if (x->kind != PROTO_FAILURE_RESTORE)
         print_counters(s, x->rank, out);

@@ -157,6 +157,11 @@ struct gate_stub {
     /* A thread of the image, which the application knows by the number `was`, has the number `is`
      * in this process. [any FS] */
     void (*renumber)(int was, int is);
+
+    /* Where functions of the lower half return to in gate_cross. Above that word on the stack lie
+     * their stack arguments, if any, r15 twice, r14, r13, r12, rbx, rbp of its caller, and the
+     * return address. */
+    const void *crossing;
 };
 
 /* How a rank runs; constant from one start to the next. */
@@ -276,6 +281,8 @@ struct gate {
     uint64_t replay_nsegments;
     /* where recording or replay starts */
     uint64_t log_start_segment, log_start_offset, log_start_event;
+    /* replay: the main thread goes on inside an MPI call that returns to here; 0: it does not */
+    uint64_t replay_returns_to;
 
     /* --- what chance decides (msgcounter/log/order.h) --- */
     /* struct order_segment, mapped, that outcomes are appended to; NULL: they are not kept. The
