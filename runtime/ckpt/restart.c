@@ -14,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -134,8 +133,19 @@ static volatile uint32_t go; /* futex: 1 when the threads may continue */
 struct start {
     struct park_resume resume;
     pid_t was; /* its tid in the process that was saved */
-    char name[16];
 };
+
+/* What the application has called a thread: set before any of them runs. */
+static void set_name(long tid, const char *name)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/task/%ld/comm", tid);
+    FILE *f = name && *name ? fopen(path, "we") : NULL;
+    if (!f)
+        return;
+    fputs(name, f);
+    fclose(f);
+}
 
 /* The number by which the application knows a thread stands where the kernel clears it at its end:
  * in glibc's struct pthread. */
@@ -152,7 +162,6 @@ static void describe_start(struct start *s, const struct image_thread *t)
         (struct park_resume){t->regs.fs_base, t->regs.gs_base, t->resume_sp, t->clear_child_tid,
                              t->robust_list, t->robust_list_len};
     s->was = t->tid;
-    snprintf(s->name, sizeof s->name, "%s", t->name ? t->name : "");
 }
 
 /* [any FS] The last steps of each thread, all signals blocked. */
@@ -160,8 +169,6 @@ __attribute__((noreturn)) static void go_on(const struct start *s)
 {
     ucontext_t *frame = (ucontext_t *)s->resume.frame;
     uint64_t all = ~0ul;
-    if (s->name[0])
-        sys_call(SYS_prctl, PR_SET_NAME, s->name, 0, 0, 0, 0);
     sys_call(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, 8, 0, 0);
     pending_put(s->was, (pid_t)sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0));
     interrupt_redo(frame, pending_now());
@@ -183,6 +190,7 @@ long restart_clone(uint64_t flags, void *stack, void (*body)(const struct start 
 int restart_threads(const struct image_state *state, struct err *err)
 {
     renumber(&state->threads[0], getpid());
+    set_name(getpid(), state->threads[0].name);
     for (size_t i = 1; i < state->nthreads; i++) {
         const struct image_thread *t = &state->threads[i];
         struct start *s = malloc(sizeof *s);
@@ -199,6 +207,7 @@ int restart_threads(const struct image_state *state, struct err *err)
             return err_sys(err, "cannot recreate thread %d of %zu", t->tid, state->nthreads);
         }
         renumber(t, tid);
+        set_name(tid, t->name);
     }
     return 0;
 }
