@@ -17,6 +17,7 @@
 #include "msgcounter/stub/alloc.h"
 #include "msgcounter/stub/coll.h"
 #include "msgcounter/stub/count.h"
+#include "msgcounter/stub/grequest.h"
 #include "msgcounter/stub/icoll.h"
 #include "msgcounter/stub/order.h"
 #include "msgcounter/stub/post.h"
@@ -30,6 +31,7 @@
 /* ------------------------------------------------------------------------------------ settling */
 
 struct scratch {
+    int ngeneral; /* pending ones that the lower half does not know */
     int *real;
     int *which; /* index in the caller's set */
     struct gate_status *status;
@@ -57,15 +59,17 @@ static bool satisfied(uint32_t how, int npending, int ncomplete)
 }
 
 /* Sorts the set into pending ones (into the scratch) and complete ones (counted). */
-static int gather(int n, struct request *const *req, const struct scratch *s, int *ncomplete)
+static int gather(int n, struct request *const *req, struct scratch *s, int *ncomplete)
 {
     int npending = 0;
-    *ncomplete = 0;
+    *ncomplete = s->ngeneral = 0;
     for (int i = 0; i < n; i++) {
         if (!req[i])
             continue;
         if (req[i]->state == REQUEST_COMPLETE) {
             ++*ncomplete;
+        } else if (req[i]->kind == REQUEST_GENERAL) {
+            s->ngeneral++;
         } else {
             s->real[npending] = (int)request_real(req[i]);
             s->which[npending++] = i;
@@ -83,14 +87,23 @@ bool wait_came_back(void)
 }
 
 /* With BRIEF the set is one that batch had: the wait ends when the rank is free. */
-static enum settle settle(uint32_t how, int n, struct request *const *req, const struct scratch *s)
+static enum settle settle(uint32_t how, int n, struct request *const *req, struct scratch *s)
 {
     int npending, ncomplete;
-    while (npending = gather(n, req, s, &ncomplete), !satisfied(how, npending, ncomplete)) {
-        int rc = settle_once(how, n, req, s, npending);
+    unsigned turn = 0;
+    while (npending = gather(n, req, s, &ncomplete),
+           !satisfied(how, npending + s->ngeneral, ncomplete)) {
+        uint32_t once = s->ngeneral ? how & ~(uint32_t)GATE_COMPLETE_WAIT : how;
+        int rc = npending ? settle_once(once, n, req, s, npending) : 0;
+        if (once != how) {
+            grequest_pause(&turn);
+            if (replaying())
+                return SETTLE_REPLAY;
+            continue;
+        }
         if (!(how & GATE_COMPLETE_WAIT)) {
             npending = gather(n, req, s, &ncomplete);
-            return satisfied(how, npending, ncomplete) ? SETTLE_DONE : SETTLE_NOT;
+            return satisfied(how, npending + s->ngeneral, ncomplete) ? SETTLE_DONE : SETTLE_NOT;
         }
         if (rc == GATE_EAGAIN) {
             bool comes = wait_came_back();
@@ -123,7 +136,8 @@ enum settle requests_settle(uint32_t how, int n, struct request *const *req)
         return settle_many(how, n, req);
     int real[FEW], which[FEW];
     struct gate_status status[FEW];
-    return settle(how, n, req, &(struct scratch){real, which, status});
+    return settle(how, n, req,
+                  &(struct scratch){.real = real, .which = which, .status = status});
 }
 
 /* -------------------------------------------------------------- completions in the payload log */
@@ -240,7 +254,8 @@ struct left {
 static void note_left(struct request *r, void *arg)
 {
     struct left *l = arg;
-    if ((r->owned || (r->orphan && !l->owned_only)) && r->state == l->state && l->n < FEW)
+    bool left = r->owned || (r->orphan && !l->owned_only && r->kind != REQUEST_GENERAL);
+    if (left && r->state == l->state && l->n < FEW)
         l->some[l->n++] = r;
 }
 
@@ -510,6 +525,13 @@ static bool follow(struct completion *c, uint32_t how, enum settle *s)
     return *s != SETTLE_NOT;
 }
 
+static void query_chosen(const struct completion *c)
+{
+    for (int k = 0; k < c->nchosen; k++)
+        if (c->req[c->chosen[k]]->kind == REQUEST_GENERAL)
+            grequest_query(c->req[c->chosen[k]]);
+}
+
 /* Settles what `how` asks for, live or from the log, and chooses. False: nothing to deliver. */
 static bool completion_run(struct completion *c, uint32_t how)
 {
@@ -523,6 +545,7 @@ static bool completion_run(struct completion *c, uint32_t how)
         if (!wait && replay_idle(c->call, c->first))
             return false;
         replay_completion(c);
+        query_chosen(c);
         return true;
     }
     if (s == SETTLE_NOT) {
@@ -534,6 +557,7 @@ static bool completion_run(struct completion *c, uint32_t how)
     if (c->nchosen == 0)
         choose(c, how);
     keep_choice(c, how);
+    query_chosen(c);
     if (__builtin_expect(recording(), 0))
         record_completion(c);
     return true;
@@ -598,7 +622,7 @@ enum now {
 /* A send or receive that the general way has nothing to add to. */
 static inline bool simple(const struct request *r)
 {
-    return r && r->state != REQUEST_INACTIVE && r->kind != REQUEST_OTHER && !r->persistent &&
+    return r && r->state != REQUEST_INACTIVE && r->kind <= REQUEST_RECV && !r->persistent &&
            (r->state == REQUEST_PENDING || !(r->status.error | r->status.cancelled));
 }
 
@@ -841,9 +865,11 @@ int hand_request_free(enum call call, const uint64_t *v)
     requests_sweep();
     if (!r)
         return finish(call, MPI_ERR_REQUEST);
-    if (r->kind == REQUEST_OTHER) {
+    if (r->kind == REQUEST_GENERAL) {
+        rc = grequest_request_free(r);
+    } else if (r->kind == REQUEST_OTHER) {
         int real = (int)r->head.real;
-        if (real)
+        if (real && !replaying()) /* an image of a recording knows the real one of then */
             rc = mpi_cross(call, (uint64_t)&real);
         request_delete(r);
     } else if (r->state == REQUEST_INACTIVE) {
@@ -861,6 +887,8 @@ int hand_cancel(enum call call, const uint64_t *v)
     struct request *r = id ? request_of(*id) : NULL;
     if (!r || r->state == REQUEST_INACTIVE)
         return finish(call, MPI_ERR_REQUEST);
+    if (r->kind == REQUEST_GENERAL)
+        return finish(call, grequest_cancel(r));
     if (replaying() || !order_cancels(r) || r->state == REQUEST_COMPLETE)
         return MPI_SUCCESS;
     int real = (int)request_real(r);

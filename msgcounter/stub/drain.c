@@ -139,7 +139,7 @@ static void test_batch(struct batch *b)
 static void test_pending(struct request *r, void *arg)
 {
     struct batch *b = arg;
-    if (r->state == REQUEST_PENDING && request_real(r))
+    if (r->state == REQUEST_PENDING && r->kind != REQUEST_GENERAL && request_real(r))
         b->some[b->n++] = r;
     if (b->n == BATCH)
         test_batch(b);
@@ -156,7 +156,7 @@ static void progress_pending(void)
 /* Sends and collectives must be done; a receive may wait for a message that is yet to be sent. */
 static void check_pending(struct request *r, void *arg)
 {
-    if (r->state == REQUEST_PENDING && r->kind != REQUEST_RECV)
+    if (r->state == REQUEST_PENDING && r->kind != REQUEST_RECV && r->kind != REQUEST_GENERAL)
         *(bool *)arg = false;
 }
 
@@ -221,7 +221,7 @@ void requests_each_pending(void (*fn)(struct request *r, void *arg), void *arg)
 static void rebuild(struct request *r, void *arg)
 {
     int *rc = arg;
-    if (*rc)
+    if (*rc || r->kind == REQUEST_GENERAL)
         return;
     if (r->kind != REQUEST_RECV) {
         *rc = say("an operation was still pending in the checkpoint", -EPROTO);
@@ -244,8 +244,10 @@ int request_rebuild(void)
 
 static void cancel(struct request *r, void *arg)
 {
+    if (r->kind != REQUEST_RECV)
+        return;
     int real = (int)request_real(r);
-    if (r->kind == REQUEST_RECV && real)
+    if (real)
         (void)mpi_cross(CALL_MPI_Cancel, (uint64_t)&real);
 }
 

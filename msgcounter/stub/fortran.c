@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "msgcounter/stub/errhandler.h"
+#include "msgcounter/stub/grequest.h"
 #include "msgcounter/stub/op.h"
 
 #define EXPORT __attribute__((visibility("default")))
@@ -127,9 +128,9 @@ void MPII_Op_set_cxx(MPI_Op op, void (*call)(void))
     op_set_cxx(op, call);
 }
 
-/* A generalized request's callbacks take the same arguments in both languages (MPI_Fint is int). */
 void MPII_Grequest_set_lang_f77(MPI_Request request)
 {
+    grequest_set_fortran(request);
 }
 
 /* ----------------------------------------------------------------------------- statuses */

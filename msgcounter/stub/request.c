@@ -258,7 +258,9 @@ struct layout *request_layout(const struct request *r)
  * again. What else MPI made is lost with it. */
 static bool request_restorable(const struct request *r)
 {
-    return r->kind != REQUEST_OTHER || call_table[r->start].class == CLASS_ICOLL;
+    /* No cut falls where an operation on a window is under way (win.h). */
+    return r->kind != REQUEST_OTHER || call_table[r->start].class == CLASS_ICOLL ||
+           call_table[r->start].class == CLASS_RMA;
 }
 
 const char *request_unable(void)

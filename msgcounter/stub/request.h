@@ -40,6 +40,7 @@
 enum request_kind {
     REQUEST_SEND,
     REQUEST_RECV,
+    REQUEST_GENERAL, /* generalized: the application's own (grequest.h) */
     REQUEST_OTHER, /* whatever else MPI makes requests for: known by its real request only */
 };
 

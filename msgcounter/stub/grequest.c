@@ -1,0 +1,148 @@
+/*
+ * grequest.c - generalized requests
+ */
+#include "msgcounter/stub/grequest.h"
+
+#include <time.h>
+
+#include "call_hand.h"
+#include "msgcounter/stub/alloc.h"
+#include "msgcounter/stub/record.h"
+#include "runtime/half/sys.h"
+
+struct grequest {
+    MPI_Grequest_query_function *query;
+    MPI_Grequest_free_function *free;
+    MPI_Grequest_cancel_function *cancel;
+    void *state;
+    bool fortran;
+};
+
+typedef void fortran_query(void *state, MPI_Status *status, MPI_Fint *error);
+typedef void fortran_free(void *state, MPI_Fint *error);
+typedef void fortran_cancel(void *state, MPI_Fint *complete, MPI_Fint *error);
+
+static struct grequest *of(const struct request *r)
+{
+    return r->buf;
+}
+
+/* ------------------------------------------------------------------ the application's functions */
+
+void grequest_query(struct request *r)
+{
+    struct grequest *g = of(r);
+    MPI_Status s = {.MPI_SOURCE = MPI_ANY_SOURCE, .MPI_TAG = MPI_ANY_TAG};
+    MPI_Fint error = MPI_SUCCESS;
+    if (g->fortran)
+        ((fortran_query *)(void *)g->query)(g->state, &s, &error);
+    else
+        error = g->query(g->state, &s);
+    r->status = (struct gate_status){.source = s.MPI_SOURCE,
+                                     .tag = s.MPI_TAG,
+                                     .error = error,
+                                     .cancelled = s.count_hi_and_cancelled & 1,
+                                     .bytes = status_bytes(&s)};
+}
+
+void grequest_free(struct request *r)
+{
+    struct grequest *g = of(r);
+    MPI_Fint error;
+    if (g->fortran)
+        ((fortran_free *)(void *)g->free)(g->state, &error);
+    else
+        g->free(g->state);
+    stub_free(g);
+    r->buf = NULL;
+}
+
+int grequest_cancel(struct request *r)
+{
+    struct grequest *g = of(r);
+    int complete = r->state == REQUEST_COMPLETE;
+    MPI_Fint error = MPI_SUCCESS;
+    if (!g->fortran)
+        return g->cancel(g->state, complete);
+    ((fortran_cancel *)(void *)g->cancel)(g->state, &complete, &error);
+    return error;
+}
+
+/* ------------------------------------------------------------------------------------- the calls */
+
+int hand_grequest_start(enum call call, const uint64_t *v)
+{
+    int id = 0;
+    if (replaying())
+        id = (int)log_field_int(replay_field(replay_next(call), 4, LOG_ROLE_REQUEST));
+    struct request *r = request_new(REQUEST_GENERAL, call, id);
+    struct grequest *g = stub_alloc(sizeof *g);
+    *g = (struct grequest){.query = (MPI_Grequest_query_function *)v[0],
+                           .free = (MPI_Grequest_free_function *)v[1],
+                           .cancel = (MPI_Grequest_cancel_function *)v[2],
+                           .state = (void *)v[3]};
+    r->buf = g;
+    r->peer = MPI_PROC_NULL;
+    r->world = -1;
+    if (recording()) {
+        record_begin(call, LOG_FIELD_ROOM(4));
+        log_put_i32(&record_writer, 4, LOG_ROLE_REQUEST, r->head.id);
+        record_end(MPI_SUCCESS);
+    }
+    *(MPI_Request *)v[4] = r->head.id;
+    return MPI_SUCCESS;
+}
+
+void grequest_set_fortran(MPI_Request id)
+{
+    struct request *r = request_of(id);
+    if (r && r->kind == REQUEST_GENERAL)
+        of(r)->fortran = true;
+}
+
+/* It may wait for nobody: an orphan ends here. */
+int hand_grequest_complete(enum call call, const uint64_t *v)
+{
+    struct request *r = request_of((MPI_Request)v[0]);
+    if (!r || r->kind != REQUEST_GENERAL || r->state != REQUEST_PENDING)
+        return error_return_comm(call, NULL, MPI_ERR_REQUEST);
+    if (replaying()) {
+        replay_next(call);
+    } else if (recording()) {
+        record_begin(call, 0);
+        record_end(MPI_SUCCESS);
+    }
+    bool orphan = r->orphan;
+    request_settle(r, &status_sent);
+    if (orphan) {
+        grequest_free(r);
+        request_delete(r);
+    }
+    return MPI_SUCCESS;
+}
+
+int grequest_request_free(struct request *r)
+{
+    if (r->state == REQUEST_PENDING) {
+        request_abandon(r);
+    } else {
+        grequest_free(r);
+        request_delete(r);
+    }
+    return MPI_SUCCESS;
+}
+
+#define TURNS_AT_ONCE 100
+#define PAUSE_NS      50000
+
+void grequest_pause(unsigned *turn)
+{
+    if (GATE->word & (GATE_WORD_PARK | GATE_WORD_FINE)) {
+        stub_safe_point();
+    } else if (++*turn < TURNS_AT_ONCE) {
+        sys_call(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
+    } else {
+        struct timespec t = {.tv_nsec = PAUSE_NS};
+        sys_call(SYS_nanosleep, &t, 0, 0, 0, 0, 0);
+    }
+}

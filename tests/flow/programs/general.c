@@ -1,0 +1,136 @@
+/*
+ * general: generalized requests, alone, beside messages, and completed by another thread
+ * (MPI_THREAD_MULTIPLE).
+ *
+ * Usage: general [ROUNDS]. Ranks: 2 or more.
+ */
+#include "check.h"
+#include <pthread.h>
+
+struct work {
+    MPI_Request request;
+    int value;
+    int queries, frees, cancels;
+};
+
+static int query(void *state, MPI_Status *status)
+{
+    struct work *w = state;
+
+    w->queries++;
+    status->MPI_SOURCE = 3;
+    status->MPI_TAG = w->value;
+    MPI_Status_set_elements(status, MPI_INT, w->value);
+    MPI_Status_set_cancelled(status, w->cancels > 0);
+    return MPI_SUCCESS;
+}
+
+static int release(void *state)
+{
+    ((struct work *)state)->frees++;
+    return MPI_SUCCESS;
+}
+
+static int cancel(void *state, int complete)
+{
+    struct work *w = state;
+
+    if (!complete) {
+        w->cancels++;
+        MPI_Grequest_complete(w->request);
+    }
+    return MPI_SUCCESS;
+}
+
+static void start(struct work *w, int value)
+{
+    *w = (struct work){.value = value};
+    MPI_Grequest_start(query, release, cancel, w, &w->request);
+}
+
+static void run_alone(int round)
+{
+    struct work w;
+    MPI_Request r;
+    MPI_Status status;
+    int flag, n;
+
+    start(&w, 10 + round);
+    r = w.request;
+    MPI_Test(&r, &flag, &status);
+    CHECK(!flag && w.queries == 0);
+    MPI_Grequest_complete(w.request);
+    MPI_Wait(&r, &status);
+    CHECK(r == MPI_REQUEST_NULL && w.queries == 1 && w.frees == 1);
+    MPI_Get_count(&status, MPI_INT, &n);
+    CHECK(n == 10 + round && status.MPI_TAG == 10 + round && status.MPI_SOURCE == 3);
+
+    start(&w, 1);
+    r = w.request;
+    MPI_Cancel(&r);
+    MPI_Wait(&r, &status);
+    MPI_Test_cancelled(&status, &flag);
+    CHECK(flag && w.frees == 1);
+
+    start(&w, 1);
+    r = w.request;
+    MPI_Request_free(&r);
+    CHECK(w.frees == 0);
+    MPI_Grequest_complete(w.request);
+    CHECK(w.frees == 1 && w.queries == 0);
+}
+
+static void *complete_later(void *arg)
+{
+    struct work *w = arg;
+    int other;
+
+    MPI_Comm_size(MPI_COMM_WORLD, &other);
+    MPI_Grequest_complete(w->request);
+    return NULL;
+}
+
+static void run_among_others(int round)
+{
+    struct work w;
+    MPI_Request r[3];
+    MPI_Status statuses[3];
+    pthread_t thread;
+    int in = -1, out = rank * 100 + round, index;
+
+    start(&w, round);
+    r[0] = w.request;
+    MPI_Irecv(&in, 1, MPI_INT, neighbour(-1), 1, MPI_COMM_WORLD, &r[1]);
+    MPI_Isend(&out, 1, MPI_INT, neighbour(1), 1, MPI_COMM_WORLD, &r[2]);
+    CHECK(pthread_create(&thread, NULL, complete_later, &w) == 0);
+    if (round % 2) {
+        MPI_Waitall(3, r, statuses);
+        CHECK(statuses[0].MPI_TAG == round);
+    } else {
+        for (int i = 0; i < 3; i++)
+            MPI_Waitany(3, r, &index, &statuses[0]);
+    }
+    CHECK(pthread_join(thread, NULL) == 0);
+    CHECK(w.frees == 1 && w.queries == 1);
+    CHECK(in == neighbour(-1) * 100 + round);
+}
+
+int main(int argc, char **argv)
+{
+    int level;
+
+    MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &level);
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
+    CHECK(level == MPI_THREAD_MULTIPLE);
+    const char *rounds = argc > 1 ? argv[1] : "20";
+    for (int round = 0; check_more(rounds, round); round++) {
+        run_alone(round);
+        run_among_others(round);
+        MPI_Barrier(MPI_COMM_WORLD);
+    }
+    if (rank == 0)
+        printf("OK general\n");
+    MPI_Finalize();
+    return 0;
+}
