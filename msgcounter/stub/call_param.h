@@ -25,9 +25,9 @@ static inline unsigned handle_bytes(const struct param_info *p)
 int64_t handle_load(const struct param_info *p, const void *at);
 
 /* Makes the real call of a request-making collective, with arguments as the application gave them
- * but for the communicator, whose handle it may have freed: `comm` is the real one. `arrays` gets what
- * was handed down in place of arrays of handles: from stub_alloc, to be kept until the request ends.
- * [crosses] */
+ * but for the communicator, whose handle it may have freed: `comm` is the real one. `arrays` gets
+ * what was handed down in place of arrays of handles: from stub_alloc, to be kept until the
+ * request ends. [crosses] */
 int call_make_request(enum call call, const uint64_t *v, uint64_t comm, uint64_t *real,
                       void **arrays);
 

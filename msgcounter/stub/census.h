@@ -15,8 +15,8 @@ struct census {
     uint64_t *keys; /* of all ranks, each rank's sorted */
 };
 
-/* Collective over the job: `mine` (n, sorted) are this rank's. Returns 0 or MPI's code; census_free()
- * in any case. [crosses] */
+/* Collective over the job: `mine` (n, sorted) are this rank's. Returns 0 or MPI's code;
+ * census_free() in any case. [crosses] */
 int census_take(struct census *all, const uint64_t *mine, int n);
 
 /* Whether all members of a communicator, of both groups, have this key. */

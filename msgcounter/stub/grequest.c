@@ -68,7 +68,7 @@ int grequest_cancel(struct request *r)
     return error;
 }
 
-/* ------------------------------------------------------------------------------------- the calls */
+/* ------------------------------------------------------------------------------------ the calls */
 
 int hand_grequest_start(enum call call, const uint64_t *v)
 {

@@ -34,7 +34,7 @@ static struct buffers buffers_in(const struct request *r)
     return (struct buffers){&call_table[ic->call], ic->v, r->comm};
 }
 
-/* --------------------------------------------------------------------------------------- keeping */
+/* -------------------------------------------------------------------------------------- keeping */
 
 static void pin(struct icoll *ic, enum handle_kind kind, int64_t id)
 {
@@ -118,7 +118,7 @@ void icoll_destroy(struct icoll *ic)
     stub_free(ic);
 }
 
-/* ------------------------------------------------------------------------------------ completion */
+/* ----------------------------------------------------------------------------------- completion */
 
 /* The buffer that the operation writes here; -1: none. No collective has two. */
 static int output(const struct buffers *b)
@@ -152,7 +152,7 @@ void icoll_unpack(const struct request *r, const void *from, uint64_t bytes)
         buffers_unpack(&b, (unsigned)i, from, bytes);
 }
 
-/* ---------------------------------------------------------------------------------------- starts */
+/* --------------------------------------------------------------------------------------- starts */
 
 static int replay_start(enum call call, const struct buffers *b)
 {
@@ -190,7 +190,7 @@ int icoll_start(enum call call, struct request *r)
     return rc;
 }
 
-/* --------------------------------------------------------------------------------------- restart */
+/* -------------------------------------------------------------------------------------- restart */
 
 static int make_again(struct request *r)
 {

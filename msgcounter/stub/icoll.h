@@ -1,13 +1,13 @@
 /*
  * icoll.h - non-blocking and persistent collectives
  *
- * A non-blocking collective is entered like any other (coll.h) and completed like any request. What
- * it has written is recorded when it is delivered. A cut falls where all members have started it, so
- * a drain completes it: none is ever in an image.
+ * A non-blocking collective is entered like any other (coll.h) and completed like any request.
+ * What it has written is recorded when it is delivered. A cut falls where all members have started
+ * it, so a drain completes it: none is ever in an image.
  *
- * A persistent one keeps its persistent request in the lower half, because MPI lets the members start
- * several in different orders (MPI 4.0 §6.13): a start is a collective of the request itself, not of
- * its communicator. A restart makes the requests again that all members still have.
+ * A persistent one keeps its persistent request in the lower half, because MPI lets the members
+ * start several in different orders (MPI 4.0 §6.13): a start is a collective of the request
+ * itself, not of its communicator. A restart makes the requests again that all members still have.
  */
 #ifndef DBG3_STUB_ICOLL_H
 #define DBG3_STUB_ICOLL_H

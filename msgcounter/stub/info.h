@@ -7,8 +7,8 @@
 #include "msgcounter/stub/call.h"
 #include "msgcounter/stub/handle.h"
 
-/* Hints of another object (not an info object of the application: it has no handle), which starts as
- * NULL: takes over what `from` says (NULL is fine); ends. */
+/* Hints of another object (not an info object of the application: it has no handle), which starts
+ * as NULL: takes over what `from` says (NULL is fine); ends. */
 void info_add(struct object **hints, const struct object *from);
 void info_drop(struct object **hints);
 

@@ -68,8 +68,8 @@ int p2p_start_real(struct request *r);
 /* Starts a described receive, from the drained messages or in the lower half. */
 int p2p_start_recv(struct request *r);
 
-/* The request of a receive with a call's arguments, started from the drained messages or in the lower
- * half; NULL and MPI's code if MPI refuses it. */
+/* The request of a receive with a call's arguments, started from the drained messages or in the
+ * lower half; NULL and MPI's code if MPI refuses it. */
 struct request *p2p_irecv(enum call start, const uint64_t *v, int *rc);
 /* What the receive was for is refused after all. */
 void p2p_take_back(struct request *recv);

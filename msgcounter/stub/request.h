@@ -167,8 +167,8 @@ static inline void request_describe(struct request *r, const void *buf, int64_t 
 /* Calls fn for each request that is not free, in order of ids; fn may end the one it is given. */
 void request_each(void (*fn)(struct request *r, void *arg), void *arg);
 
-/* `buf` (from stub_alloc, described already) is now the request's own; bounded: it takes room in the
- * application's buffer. */
+/* `buf` (from stub_alloc, described already) is now the request's own; bounded: it takes room in
+ * the application's buffer. */
 void request_own(struct request *r, bool bounded);
 
 /* The application has freed a pending request. */

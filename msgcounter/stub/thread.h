@@ -32,11 +32,11 @@ struct stub_thread {
 extern __thread struct stub_thread stub_thread __attribute__((tls_model("initial-exec")));
 
 /*
- * The number of the calling thread, which is the same whenever the rank runs again: threads may reach
- * MPI in any order, but each makes its own in the order of its program. 0 is the main thread, n the
- * nth that the main thread made; those that other threads made have numbers from 2^31 on that follow
- * from their makers'. A thread that did not come through pthread_create is numbered from 2^30 on when
- * it first meets the stub.
+ * The number of the calling thread, which is the same whenever the rank runs again: threads may
+ * reach MPI in any order, but each makes its own in the order of its program. 0 is the main
+ * thread, n the nth that the main thread made; those that other threads made have numbers from
+ * 2^31 on that follow from their makers'. A thread that did not come through pthread_create is
+ * numbered from 2^30 on when it first meets the stub.
  */
 uint32_t stub_thread_ordinal(void);
 

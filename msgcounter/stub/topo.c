@@ -36,16 +36,19 @@ static void ask_graph(int real, int rank, int size, struct topo *t)
               (uint64_t)(index + size));
 }
 
+static uint64_t weights(const struct topo *t, const int *w)
+{
+    return t->weighted ? (uint64_t)w : (uint64_t)GATE->consts->unweighted;
+}
+
 static void ask_dist_graph(int real, struct topo *t)
 {
     mpi_cross(CALL_MPI_Dist_graph_neighbors_count, (uint64_t)real, (uint64_t)&t->indegree,
               (uint64_t)&t->outdegree, (uint64_t)&t->weighted);
     int in = t->indegree, out = t->outdegree;
     int *from = make_ints(t, 2 * (in + out)), *to = from + 2 * in;
-    const void *none = GATE->consts->unweighted;
     mpi_cross(CALL_MPI_Dist_graph_neighbors, (uint64_t)real, (uint64_t)in, (uint64_t)from,
-              (uint64_t)(t->weighted ? (const void *)(from + in) : none), (uint64_t)out, (uint64_t)to,
-              (uint64_t)(t->weighted ? (const void *)(to + out) : none));
+              weights(t, from + in), (uint64_t)out, (uint64_t)to, weights(t, to + out));
 }
 
 void topo_ask(int real, int rank, int size, struct topo *t)
@@ -63,11 +66,9 @@ void topo_ask(int real, int rank, int size, struct topo *t)
 static int lay_dist_graph(const struct topo *t, int plain, int *real)
 {
     int in = t->indegree, out = t->outdegree, *from = t->ints, *to = from + 2 * in;
-    const void *none = GATE->consts->unweighted;
     return mpi_cross(CALL_MPI_Dist_graph_create_adjacent, (uint64_t)plain, (uint64_t)in,
-                     (uint64_t)from, (uint64_t)(t->weighted ? (const void *)(from + in) : none), (uint64_t)out,
-                     (uint64_t)to, (uint64_t)(t->weighted ? (const void *)(to + out) : none), MPI_INFO_NULL, 0,
-                     (uint64_t)real);
+                     (uint64_t)from, weights(t, from + in), (uint64_t)out, (uint64_t)to,
+                     weights(t, to + out), MPI_INFO_NULL, 0, (uint64_t)real);
 }
 
 int topo_lay(const struct topo *t, int size, int plain, int *real)

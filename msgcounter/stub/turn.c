@@ -14,7 +14,7 @@
 #define IDLE_LOOKS   30        /* so many in which the process did nothing: it waits for us */
 #define LONGEST_NS   2000000000ull
 #define END_NS       20000000000ull /* threads that spin for work may never be idle */
-#define GIVE_UP      16        /* so many turns that did not come: the program orders its threads itself */
+#define GIVE_UP      16 /* so many turns that did not come: the program orders its threads itself */
 
 static uint64_t next;        /* all events before it have been taken */
 static unsigned ngone;       /* turns that did not come */

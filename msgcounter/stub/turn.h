@@ -1,11 +1,11 @@
 /*
  * turn.h - order among the threads of a replayed rank
  *
- * Each thread answers its MPI calls from its own events. Where several are in MPI, they also wait for
- * each other, so that events are taken in the order in which they were recorded. That order is not
- * all that ties threads together: a mutex that one thread holds while it waits here may be what the
- * thread whose turn it is wants, because nothing records who got a mutex first. So a turn is waited
- * for only as long as the process does something.
+ * Each thread answers its MPI calls from its own events. Where several are in MPI, they also wait
+ * for each other, so that events are taken in the order in which they were recorded. That order is
+ * not all that ties threads together: a mutex that one thread holds while it waits here may be
+ * what the thread whose turn it is wants, because nothing records who got a mutex first. So a turn
+ * is waited for only as long as the process does something.
  */
 #ifndef DBG3_STUB_TURN_H
 #define DBG3_STUB_TURN_H
