@@ -5,8 +5,10 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "runtime/ckpt/save.h"
@@ -93,13 +95,51 @@ static void describe_region(struct image_region *r, const struct maps_entry *m,
         r->flags |= IMAGE_REGION_STACK;
 }
 
+static bool readable(uint64_t page)
+{
+    char byte;
+    struct iovec to = {&byte, 1}, from = {(void *)page, 1};
+    return process_vm_readv(getpid(), &to, 1, &from, 1, 0) == 1;
+}
+
+/*
+ * A mapping may be longer than its file; to touch what lies behind the file's end is SIGBUS. That
+ * part of the last region becomes one of its own, of which nothing is read.
+ */
+static void split_at_end_of_file(struct save_regions *regions)
+{
+    struct image_region *r = &regions->region[regions->n - 1];
+    uint64_t good = r->start, bad = r->end;
+    if (r->fill != IMAGE_FILL_READ || !(r->flags & IMAGE_REGION_FILE) || !(r->prot & PROT_READ) ||
+        readable(r->end - IMAGE_PAGE))
+        return;
+    while (good < bad) { /* the first page that cannot be read */
+        uint64_t middle = good + (bad - good) / 2 / IMAGE_PAGE * IMAGE_PAGE;
+        if (readable(middle))
+            good = middle + IMAGE_PAGE;
+        else
+            bad = middle;
+    }
+    if (good > r->start) {
+        r[1] = r[0];
+        r->end = good;
+        r++;
+        r->start = good;
+        r->offset += good - r[-1].start;
+        regions->n++;
+    }
+    r->fill = IMAGE_FILL_ZERO;
+}
+
 /* The part of the text that is below the gate. */
 static void describe(struct save_regions *regions, const struct maps *maps,
                      const struct save_regions *before)
 {
     regions->n = 0;
-    for (size_t i = 0; i < maps->n && maps->entry[i].start < GATE_ADDR; i++)
+    for (size_t i = 0; i < maps->n && maps->entry[i].start < GATE_ADDR; i++) {
         describe_region(&regions->region[regions->n++], &maps->entry[i], before);
+        split_at_end_of_file(regions);
+    }
 }
 
 /* Takes over `maps`, which was read or parsed. */
@@ -107,7 +147,7 @@ static int fill(struct save_regions *regions, struct maps *maps,
                 const struct save_regions *before, struct err *err)
 {
     regions->maps = maps;
-    regions->region = calloc(maps->n + 1, sizeof *regions->region);
+    regions->region = calloc(2 * maps->n + 1, sizeof *regions->region);
     if (!regions->region) {
         save_regions_free(regions);
         return err_sys(err, "no memory");
