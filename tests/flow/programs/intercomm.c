@@ -1,6 +1,6 @@
 /*
- * intercomm: two groups, what they exchange over intercommunicators that live for several rounds, and
- * what is made of those.
+ * intercomm: two groups, what they exchange over intercommunicators that live for several rounds,
+ * and what is made of those.
  *
  * Usage: intercomm [ROUNDS]. Ranks: 3 or more.
  */
