@@ -97,7 +97,10 @@ static void roff_options(const struct argp *argp)
     for (const struct argp_option *o = argp->options; o && (o->name || o->key); o++) {
         if (!o->name || (o->flags & OPTION_HIDDEN))
             continue;
-        printf(".TP\n\\fB\\-\\-");
+        printf(".TP\n");
+        if (isascii(o->key) && isgraph(o->key))
+            printf("\\fB\\-%c\\fR, ", o->key);
+        printf("\\fB\\-\\-");
         roff_text(o->name);
         printf("\\fR");
         if (o->arg)
@@ -169,6 +172,8 @@ static void print_long_options(const struct argp *argp)
         print_long_options(c->argp);
 }
 
+static void print_help_words(void);
+
 static void print_completion(void)
 {
     printf("# bash completion for dbg3\n"
@@ -176,6 +181,7 @@ static void print_completion(void)
            "    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words=\n"
            "    if [ \"$prev\" = --session ]; then\n"
            "        COMPREPLY=($(compgen -d -- \"$cur\"))\n        return\n    fi\n"
+           "    if [ \"$prev\" = under ]; then\n        COMPREPLY=(gdb)\n        return\n    fi\n"
            "    if [ \"$COMP_CWORD\" -eq 1 ]; then\n        words=\"");
     for (const struct command *c = commands; c->name; c++)
         printf("%s%s", c == commands ? "" : " ", c->name);
@@ -185,6 +191,10 @@ static void print_completion(void)
             continue;
         printf("        %s) words=\"", c->name);
         print_long_options(c->argp);
+        if (c->run == cmd_isolate)
+            printf(" under");
+        if (c->run == cmd_help)
+            print_help_words();
         printf(" --help\" ;;\n");
     }
     printf("        esac\n    fi\n"
@@ -207,6 +217,16 @@ static const struct topic topics[] = {
 };
 
 #define TOPICS (sizeof topics / sizeof topics[0])
+
+/* What `dbg3 help` may be followed by. */
+static void print_help_words(void)
+{
+    for (const struct command *c = commands; c->name; c++)
+        printf(" %s", c->name);
+    for (size_t i = 0; i < TOPICS; i++)
+        if (topics[i].help)
+            printf(" %s", topics[i].name);
+}
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {

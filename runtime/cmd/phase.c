@@ -81,8 +81,8 @@ static const struct argp_option refine_options[] = {
      "make a fine checkpoint of a rank after every N of its messages (default: 10)", 1},
     {"keep", KEY_KEEP, "K", 0, "keep the last K fine checkpoints of each rank (default: 8)", 1},
     OPTION_EPOCH,
-    {"from-start", KEY_START, NULL, 0, "begin at the start of the program, not at an epoch", 1},
-    {"free", KEY_FREE, NULL, 0, "leave to chance again what chance decided in batch", 1},
+    {"from-start", KEY_START, NULL, 0, "begin at the program's start, not at an epoch", 1},
+    {"free", KEY_FREE, NULL, 0, "let chance decide again what it decided in batch", 1},
     {"order-wait", KEY_ORDER_WAIT, "TIME", 0,
      "when the whole job has stood still for TIME, a rank that waits for what it had in batch "
      "gives up the order of batch (default: 30s)", 1},

@@ -22,8 +22,8 @@ const struct exit_row exit_rows[] = {
 const struct setting_row setting_rows[] = {
     {"DBG3_LOG", "warn", "diagnostics on standard error: a level (none, warn, info, debug) or "
                          "module:level,... such as coord:debug"},
-    {"DBG3_STORM", "unset", "for tests: CALLS or CALLS:SEED makes each rank ask for epochs at random "
-                            "calls of its own, in batch and restart"},
+    {"DBG3_STORM", "unset", "for tests: CALLS or CALLS:SEED makes each rank ask for epochs at "
+                            "random calls of its own, in batch and restart"},
     {"DBG3_FAULT", "unset", "for tests: POINT[:RANK[:NTH[:stop]]] kills or stops a process of the "
                             "job at a named point of a checkpoint; see: dbg3 help faults"},
     {"NO_COLOR", "unset", "if set, no colour on terminals"},

@@ -69,6 +69,7 @@ struct coord {
     struct cut *cut;
     bool epoch_open;
     enum cut_phase epoch_phase; /* as it was seen last */
+    uint64_t multiple, multiple_done; /* of every_n_msgs: asked for now, of the last epoch */
     uint64_t epoch_started_ms;
     struct session_image *image;
     struct waiting {
@@ -470,8 +471,13 @@ static void on_written(struct coord *c, unsigned rank, const struct proto_msg *m
 
 static void on_want(struct coord *c, unsigned rank, const struct proto_msg *msg)
 {
-    if (!c->epoch_open)
-        epoch_want(c, NULL);
+    uint64_t n = c->set->every_n_msgs;
+    uint64_t multiple = n && msg->u.want.reason == PROTO_WANT_MESSAGES ? msg->u.want.count / n : 0;
+    /* The other ranks pass the same multiple soon after: one epoch is for all of them. */
+    if (c->epoch_open || (multiple && multiple <= c->multiple_done))
+        return;
+    c->multiple = multiple;
+    epoch_want(c, NULL);
 }
 
 static void on_bye(struct coord *c, unsigned rank, const struct proto_msg *msg)
@@ -600,6 +606,7 @@ static void epoch_committed(struct coord *c, const struct session_epoch *epoch)
         pause = c->image[r].us_pause > pause ? c->image[r].us_pause : pause;
     }
     c->result.epochs++;
+    c->multiple_done = c->multiple > c->multiple_done ? c->multiple : c->multiple_done;
     notify(c, COORD_NOTE, "epoch %" PRIu64 " complete: %u images, %.1f MB, ranks paused for %.3f s",
            epoch->number, c->result.size, (double)bytes / 1e6, (double)pause / 1e6);
     answer_waiting(c, json_pack("{s:b, s:I, s:i, s:I, s:I, s:I}", "ok", 1, "epoch",
