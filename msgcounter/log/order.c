@@ -112,6 +112,32 @@ void order_put_no(struct order_segment *s)
     s->at++;
 }
 
+void order_put_thread(struct order_segment *s, uint32_t thread)
+{
+    unsigned char b[8] = {ORDER_THREAD};
+    if (s->thread == thread)
+        return;
+    append(s, b, 1 + put_number(b + 1, thread));
+    s->thread = thread;
+}
+
+uint64_t order_put_no_wide(struct order_segment *s)
+{
+    append(s, (unsigned char[]){ORDER_NO_WIDE, 1, 0, 0, 0}, 5);
+    return s->at - 4;
+}
+
+bool order_count_no_at(struct order_segment *s, uint64_t place)
+{
+    uint32_t n;
+    memcpy(&n, place_of(s, place), sizeof n);
+    if (n == UINT32_MAX)
+        return false;
+    n++;
+    memcpy(place_of(s, place), &n, sizeof n);
+    return true;
+}
+
 /* ---- sources: their width depends on the communicator, so that they can be filled in place */
 
 static unsigned source_bytes(unsigned char first)
@@ -168,6 +194,9 @@ void order_cursor_init(struct order_cursor *c, const struct order_map *maps, uin
     *c = (struct order_cursor){.maps = maps, .nmaps = nmaps, .at = sizeof(struct order_segment)};
 }
 
+/* What a mark of a thread is to next_in(). */
+#define MARK ORDER_NKINDS
+
 /* A number at *p, before `end`; false: there is none of 32 bits. */
 static bool get_number(const unsigned char **p, const unsigned char *end, uint64_t *value)
 {
@@ -176,7 +205,7 @@ static bool get_number(const unsigned char **p, const unsigned char *end, uint64
         unsigned char b = *(*p)++;
         *value |= (uint64_t)(b & 0x7f) << shift;
         if (b < 0x80)
-            return *value <= INT32_MAX;
+            return *value <= UINT32_MAX;
     }
     return false;
 }
@@ -188,7 +217,7 @@ static bool get_index(const unsigned char **p, const unsigned char *end, unsigne
     if (first < ORDER_INDEX_HIGH)
         return true;
     if (first == ORDER_INDEX_MORE)
-        return get_number(p, end, &o->value);
+        return get_number(p, end, &o->value) && o->value <= INT32_MAX;
     if (*p == end)
         return false;
     o->value = ORDER_INDEX_ONE + (o->value << 8 | *(*p)++);
@@ -203,6 +232,8 @@ static bool get_some(const unsigned char **p, const unsigned char *end, unsigned
     if (n == ORDER_SOME_ALL)
         return true;
     if (n == ORDER_SOME_MORE && !get_number(p, end, &n))
+        return false;
+    if (n >= INT32_MAX)
         return false;
     o->value = n + 1;
     o->differences = *p;
@@ -239,6 +270,17 @@ static bool get_source(const unsigned char **p, const unsigned char *end, unsign
     return true;
 }
 
+static bool get_no_wide(const unsigned char **p, const unsigned char *end, struct order_outcome *o)
+{
+    uint32_t n;
+    if ((uint64_t)(end - *p) < sizeof n)
+        return false;
+    memcpy(&n, *p, sizeof n);
+    *p += sizeof n;
+    o->value = n;
+    return n > 0;
+}
+
 /* The outcome at `p`, before `end`. */
 static bool parse(const unsigned char *p, const unsigned char *end, struct order_outcome *o)
 {
@@ -246,7 +288,14 @@ static bool parse(const unsigned char *p, const unsigned char *end, struct order
     unsigned char first = *p++;
     bool good = true;
     if (first == ORDER_YES) {
-        *o = (struct order_outcome){.kind = ORDER_KIND_YES};
+        o->kind = ORDER_KIND_YES;
+        o->value = 0;
+    } else if (first == ORDER_THREAD) {
+        o->kind = MARK;
+        good = get_number(&p, end, &o->value);
+    } else if (first == ORDER_NO_WIDE) {
+        o->kind = ORDER_KIND_NO;
+        good = get_no_wide(&p, end, o);
     } else if (first >= ORDER_SOURCE || first == ORDER_SOURCE_WIDE) {
         o->kind = ORDER_KIND_SOURCE;
         good = get_source(&p, end, first, o);
@@ -321,22 +370,35 @@ static enum order_next next_segment(struct order_cursor *c)
     return ORDER_NEXT_OUTCOME;
 }
 
-enum order_next order_cursor_next(struct order_cursor *c, struct order_outcome *o)
+/* The same, also the marks of threads. */
+static enum order_next next_entry(struct order_cursor *c, struct order_outcome *o)
 {
     enum order_next next;
-    if (!c->nmaps)
-        return ORDER_NEXT_END;
     uint64_t at = c->at;
     while ((next = next_in(&c->maps[c->map], &c->at, o)) == ORDER_NEXT_END &&
            c->map + 1 < c->nmaps && !c->maps[c->map].segment->full) {
         if ((next = next_segment(c)) != ORDER_NEXT_OUTCOME)
             return next;
+        c->thread = 0;
         at = c->at;
     }
+    if (next == ORDER_NEXT_OUTCOME && o->kind == ORDER_KIND_SOURCE && o->value == ORDER_UNMATCHED)
+        o->value = matched_later(c, c->map, at);
+    return next;
+}
+
+enum order_next order_cursor_next(struct order_cursor *c, struct order_outcome *o)
+{
+    enum order_next next;
+    if (!c->nmaps)
+        return ORDER_NEXT_END;
+    while ((next = next_entry(c, o)) == ORDER_NEXT_OUTCOME && o->kind == MARK)
+        c->thread = (uint32_t)o->value;
     if (next != ORDER_NEXT_OUTCOME)
         return next;
-    if (o->kind == ORDER_KIND_SOURCE && o->value == ORDER_UNMATCHED)
-        o->value = matched_later(c, c->map, at);
+    o->thread = c->thread;
+    o->source = c->source;
+    c->source += o->kind == ORDER_KIND_SOURCE;
     c->outcome++;
     return next;
 }

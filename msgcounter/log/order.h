@@ -35,6 +35,13 @@ static inline bool order_fits(const struct order_segment *s, uint64_t bytes)
 void order_put_yes(struct order_segment *s);
 void order_put_index(struct order_segment *s, uint32_t index);
 
+/* What comes next is of this thread (stub_thread_ordinal), if that is another than before. */
+void order_put_thread(struct order_segment *s, uint32_t thread);
+
+/* A NO of one of several threads. Returns its place, for order_count_no_at (false: it is full). */
+uint64_t order_put_no_wide(struct order_segment *s);
+bool order_count_no_at(struct order_segment *s, uint64_t place);
+
 /* n > 0 indices, ascending. */
 void order_put_some(struct order_segment *s, uint32_t n, const int *indices);
 void order_put_some_all(struct order_segment *s);
@@ -77,6 +84,8 @@ struct order_outcome {
     uint64_t value;
     const unsigned char *differences; /* of SOME */
     unsigned bytes; /* that it takes in the log */
+    uint32_t thread;
+    uint64_t source; /* of a SOURCE: its number among them */
 };
 
 /* A place in a chain of segments, which the owner keeps mapped. */
@@ -86,6 +95,8 @@ struct order_cursor {
     uint32_t map;  /* that `at` is in */
     uint64_t at;
     uint64_t outcome; /* number of the next one, from 0 at the first segment's start */
+    uint64_t source;  /* the same among SOURCEs */
+    uint32_t thread;
 };
 
 enum order_next { ORDER_NEXT_END, ORDER_NEXT_OUTCOME, ORDER_NEXT_DAMAGED };

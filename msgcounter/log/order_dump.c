@@ -34,8 +34,8 @@ static void print_some(FILE *out, const struct order_outcome *o)
 
 static void print_row(FILE *out, const struct order_outcome *o, const struct order_cursor *c)
 {
-    fprintf(out, "%9" PRIu64 " %6" PRIu64 " %5u %s", c->outcome - 1,
-            c->maps[c->map].segment->epoch, o->bytes, kinds[o->kind]);
+    fprintf(out, "%9" PRIu64 " %6" PRIu64 " %6u %5u %s", c->outcome - 1,
+            c->maps[c->map].segment->epoch, o->thread, o->bytes, kinds[o->kind]);
     switch (o->kind) {
     case ORDER_KIND_INDEX:
         fprintf(out, " %" PRIu64, o->value);
@@ -85,9 +85,11 @@ static json_t *json_value(const struct order_outcome *o)
 
 static void print_json(FILE *out, const struct order_outcome *o, const struct order_cursor *c)
 {
-    json_t *line = json_pack("{s:I, s:I, s:i, s:s, s:o}", "outcome", (json_int_t)c->outcome - 1,
-                             "epoch", (json_int_t)c->maps[c->map].segment->epoch, "bytes",
-                             (int)o->bytes, "kind", kinds[o->kind], "value", json_value(o));
+    json_t *line = json_pack("{s:I, s:I, s:I, s:i, s:s, s:o}", "outcome",
+                             (json_int_t)c->outcome - 1, "epoch",
+                             (json_int_t)c->maps[c->map].segment->epoch, "thread",
+                             (json_int_t)o->thread, "bytes", (int)o->bytes, "kind",
+                             kinds[o->kind], "value", json_value(o));
     json_dumpf(line, out, JSON_COMPACT | JSON_PRESERVE_ORDER);
     fputc('\n', out);
     json_decref(line);
@@ -101,7 +103,8 @@ int order_dump(const struct order_map *maps, uint32_t nmaps, FILE *out,
     enum order_next next;
     order_cursor_init(&c, maps, nmaps);
     if (!opts->json)
-        fprintf(out, "%9s %6s %5s what chance decided\n", "outcome", "epoch", "bytes");
+        fprintf(out, "%9s %6s %6s %5s what chance decided\n", "outcome", "epoch", "thread",
+                "bytes");
     while ((next = order_cursor_next(&c, &o)) == ORDER_NEXT_OUTCOME) {
         uint64_t number = c.outcome - 1;
         if (opts->to && number >= opts->to)

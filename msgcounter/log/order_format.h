@@ -19,6 +19,9 @@
  *
  * An outcome is one byte or more; the first tells which kind it is:
  *
+ *     00000001 t          what follows is of thread t, a number; the segment begins with thread 0's
+ *     00000010 n n n n    NO: 32 bits, little endian, of one of several threads, which counts it
+ *                         in place while others append
  *     00001000            YES: Test, Testall, Iprobe, ... said that it has happened
  *     0001nnnn            SOME: n + 1 of a set have completed; differences of their indices less
  *                         1 follow (the first to -1). 14: a number follows in place of n; 15: all
@@ -31,7 +34,7 @@
  *     11ssssss ssssssss   SOURCE: at most 16382 members, high bits first
  *     00001001 s s s s    SOURCE: more, 32 bits, little endian
  *
- * (numbers: 7 bits a byte, least first, the high bit set in all but the last)
+ * (numbers, of up to 32 bits: 7 bits a byte, least first, the high bit set in all but the last)
  *
  * A SOURCE stands where the receive was posted and is filled in when it is matched: 0 not matched
  * (yet), all ones matched by none (it was cancelled or lost), else the source + 1. A segment begins
@@ -65,10 +68,13 @@ struct order_segment {
     uint64_t at;   /* where the next outcome goes, from the start of the segment */
     uint64_t room; /* bytes that the file has */
     uint64_t no;   /* where the NO stands that may still grow; 0: none does */
-    uint64_t reserved_line[5];
+    uint32_t thread; /* of the last outcome */
+    uint32_t reserved_line[9];
 };
 _Static_assert(sizeof(struct order_segment) == 128, "segment header");
 
+#define ORDER_THREAD      0x01
+#define ORDER_NO_WIDE     0x02
 #define ORDER_YES         0x08
 #define ORDER_SOURCE_WIDE 0x09
 #define ORDER_SOME        0x10

@@ -487,7 +487,7 @@ static bool choose_again(struct completion *c, const struct order_outcome *o)
     else
         order_some_indices(o, c->chosen, o->value);
     for (int k = 0; k < c->nchosen; k++)
-        if (c->chosen[k] >= c->n || !c->req[c->chosen[k]])
+        if (c->chosen[k] < 0 || c->chosen[k] >= c->n || !c->req[c->chosen[k]])
             return false;
     return true;
 }

@@ -9,17 +9,38 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "msgcounter/stub/comm.h"
 #include "msgcounter/stub/p2p.h"
 #include "msgcounter/stub/record.h"
 #include "msgcounter/stub/stub.h"
+#include "runtime/half/sys.h"
 
 bool order_following;
 
-static struct stub_lock lock;
+static struct stub_lock lock, post_lock;
 static uint64_t segment_epoch; /* of the segment that is written to */
+
+/* What a thread keeps, where several may be in MPI; the main thread's is its own also alone. */
+struct order_thread {
+    /* keeping: its NO that may still grow, in the segment of this epoch; 0: none does */
+    uint64_t no_place, no_epoch;
+    /* following: the outcomes of this thread */
+    bool attached, ended;
+    struct order_cursor cursor;
+    uint64_t no;               /* what is left of a NO */
+    struct order_outcome next; /* valid if `known` */
+    bool known;
+};
+
+static struct order_thread *self(void)
+{
+    if (!stub_thread.order)
+        stub_thread.order = stub_alloc(sizeof *stub_thread.order);
+    return stub_thread.order;
+}
 
 /* ------------------------------------------------------------------------------------- keeping */
 
@@ -39,11 +60,16 @@ static struct order_segment *open_segment(uint64_t bytes)
         return NULL;
     }
     stub_lock(&lock);
-    if (order_fits(s, bytes))
-        return s;
-    s->full = 1;
-    stub_unlock(&lock);
-    return NULL;
+    if (!order_fits(s, bytes)) { /* another thread was faster */
+        s->full = 1;
+        stub_unlock(&lock);
+        return NULL;
+    }
+    if (stub_threads_multiple) {
+        order_put_thread(s, stub_thread_ordinal());
+        self()->no_place = 0;
+    }
+    return s;
 }
 
 static void close_segment(void)
@@ -87,8 +113,27 @@ void order_matched_any(const struct comm *c, int source)
         order_fill_source(segment(), place, source < 0 ? ORDER_NOBODY : (uint32_t)source);
 }
 
+/* Threads that poll at the same time must not fill the log: each counts in a place of its own. */
+static void no_of_thread(void)
+{
+    struct order_thread *t = self();
+    struct order_segment *s = segment();
+    if (s && t->no_place && t->no_epoch == s->epoch && order_count_no_at(s, t->no_place))
+        return;
+    s = open_segment(ORDER_ROOM_SMALL);
+    if (!s)
+        return;
+    t->no_place = order_put_no_wide(s);
+    t->no_epoch = s->epoch;
+    close_segment();
+}
+
 void order_no_slowly(void)
 {
+    if (stub_threads_multiple) {
+        no_of_thread();
+        return;
+    }
     struct order_segment *s = open_segment(ORDER_ROOM_SMALL);
     if (!s)
         return;
@@ -129,18 +174,29 @@ void order_some(int n, const int *indices, int active)
 /* ----------------------------------------------------------------------------------- following */
 
 static struct {
-    struct order_cursor cursor;
-    uint64_t no;               /* what is left of a NO */
-    struct order_outcome next; /* valid if `known` */
-    bool known;
-    bool carrying; /* receives are about to be posted in any case */
+    struct order_cursor start; /* behind what the first segment carries */
+    volatile uint64_t sources; /* so many SOURCEs have been looked for so far */
+    volatile bool said;
 } follow;
+
+/* This thread's way through the log. */
+static struct order_thread *own(void)
+{
+    struct order_thread *t = self();
+    if (!t->attached) {
+        t->attached = true;
+        t->cursor = follow.start;
+    }
+    return t;
+}
 
 /* One line: why the rank is free from now on. */
 static void __attribute__((format(printf, 1, 2))) say(const char *fmt, ...)
 {
     char why[160], line[256];
     va_list ap;
+    if (__atomic_exchange_n(&follow.said, true, __ATOMIC_SEQ_CST))
+        return;
     va_start(ap, fmt);
     vsnprintf(why, sizeof why, fmt, ap);
     va_end(ap);
@@ -155,22 +211,26 @@ static const char *call_name(void)
     return call_where.call < 0 ? "the epoch" : call_table[call_where.call].name;
 }
 
-/* Receives that wait for a recorded source get their own back. */
+/* Receives that wait for a recorded source get their own back; not where another thread may be
+ * waiting for them in the lower half. */
 static void release(void)
 {
     order_following = false;
-    if (!follow.carrying)
+    if (!stub_threads_multiple)
         requests_repost();
 }
 
-static void end_of_order(enum order_next why)
+/* Of this thread. What is posted is right; other threads may have some way to go. */
+static void end_of_order(struct order_thread *t, enum order_next why)
 {
     if (why == ORDER_NEXT_DAMAGED)
         say("%s: the order log is damaged at its outcome %lu", call_name(),
-            (unsigned long)follow.cursor.outcome);
+            (unsigned long)t->cursor.outcome);
     else
         say("%s: the order that batch has kept ends here", call_name());
-    release();
+    t->ended = true;
+    if (!stub_threads_multiple)
+        order_following = false;
 }
 
 void order_unfit(void)
@@ -183,64 +243,101 @@ void order_unfit(void)
         [ORDER_KIND_SOURCE] = "a receive from any source",
     };
     say("%s is called where batch had %s (outcome %lu since the epoch)", call_name(),
-        kinds[follow.next.kind], (unsigned long)follow.cursor.outcome - 1);
+        kinds[own()->next.kind], (unsigned long)own()->cursor.outcome - 1);
     release();
 }
 
-/* The next outcome to follow.next. False: there is none; the rank is free. */
-static bool look(void)
+/* The thread's next outcome to t->next. False: there is none; it is free. */
+static bool look(struct order_thread *t)
 {
-    if (follow.known)
-        return true;
-    enum order_next next = order_cursor_next(&follow.cursor, &follow.next);
-    if (next != ORDER_NEXT_OUTCOME) {
-        end_of_order(next);
-        return false;
+    enum order_next next = ORDER_NEXT_OUTCOME;
+    while (!t->known && !t->ended) {
+        next = order_cursor_next(&t->cursor, &t->next);
+        if (next != ORDER_NEXT_OUTCOME)
+            end_of_order(t, next);
+        else
+            t->known = !stub_threads_multiple || t->next.thread == stub_thread_ordinal();
     }
-    follow.known = true;
-    return true;
+    return !t->ended;
 }
 
 /* Behind what is left of NOs: a program that asks less often than it did is still the same. */
-static bool look_behind_no(void)
+static bool look_behind_no(struct order_thread *t)
 {
-    follow.no = 0;
-    while (look()) {
-        if (follow.next.kind != ORDER_KIND_NO)
+    t->no = 0;
+    while (look(t)) {
+        if (t->next.kind != ORDER_KIND_NO)
             return true;
-        follow.known = false;
+        t->known = false;
     }
     return false;
 }
 
+/* Sources are looked for in the order of the log, whatever thread does it. */
+static bool wait_turn(uint64_t number)
+{
+    unsigned turns = 0;
+    while (follow.sources < number && order_following) {
+        if (GATE->word & (GATE_WORD_PARK | GATE_WORD_FINE))
+            stub_safe_point();
+        else if (++turns % 10000 == 0)
+            order_patient();
+        else
+            sys_call(SYS_nanosleep, &(struct timespec){.tv_nsec = 1000}, 0, 0, 0, 0, 0);
+    }
+    return order_following;
+}
+
 bool order_answer(enum order_kind kind, bool waits, struct order_outcome *o)
 {
-    if (follow.no && !waits) {
-        follow.no--;
+    struct order_thread *t = own();
+    if (t->no && !waits) {
+        t->no--;
         o->kind = ORDER_KIND_NO;
         return true;
     }
-    if (waits ? !look_behind_no() : !look())
+    if (waits ? !look_behind_no(t) : !look(t))
         return false;
-    if (follow.next.kind != kind && follow.next.kind != ORDER_KIND_NO) {
+    if (t->next.kind != kind && t->next.kind != ORDER_KIND_NO) {
         order_unfit();
         return false;
     }
-    follow.known = false;
-    *o = follow.next;
+    if (kind == ORDER_KIND_SOURCE && t->next.kind == kind && stub_threads_multiple &&
+        !wait_turn(t->next.source))
+        return false;
+    t->known = false;
+    *o = t->next;
     if (o->kind == ORDER_KIND_NO)
-        follow.no = o->value - 1;
+        t->no = o->value - 1;
     return true;
+}
+
+void order_source_taken(void)
+{
+    if (!stub_threads_multiple)
+        return;
+    struct order_thread *t = own();
+    uint64_t next = t->next.source + 1;
+    if (!t->known && follow.sources < next)
+        follow.sources = next;
+}
+
+static bool source_fits(const struct comm *c, const struct order_outcome *o)
+{
+    return o->value <= members(c) || o->value == ORDER_NOBODY;
+}
+
+static int source_said(const struct order_outcome *o)
+{
+    if (o->value == ORDER_UNMATCHED) /* it was pending when the log ended */
+        return MPI_ANY_SOURCE;
+    return o->value == ORDER_NOBODY ? ORDER_FROM_NOBODY : (int)o->value - 1;
 }
 
 int order_source_found(const struct comm *c, const struct order_outcome *o)
 {
-    if (o->value == ORDER_UNMATCHED) /* it was pending when the log ended */
-        return MPI_ANY_SOURCE;
-    if (o->value == ORDER_NOBODY)
-        return ORDER_FROM_NOBODY;
-    if (o->value <= members(c))
-        return (int)o->value - 1;
+    if (source_fits(c, o))
+        return source_said(o);
     order_unfit();
     return MPI_ANY_SOURCE;
 }
@@ -255,7 +352,7 @@ int order_source(const struct comm *c, int asked)
 
 void order_source_back(void)
 {
-    follow.known = order_following;
+    own()->known = order_following;
 }
 
 void order_posted_any(struct request *r)
@@ -267,13 +364,26 @@ void order_posted_any(struct request *r)
         order_settled(r, &r->status);
 }
 
+void order_post_begin(void)
+{
+    stub_lock(&post_lock);
+}
+
+void order_post_end(void)
+{
+    stub_unlock(&post_lock);
+}
+
 bool order_cancels(struct request *r)
 {
     if (r->kind != REQUEST_RECV)
         return true;
     if (order_following) {
-        bool any = r->peer == MPI_ANY_SOURCE;
-        return (any ? r->from : order_source(r->comm, MPI_ANY_SOURCE)) < 0;
+        if (r->peer == MPI_ANY_SOURCE)
+            return r->from < 0;
+        int source = order_source(r->comm, MPI_ANY_SOURCE);
+        order_source_taken();
+        return source < 0;
     }
     if (r->peer != MPI_ANY_SOURCE)
         order_posted_any(r);
@@ -282,15 +392,34 @@ bool order_cancels(struct request *r)
 
 bool order_patient(void)
 {
-    if (!(int)cross(GATE->order_stuck, 0))
+    static volatile bool looking; /* some thread does */
+    if (__atomic_exchange_n(&looking, true, __ATOMIC_ACQUIRE))
+        return true;
+    bool stuck = (int)cross(GATE->order_stuck, 0);
+    __atomic_store_n(&looking, false, __ATOMIC_RELEASE);
+    if (!stuck)
         return true;
     say("%s: what batch had there does not come (outcome %lu since the epoch)", call_name(),
-        (unsigned long)follow.cursor.outcome);
+        (unsigned long)own()->cursor.outcome);
     release();
     return false;
 }
 
 /* ---------------------------------------------------------------------- segments and processes */
+
+/* The next source that the first segment carries, whatever thread posted the receive. */
+static int carried_source(const struct comm *c)
+{
+    struct order_outcome o;
+    if (order_cursor_next(&follow.start, &o) == ORDER_NEXT_OUTCOME && o.kind == ORDER_KIND_SOURCE) {
+        follow.sources = o.source + 1;
+        if (source_fits(c, &o))
+            return source_said(&o);
+    }
+    say("the receives that were pending at the epoch do not fit the order log");
+    order_following = false;
+    return MPI_ANY_SOURCE;
+}
 
 void order_carry(struct request *r)
 {
@@ -299,10 +428,8 @@ void order_carry(struct request *r)
     r->outcome = 0;
     if (r->kind != REQUEST_RECV || r->peer != MPI_ANY_SOURCE)
         return;
-    follow.carrying = true;
     if (order_following)
-        r->from = order_source(r->comm, r->peer);
-    follow.carrying = false;
+        r->from = carried_source(r->comm);
     if (!s)
         return;
     order_posted_any(r);
@@ -325,8 +452,6 @@ void order_after_epoch(void)
 void order_attach(void)
 {
     order_following = GATE->order_nmaps && !replaying();
-    follow.no = 0;
-    follow.known = false;
-    order_cursor_init(&follow.cursor, GATE->order_maps, (uint32_t)GATE->order_nmaps);
+    order_cursor_init(&follow.start, GATE->order_maps, (uint32_t)GATE->order_nmaps);
     segment_epoch = segment() ? segment()->epoch : 0;
 }

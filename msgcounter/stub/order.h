@@ -1,14 +1,18 @@
 /*
  * order.h - what chance decides: kept while a job runs, enforced when refine runs it again
  *
- * The outcomes (msgcounter/log/order_format.h) are those of one thread of control, in the order in
- * which the application made the calls:
+ * The outcomes (msgcounter/log/order_format.h), of each thread in the order in which it made the
+ * calls:
  *
  *  - SOURCE, of each receive that is posted for MPI_ANY_SOURCE, and of each probe for it that finds
  *    something. The tag follows from the source: messages of one sender keep their order.
- *  - YES or NO, how often MPI_Test, MPI_Testall, MPI_Iprobe and the like found nothing before they
- *    found something.
+ *  - YES or NO, how often MPI_Test, MPI_Testall, MPI_Iprobe and the like found nothing before
+ *    they found something.
  *  - INDEX, SOME, which of a set of several MPI_Waitany and its kin have completed.
+ *
+ * Where several threads are in MPI, each follows its own outcomes; receives and probes for any
+ * source are made in the order of the log, whoever makes them. The order of other calls of
+ * different threads is left to the application.
  *
  * Calls that name their source, MPI_Wait, MPI_Waitall and waits for one request leave no outcome.
  *
@@ -60,6 +64,11 @@ static inline void order_posted(struct request *r)
         order_posted_any(r);
 }
 
+/* Around the posting of a receive for any source and order_posted(), where threads may be at it at
+ * the same time: the log has them in the order in which MPI has. [may cross in between, briefly] */
+void order_post_begin(void);
+void order_post_end(void);
+
 /* A pending receive has completed with this status. */
 static inline void order_settled(struct request *r, const struct gate_status *st)
 {
@@ -83,6 +92,9 @@ bool order_cancels(struct request *r);
 
 /* Following: the source to look for in place of `asked`. */
 int order_source(const struct comm *c, int asked);
+/* It has been posted for, or found: another thread may look for the next one. Not to be forgotten
+ * where `asked` was any source. */
+void order_source_taken(void);
 /* The call was refused: the next one has this source. */
 void order_source_back(void);
 
@@ -103,7 +115,8 @@ static inline void order_no(void)
 }
 
 /* Following: the next answer, which must be NO or of `kind` (SOURCE: of a probe that does not
- * wait). False: the rank is free. A call that `waits` has no NO: what is left of them is skipped. */
+ * wait). False: the rank is free. A call that `waits` has no NO: what is left of them is
+ * skipped. */
 bool order_answer(enum order_kind kind, bool waits, struct order_outcome *o);
 
 /* The source that a SOURCE says, MPI_ANY_SOURCE if it says none. */

@@ -223,13 +223,18 @@ void p2p_receive_drained(struct request *r, struct match_message *m)
 
 int p2p_start_recv(struct request *r)
 {
-    if (order_following)
+    bool follows = order_following && r->peer == MPI_ANY_SOURCE;
+    if (follows)
         r->from = order_source(r->comm, r->peer);
     struct match_message *m = p2p_take_drained(r->comm, r->from, r->tag);
-    if (!m)
-        return p2p_start_real(r);
-    p2p_receive_drained(r, m);
-    return MPI_SUCCESS;
+    int rc = MPI_SUCCESS;
+    if (m)
+        p2p_receive_drained(r, m);
+    else
+        rc = p2p_start_real(r);
+    if (follows)
+        order_source_taken();
+    return rc;
 }
 
 /* -------------------------------------------------------------------------------- non-blocking */
@@ -284,6 +289,24 @@ static struct request *ordered_request(enum call start, const uint64_t *v)
         p2p_receive_drained(r, m);
     else if (nobody)
         start_for_nobody(r);
+    order_source_taken();
+    return r;
+}
+
+/* A receive from any source of one of several threads. NULL if MPI refuses it. */
+static struct request *kept_request(enum call start, const uint64_t *v)
+{
+    uint64_t real = 0;
+    struct request *r = NULL;
+    order_post_begin();
+    struct match_message *m = p2p_take_drained(comm_of(P2P_COMM(v)), P2P_PEER(v), P2P_TAG(v));
+    if (m || !p2p_start(start, v, &real)) {
+        r = p2p_request(REQUEST_RECV, start, v, real, 0);
+        if (m)
+            p2p_receive_drained(r, m);
+        order_posted(r);
+    }
+    order_post_end();
     return r;
 }
 
@@ -291,10 +314,14 @@ static struct request *ordered_request(enum call start, const uint64_t *v)
  * the order of batch. Else NULL. */
 static struct request *special_request(enum call start, const uint64_t *v)
 {
-    if (__builtin_expect(p2p_drained.count == 0 && !order_following, 1))
+    if (__builtin_expect(p2p_drained.count == 0 && !order_following && !stub_threads_multiple, 1))
         return NULL;
-    if (order_following && P2P_PEER(v) == MPI_ANY_SOURCE && comm_of(P2P_COMM(v)))
-        return ordered_request(start, v);
+    if (P2P_PEER(v) == MPI_ANY_SOURCE && comm_of(P2P_COMM(v))) {
+        if (order_following)
+            return ordered_request(start, v);
+        if (stub_threads_multiple)
+            return kept_request(start, v);
+    }
     struct match_message *m = p2p_take_drained(comm_of(P2P_COMM(v)), P2P_PEER(v), P2P_TAG(v));
     if (!m)
         return NULL;

@@ -245,6 +245,18 @@ static void arguments_of(const struct request *r, uint64_t *v)
         v[i] = args[i];
 }
 
+static int start_recv(struct request *r)
+{
+    if (order_following)
+        return p2p_start_recv(r);
+    order_post_begin();
+    int rc = p2p_start_recv(r);
+    if (!rc)
+        order_posted(r);
+    order_post_end();
+    return rc;
+}
+
 static int start_send(struct request *r)
 {
     uint64_t v[6];
@@ -283,9 +295,7 @@ static int start_persistent(enum call call, MPI_Request id)
         if (!rc)
             p2p_check_operation(rec, r);
     } else {
-        rc = r->kind == REQUEST_SEND ? start_send(r) : p2p_start_recv(r);
-        if (r->kind == REQUEST_RECV && !rc)
-            order_posted(r);
+        rc = r->kind == REQUEST_SEND ? start_send(r) : start_recv(r);
         if (recording() && !rc)
             p2p_record_start(call, r);
     }

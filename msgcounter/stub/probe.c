@@ -6,6 +6,8 @@
  */
 #include "msgcounter/stub/p2p.h"
 
+#include <sched.h>
+
 #include "call_hand.h"
 #include "msgcounter/stub/alloc.h"
 #include "msgcounter/stub/complete.h"
@@ -112,7 +114,10 @@ static int probe_again(const struct probe *p, const uint64_t *v, struct probed *
         order_unfit();
     if (!order_following)
         return GATE_EAGAIN;
-    return probe_live(p, GATE_COMPLETE_WAIT | GATE_COMPLETE_BRIEF, source, v, out);
+    int rc = probe_live(p, GATE_COMPLETE_WAIT | GATE_COMPLETE_BRIEF, source, v, out);
+    if (any)
+        order_source_taken();
+    return rc;
 }
 
 /* An answer is an outcome: whether there was a message, and whose if any would do. */
@@ -126,11 +131,33 @@ static void keep_answer(const struct probe *p, const uint64_t *v, const struct p
         order_yes();
 }
 
+/* A probe for any source of one of several threads: what it finds is taken, or could be, before
+ * another's receive that is posted later. So it never waits in the lower half. */
+static int probe_threads(const struct probe *p, const uint64_t *v, struct probed *out)
+{
+    for (;;) {
+        order_post_begin();
+        int rc = probe_live(p, 0, MPI_ANY_SOURCE, v, out);
+        if (rc == MPI_SUCCESS && (out->flag || p->flag))
+            keep_answer(p, v, out);
+        order_post_end();
+        if (rc || out->flag || p->flag)
+            return rc;
+        if (GATE->word & (GATE_WORD_PARK | GATE_WORD_FINE))
+            stub_safe_point();
+        if (replaying())
+            return GATE_EAGAIN;
+        sched_yield();
+    }
+}
+
 /* Looks or waits, as the call does. Returns MPI's code or, if the process replays now,
  * GATE_EAGAIN. */
 static int probe_run(const struct probe *p, const uint64_t *v, struct probed *out)
 {
     int rc = GATE_EAGAIN;
+    if (stub_threads_multiple && GATE->order && (int)v[0] == MPI_ANY_SOURCE)
+        return probe_threads(p, v, out);
     if (order_following && comm_of((MPI_Comm)v[2]))
         rc = probe_again(p, v, out);
     if (rc == GATE_EAGAIN && !replaying())

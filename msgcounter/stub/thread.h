@@ -27,6 +27,7 @@ struct stub_thread {
     struct timespec wait_rest; /* of such a call that a checkpoint has interrupted */
     uint32_t named;    /* `ordinal` is known */
     uint32_t children; /* threads that this one has made so far */
+    struct order_thread *order; /* order.c's */
 };
 
 extern __thread struct stub_thread stub_thread __attribute__((tls_model("initial-exec")));

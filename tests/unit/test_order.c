@@ -185,6 +185,48 @@ START_TEST(two_bytes)
 }
 END_TEST
 
+/* Several threads: each outcome is one of a thread; each counts its NOs where it began to. */
+START_TEST(threads)
+{
+    static const uint32_t who[] = {0, 1, 0x80000001u, 1, UINT32_MAX};
+    struct order_cursor c;
+    struct order_outcome o;
+    order_put_index(seg[0], 0); /* thread 0's without a mark */
+    for (uint32_t i = 1; i < 5; i++) {
+        order_put_thread(seg[0], who[i]);
+        order_put_index(seg[0], i);
+        order_put_thread(seg[0], who[i]); /* no other mark */
+        order_put_yes(seg[0]);
+    }
+    order_put_thread(seg[0], 1);
+    uint64_t mine = order_put_no_wide(seg[0]);
+    order_put_thread(seg[0], 2);
+    uint64_t other = order_put_no_wide(seg[0]);
+    for (int i = 0; i < 99999; i++)
+        ck_assert(order_count_no_at(seg[0], mine));
+    ck_assert(order_count_no_at(seg[0], other));
+    seg[1]->carried = 1;
+    order_put_source(seg[1], 8);
+    order_put_index(seg[1], 5); /* and again in the next segment */
+    c = read_from_start(2);
+    for (uint32_t i = 0; i < 5; i++) {
+        ck_assert_int_eq(order_cursor_next(&c, &o), ORDER_NEXT_OUTCOME);
+        ck_assert(o.kind == ORDER_KIND_INDEX && o.value == i && o.thread == who[i]);
+        if (i == 0)
+            continue;
+        ck_assert_int_eq(order_cursor_next(&c, &o), ORDER_NEXT_OUTCOME);
+        ck_assert(o.kind == ORDER_KIND_YES && o.thread == who[i]);
+    }
+    expect(&c, ORDER_KIND_NO, 100000, 5);
+    expect(&c, ORDER_KIND_NO, 2, 5);
+    ck_assert_int_eq(order_cursor_next(&c, &o), ORDER_NEXT_OUTCOME);
+    ck_assert(o.kind == ORDER_KIND_INDEX && o.value == 5 && o.thread == 0);
+    expect_end(&c);
+    memset((char *)seg[0] + mine, 0xff, 4); /* full: another is begun */
+    ck_assert(!order_count_no_at(seg[0], mine));
+}
+END_TEST
+
 /* ------------------------------------------------------------------------------------ chains */
 
 /* Receives that outlive their segment are filled in where a later one carries them. */
@@ -256,6 +298,8 @@ static void write_samples(struct order_segment *s)
     order_put_some_all(s);
     order_fill_source(s, order_put_source(s, 100), ORDER_NOBODY);
     order_fill_source(s, order_put_source(s, 1 << 17), 99999);
+    order_put_thread(s, 3);
+    order_put_no_wide(s);
 }
 
 /* Reads to the end or to the damage; returns how many. */
@@ -274,7 +318,7 @@ START_TEST(cut_anywhere)
     write_samples(seg[0]);
     uint64_t end = seg[0]->at;
     unsigned all = count_outcomes(1);
-    ck_assert_uint_eq(all, 10);
+    ck_assert_uint_eq(all, 11);
     for (seg[0]->at = sizeof *seg[0]; seg[0]->at < end; seg[0]->at++)
         ck_assert_uint_lt(count_outcomes(1), all);
     ck_assert_uint_eq(count_outcomes(1), all);
@@ -544,6 +588,7 @@ int main(void)
     tcase_add_test(tc, sources);
     tcase_add_test(tc, somes);
     tcase_add_test(tc, two_bytes);
+    tcase_add_test(tc, threads);
     tcase_add_test(tc, carried);
     tcase_add_test(tc, full);
     tcase_add_test(tc, cut_anywhere);
