@@ -22,6 +22,7 @@
 #include "msgcounter/stub/request.h"
 #include "msgcounter/stub/stub.h"
 #include "msgcounter/stub/win.h"
+#include "msgcounter/stub/win_watch.h"
 
 struct call_where call_where = {.call = -1};
 
@@ -401,6 +402,10 @@ int stub_call(enum call call, const uint64_t *v, void *site)
     counters_add(&f->calls, 1);
     call_hand_fn *hand = call_hand[call];
     int rc = hand ? hand(call, v) : call_generic(call, v);
+    if (__builtin_expect(win_watching, 0))
+        win_watch_look(call);
+    if (__builtin_expect(GATE->word & GATE_WORD_INTENT, 0))
+        win_before_cut();
     f = count.file; /* the call may have ended in another process */
     counters_set(&f->call, 0);
     counters_set(&f->state, stub_gate.finalized ? COUNTERS_FINALIZED : COUNTERS_COMPUTING);

@@ -147,7 +147,7 @@ int coll_list(struct gate_coll *out, int max)
 /* A communicator of one member needs nobody's leave. */
 static bool agreed_on(const struct comm *c)
 {
-    return c && c->size + c->remote_size > 1 && !replaying();
+    return c && (c->size + c->remote_size > 1 || c->alone) && !replaying();
 }
 
 static void ask_to_enter(const struct slot *s)
@@ -183,7 +183,9 @@ void coll_end(enum call call, struct comm *c)
             cross(GATE->coll_leave, s->gid, s->members, s->word / ENTERED_ONE);
     }
     counters_set(&count.file->state, COUNTERS_IN_CALL);
-    /* A non-blocking one is counted when its request completes. */
+    /* A non-blocking one is counted when its request completes; epochs of windows are none. */
+    if (call_table[call].class == CLASS_RMA)
+        return;
     if (call_table[call].class != CLASS_ICOLL && call_table[call].class != CLASS_COMPLETE)
         count_collective();
 }

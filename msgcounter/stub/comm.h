@@ -27,6 +27,7 @@ struct comm {
     bool freed;        /* by the application, while operations on it are pending */
     bool remade;       /* freed, and made again by a restart for those operations */
     bool remnant;      /* stands for itself alone after a restart: other members have freed it */
+    bool alone;        /* no communicator but doings of this rank that no cut may meet (win.h) */
     bool foreign;      /* has members outside MPI_COMM_WORLD (spawn, connect): cannot be rebuilt */
 
     struct topo topo;    /* of an intracommunicator; ints owned */

@@ -105,6 +105,7 @@ int rebuild_all(void)
         {"groups", group_rebuild},         {"datatypes", datatype_rebuild},
         {"operations", op_rebuild},        {"order log", attach_order},
         {"requests", request_rebuild},     {"persistent collectives", icoll_rebuild},
+        {"windows", win_rebuild},
     };
     for (unsigned i = 0; i < sizeof steps / sizeof *steps; i++) {
         int rc = steps[i].make();

@@ -125,6 +125,13 @@ void record_callback_begin(enum call call, uint64_t max_bytes)
     begin(call, RECORD_CALLBACK, stub_thread_ordinal(), max_bytes);
 }
 
+void record_memory_begin(enum call call, uint64_t max_bytes)
+{
+    stub_lock(&lock);
+    flush();
+    begin(call, RECORD_MEMORY, stub_thread_ordinal(), max_bytes);
+}
+
 uint64_t record_end(int rc)
 {
     log_put_i32(&record_writer, LOG_PARAM_NONE, LOG_ROLE_RETCODE, rc);
@@ -265,7 +272,7 @@ const struct log_record *replay_next(enum call call)
     const struct log_record *rec = look_past_callbacks(&after);
     if (!rec)
         no_event(call);
-    if (rec->call != call || rec->flags & RECORD_IDLE)
+    if (rec->call != call || rec->flags & (RECORD_IDLE | RECORD_MEMORY))
         diverged(call, rec);
     take(rec, after);
     return rec;
@@ -283,6 +290,16 @@ bool replay_idle(enum call call, int object)
     if (p->taken == (uint64_t)log_field_int(replay_field(rec, LOG_PARAM_NONE, LOG_ROLE_VALUE)))
         take(rec, after);
     return true;
+}
+
+const struct log_record *replay_memory(void)
+{
+    struct log_position after;
+    const struct log_record *rec = look_past_callbacks(&after);
+    if (!rec || !(rec->flags & RECORD_MEMORY))
+        return NULL;
+    take(rec, after);
+    return rec;
 }
 
 int replay_rc(const struct log_record *rec)

@@ -30,6 +30,7 @@
 enum record_flag {
     RECORD_IDLE = 1,     /* `VALUE` times in a row the call said that nothing has happened */
     RECORD_CALLBACK = 2, /* of a function of the application that MPI called */
+    RECORD_MEMORY = 4,   /* what other ranks had written to memory of this one (win_watch.h) */
 };
 
 /* The field of an event that holds the note of the object that the call made (call.h). */
@@ -54,6 +55,9 @@ void record_begin(enum call call, uint64_t max_bytes);
 /* The same for a callback that the lower half made during a call: replay_next runs it again. */
 void record_callback_begin(enum call call, uint64_t max_bytes);
 
+/* The same for memory that other ranks have written, which is known when `call` has been recorded. */
+void record_memory_begin(enum call call, uint64_t max_bytes);
+
 /* Adds the return code and closes the event. Returns its number. */
 uint64_t record_end(int rc);
 
@@ -75,6 +79,9 @@ bool replay_idle(enum call call, int object);
 
 /* The next event of this thread without taking it; NULL at the end of the recording. */
 const struct log_record *replay_peek(void);
+
+/* The next event of this thread if it is one of record_memory_begin(); else NULL. */
+const struct log_record *replay_memory(void);
 
 int replay_rc(const struct log_record *rec);
 

@@ -167,7 +167,7 @@ static void refresh_comms(bool report)
         bool known = false;
         for (unsigned k = 0; k < agent.cut.ncomm && !known; k++)
             known = agent.cut.comm[k].gid == c->gid;
-        if (known || c->members < 2)
+        if (known)
             continue;
         cut_rank_comm_add(&agent.cut, c->gid, c->members);
         struct proto_comm *mine = &agent.cut.comm[agent.cut.ncomm - 1];
@@ -776,9 +776,9 @@ static int coll_enter(uint64_t gid, uint32_t members, uint64_t entered)
     bool held = false;
     int result = 0;
     pthread_mutex_lock(&agent.lock);
-    if (agent.stage != STAGE_IDLE && members >= 2)
+    if (agent.stage != STAGE_IDLE)
         refresh_comms(true);
-    while (agent.stage != STAGE_IDLE && members >= 2) {
+    while (agent.stage != STAGE_IDLE) {
         /* Counted already when this rank answered the intent: the others reckon with it. */
         if (entered <= cut_rank_entered(&agent.cut, gid))
             break;
@@ -810,7 +810,7 @@ static int coll_enter(uint64_t gid, uint32_t members, uint64_t entered)
 static int coll_leave(uint64_t gid, uint32_t members, uint64_t entered)
 {
     pthread_mutex_lock(&agent.lock);
-    if (agent.stage != STAGE_IDLE && members >= 2) {
+    if (agent.stage != STAGE_IDLE) {
         refresh_comms(true);
         struct proto_msg msg = {.type = PROTO_LEAVE, .epoch = agent.epoch, .u.coll = {.gid = gid}};
         msg.u.coll.entered = cut_rank_done(&agent.cut, gid);

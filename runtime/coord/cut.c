@@ -236,7 +236,7 @@ static bool answer(struct cut *cut, unsigned rank)
 
 static void comm_known(struct cut *cut, unsigned rank, const struct proto_comm *pc)
 {
-    if (pc->nmembers < 2 || pc->nmembers > cut->size) {
+    if (pc->nmembers < 1 || pc->nmembers > cut->size) {
         cut_cancel(cut, "rank %u says communicator 0x%" PRIx64 " has %" PRIu64 " members", rank,
                    pc->gid, pc->nmembers);
         return;

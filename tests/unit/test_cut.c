@@ -411,7 +411,7 @@ END_TEST
 
 START_TEST(nonsense_cancels)
 {
-    struct proto_comm wrong[] = {{.gid = 0, .nmembers = 1}, {.gid = 0, .nmembers = 3},
+    struct proto_comm wrong[] = {{.gid = 0, .nmembers = 4}, {.gid = 0, .nmembers = 3},
                                  {.gid = 0, .nmembers = 0}};
     for (size_t i = 0; i < 3; i++) {
         struct cut *cut = two_ranks();

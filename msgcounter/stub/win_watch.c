@@ -1,0 +1,249 @@
+/*
+ * win_watch.c - memory that other ranks write, as recording and replay see it
+ *
+ *     field of an event     | address: 8 bytes | the bytes there |
+ */
+#include "msgcounter/stub/win_watch.h"
+
+#include <string.h>
+
+#include "msgcounter/stub/alloc.h"
+#include "msgcounter/stub/datatype.h"
+#include "msgcounter/stub/record.h"
+#include "msgcounter/stub/request.h"
+#include "msgcounter/stub/win.h"
+
+#define PAGE 4096u
+#define GAP  16u /* equal bytes between two runs that cost less than a field of their own */
+#define RUN  (64u << 20)
+
+struct watch {
+    struct watch *next;
+    const struct win *win;
+    unsigned char *at;
+    uint64_t bytes;
+    unsigned char *copy; /* as it was last noted; NULL unless recording */
+    bool result;         /* of an operation, at `target` */
+    int target;
+    MPI_Request request; /* 0: none */
+};
+
+/* Where memory differs from its copy. */
+struct run {
+    unsigned char *at;
+    const unsigned char *copy; /* with the new bytes */
+    uint64_t bytes;
+};
+
+struct runs {
+    struct run *some;
+    uint64_t n, room, bytes;
+};
+
+bool win_watching;
+static struct watch *watches;
+static struct stub_lock lock;
+
+/* ------------------------------------------------------------------------------------- the list */
+
+static struct watch *add(const struct win *w, void *at, uint64_t bytes)
+{
+    struct watch *k = stub_alloc(sizeof *k);
+    k->win = w;
+    k->at = at;
+    k->bytes = bytes;
+    if (recording())
+        k->copy = stub_memdup(at, bytes);
+    stub_lock(&lock);
+    k->next = watches;
+    watches = k;
+    win_watching = GATE->mode != GATE_LIVE;
+    stub_unlock(&lock);
+    return k;
+}
+
+void win_watch_memory(const struct win *w, void *at, uint64_t bytes)
+{
+    if (bytes)
+        add(w, at, bytes);
+}
+
+struct watch *win_watch_result(const struct win *w, void *at, int64_t count, MPI_Datatype type,
+                               int target)
+{
+    struct datatype *t = datatype_of(type);
+    if (GATE->mode == GATE_LIVE || !t || count <= 0 || target == MPI_PROC_NULL)
+        return NULL;
+    struct layout_bounds b = layout_bounds(t->layout);
+    int64_t stride = (count - 1) * (b.ub - b.lb);
+    int64_t low = b.true_lb + (stride < 0 ? stride : 0);
+    int64_t high = b.true_ub + (stride > 0 ? stride : 0);
+    if (high <= low)
+        return NULL;
+    struct watch *k = add(w, (unsigned char *)at + low, (uint64_t)(high - low));
+    k->result = true;
+    k->target = target;
+    return k;
+}
+
+void win_watch_request(struct watch *k, MPI_Request request)
+{
+    if (k)
+        k->request = request;
+}
+
+/* Drops those that `of` says. */
+static void drop(bool (*of)(const struct watch *k, const void *arg), const void *arg)
+{
+    stub_lock(&lock);
+    for (struct watch **p = &watches; *p;) {
+        struct watch *k = *p;
+        if (!of(k, arg)) {
+            p = &k->next;
+            continue;
+        }
+        *p = k->next;
+        stub_free(k->copy);
+        stub_free(k);
+    }
+    win_watching = watches && GATE->mode != GATE_LIVE;
+    stub_unlock(&lock);
+}
+
+static bool of_window(const struct watch *k, const void *arg)
+{
+    return k->win == arg;
+}
+
+static bool as_named(const struct watch *k, const void *arg)
+{
+    const struct watch *named = arg;
+    return k->win == named->win && k->at == named->at && !k->result;
+}
+
+static bool at_target(const struct watch *k, const void *arg)
+{
+    const struct watch *named = arg;
+    return k->win == named->win && k->result && (named->target < 0 || k->target == named->target);
+}
+
+static bool request_gone(const struct watch *k, const void *arg)
+{
+    return k->request && !request_of(k->request);
+}
+
+void win_watch_end(const struct win *w)
+{
+    drop(of_window, w);
+}
+
+void win_watch_forget(const struct win *w, const void *at)
+{
+    drop(as_named, &(struct watch){.win = w, .at = (unsigned char *)at});
+}
+
+void win_watch_done(enum call call, const struct win *w, int target)
+{
+    if (!win_watching)
+        return;
+    win_watch_look(call);
+    drop(at_target, &(struct watch){.win = w, .target = target});
+}
+
+void win_watch_begin(void)
+{
+    for (struct watch *k = watches; k; k = k->next) {
+        stub_free(k->copy);
+        k->copy = recording() ? stub_memdup(k->at, k->bytes) : NULL;
+    }
+    win_watching = watches && GATE->mode != GATE_LIVE;
+}
+
+/* ------------------------------------------------------------------------------------ comparing */
+
+static void add_run(struct runs *r, struct watch *k, uint64_t from, uint64_t to)
+{
+    struct run *last = r->n ? &r->some[r->n - 1] : NULL;
+    memcpy(k->copy + from, k->at + from, to - from);
+    if (last && last->at + last->bytes + GAP >= k->at + from && last->at < k->at + from &&
+        last->bytes + to - from < RUN && last->copy >= k->copy && last->copy < k->copy + k->bytes) {
+        uint64_t grown = (uint64_t)(k->at + to - last->at) - last->bytes;
+        last->bytes += grown;
+        r->bytes += grown;
+        return;
+    }
+    if (r->n == r->room) {
+        r->room = r->room ? 2 * r->room : 16;
+        r->some = stub_realloc(r->some, r->room * sizeof *r->some);
+    }
+    r->some[r->n++] = (struct run){k->at + from, k->copy + from, to - from};
+    r->bytes += LOG_FIELD_ROOM(to - from + sizeof(uint64_t));
+}
+
+/* The runs of one page that differ. */
+static void compare_page(struct runs *r, struct watch *k, uint64_t from, uint64_t to)
+{
+    while (from < to) {
+        while (from < to && k->at[from] == k->copy[from])
+            from++;
+        uint64_t end = from;
+        while (end < to && k->at[end] != k->copy[end])
+            end++;
+        if (end > from)
+            add_run(r, k, from, end);
+        from = end;
+    }
+}
+
+static void compare(struct runs *r, struct watch *k)
+{
+    for (uint64_t from = 0; from < k->bytes; from += PAGE) {
+        uint64_t to = from + PAGE < k->bytes ? from + PAGE : k->bytes;
+        if (memcmp(k->at + from, k->copy + from, to - from))
+            compare_page(r, k, from, to);
+    }
+}
+
+/* What is written is the copies: memory itself may change meanwhile. */
+static void note(enum call call)
+{
+    struct runs r = {0};
+    for (struct watch *k = watches; k; k = k->next)
+        compare(&r, k);
+    if (r.n) {
+        record_memory_begin(call, r.bytes);
+        for (uint64_t i = 0; i < r.n; i++) {
+            unsigned char *to = log_reserve(&record_writer, LOG_PARAM_NONE, LOG_ROLE_DATA,
+                                            sizeof(uint64_t) + r.some[i].bytes);
+            memcpy(to, &r.some[i].at, sizeof(uint64_t));
+            memcpy(to + sizeof(uint64_t), r.some[i].copy, r.some[i].bytes);
+        }
+        record_end(MPI_SUCCESS);
+    }
+    stub_free(r.some);
+}
+
+static void apply(const struct log_record *rec)
+{
+    const struct log_field *f = NULL;
+    while ((f = log_field_next(rec, f))) {
+        unsigned char *at;
+        if (f->role != LOG_ROLE_DATA)
+            continue;
+        memcpy(&at, log_field_value(f), sizeof at);
+        memcpy(at, (const unsigned char *)log_field_value(f) + sizeof at,
+               log_field_length(f) - sizeof at);
+    }
+}
+
+void win_watch_look(enum call call)
+{
+    const struct log_record *rec;
+    if (!win_watching || call_table[call].flags & CALL_PURE)
+        return;
+    if (recording())
+        note(call);
+    else if ((rec = replay_memory()))
+        apply(rec);
+    drop(request_gone, NULL);
+}
