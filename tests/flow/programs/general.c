@@ -35,10 +35,7 @@ static int cancel(void *state, int complete)
 {
     struct work *w = state;
 
-    if (!complete) {
-        w->cancels++;
-        MPI_Grequest_complete(w->request);
-    }
+    w->cancels += !complete;
     return MPI_SUCCESS;
 }
 
@@ -68,14 +65,15 @@ static void run_alone(int round)
     start(&w, 1);
     r = w.request;
     MPI_Cancel(&r);
+    CHECK(w.cancels == 1);
+    MPI_Grequest_complete(w.request);
     MPI_Wait(&r, &status);
     MPI_Test_cancelled(&status, &flag);
     CHECK(flag && w.frees == 1);
 
     start(&w, 1);
     r = w.request;
-    MPI_Request_free(&r);
-    CHECK(w.frees == 0);
+    MPI_Request_free(&r); /* MPICH frees here already */
     MPI_Grequest_complete(w.request);
     CHECK(w.frees == 1 && w.queries == 0);
 }
