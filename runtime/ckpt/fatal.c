@@ -69,7 +69,8 @@ static bool read_words(uint64_t addr, uint64_t *words, size_t n)
     return process_vm_readv(getpid(), &to, 1, &from, 1, 0) == (ssize_t)(n * sizeof *words);
 }
 
-/* The address of what gate_cross saved, if the word at `addr` is where the lower half returns to. */
+/* The address of what gate_cross saved, if the word at `addr` is where the lower half returns
+ * to. */
 static uint64_t saved_at(uint64_t addr)
 {
     for (uint64_t at = addr + 8; at < addr + 8 * STACK_ARGS; at += 8) {

@@ -38,8 +38,8 @@ void files_free(struct files *files);
 /* Keeps the numbers of the application's descriptors from being given to something else. */
 void files_occupy(const struct image_state *state);
 
-/* Makes them again. In isolation (`alone`) nothing is written to the user's files: what was open for
- * writing is a copy in memory; what cannot be had is empty, with a line on standard error. */
+/* Makes them again. In isolation (`alone`) nothing is written to the user's files: what was open
+ * for writing is a copy in memory; what cannot be had is empty, with a line on standard error. */
 int files_restore(const struct image_state *state, bool alone, struct err *err);
 
 #endif

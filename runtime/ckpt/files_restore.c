@@ -84,8 +84,8 @@ static int fit_length(int fd, const struct file_record *r, bool cut, struct err 
         return 0;
     if ((uint64_t)st.st_size < r->size)
         return err_set(err,
-                       "file %s has %lu bytes now and had %lu at the checkpoint; put the longer one "
-                       "back and restart",
+                       "file %s has %lu bytes now and had %lu at the checkpoint; put the longer "
+                       "one back and restart",
                        file_path(r), (uint64_t)st.st_size, r->size);
     if (cut && (uint64_t)st.st_size > r->size && ftruncate(fd, (off_t)r->size) < 0)
         return err_sys(err, "cannot cut %s back to %lu bytes", file_path(r), r->size);
@@ -96,7 +96,8 @@ static int fit_length(int fd, const struct file_record *r, bool cut, struct err 
 static int restore_empty(const struct file_record *r, struct err *err)
 {
     int fd = memfd_create("gone", MFD_CLOEXEC);
-    fprintf(stderr, "dbg3: file %s is not what it was at the checkpoint: the rank sees an empty one\n",
+    fprintf(stderr,
+            "dbg3: file %s is not what it was at the checkpoint: the rank sees an empty one\n",
             file_path(r));
     if (fd < 0 || ftruncate(fd, (off_t)r->size) < 0 || lseek(fd, (off_t)r->offset, SEEK_SET) < 0)
         return err_sys(err, "cannot replace %s", file_path(r));

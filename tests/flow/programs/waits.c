@@ -3,7 +3,7 @@
  * their calls may end with EINTR, early, or not at all, whatever happens to the process; a signal
  * of the program's own does end those that it should.
  *
- * Usage: waits [ROUNDS]. Any number of ranks.
+ * Usage: waits [ROUNDS] (or a file, see check.h). Any number of ranks.
  */
 #define _GNU_SOURCE /* ppoll, pthread_sigqueue */
 #include "check.h"
@@ -219,7 +219,8 @@ static void *be_interrupted(void *arg)
 
 int main(int argc, char **argv)
 {
-    int rounds = argc > 1 ? atoi(argv[1]) : 300, level, sum;
+    const char *rounds = argc > 1 ? argv[1] : "300";
+    int level, sum;
     pthread_t waiters[TIMED], reader, taker, waiter, sleeper;
     struct sigaction count = {.sa_handler = count_signal};
     sigset_t blocked;
@@ -239,7 +240,7 @@ int main(int argc, char **argv)
     CHECK(pthread_create(&taker, NULL, take_posts, NULL) == 0);
     CHECK(pthread_create(&waiter, NULL, wait_for_signals, NULL) == 0);
     CHECK(pthread_create(&sleeper, NULL, be_interrupted, NULL) == 0);
-    for (int round = 0; round < rounds; round++) {
+    for (int round = 0; check_more(rounds, round); round++) {
         MPI_Allreduce(&round, &sum, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
         CHECK(sum == round * size);
         CHECK(write(tokens[1], &tokens_sent, sizeof(int)) == sizeof(int));
