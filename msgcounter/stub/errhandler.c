@@ -131,6 +131,9 @@ int error_return(enum call call, const uint64_t *v, int rc)
         if (kinds[i] == HANDLE_FILE && place_of_object(&p, HANDLE_FILE, 0))
             return invoke(call, &p, rc);
     }
+    /* MPI 4.0 §14.7: of calls without a file handle, too, the default file error handler. */
+    if (info->class == CLASS_IO && place_of_object(&p, HANDLE_FILE, 0))
+        return invoke(call, &p, rc);
     return error_return_comm(call, NULL, rc);
 }
 
