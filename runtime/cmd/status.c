@@ -119,7 +119,10 @@ static void print_head(struct status *st)
            style_off(stdout), session_phase_name(st->phase.kind), age, st->phase.pid);
     char *answer = coord_ask(session_dir(st->session), "status", NULL);
     json_t *json = answer ? json_loads(answer, 0, NULL) : NULL;
-    if (json)
+    if (!json)
+        printf("%sepochs%s   dbg3 (pid %d) does not answer; is it stopped?\n",
+               style_on(stdout, STYLE_BOLD), style_off(stdout), st->phase.pid);
+    else
         printf("%sepochs%s   %d complete, %d given up in this phase; %s\n",
                style_on(stdout, STYLE_BOLD), style_off(stdout),
                (int)json_integer_value(json_object_get(json, "epochs")),
