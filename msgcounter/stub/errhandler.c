@@ -118,6 +118,9 @@ int error_return(enum call call, const uint64_t *v, int rc)
     struct place p;
     if (!rc || info->class == CLASS_TOOL) /* MPI 4.0 §15.3.10: no handler is called */
         return rc;
+    /* MPI 4.0 §14.7: what has no file yet, or none any more, is an error of MPI_FILE_NULL. */
+    if (info->class == CLASS_IO && info->file < 0 && place_of_object(&p, HANDLE_FILE, 0))
+        return invoke(call, &p, rc);
     for (unsigned i = 0; i < 4; i++) {
         if (at[i] < 0)
             continue;

@@ -1,0 +1,78 @@
+/*
+ * mpiio.c: files written and read by all ranks: views, individual, explicit and shared pointers.
+ *
+ * Each round makes a file of its own, fills it, reads back what the others wrote, and removes it.
+ */
+#include "check.h"
+
+#define CELLS 32
+
+static int number(int round, int from, int place)
+{
+    return round * 10000 + from * 100 + place;
+}
+
+static void whole(int round)
+{
+    char name[64];
+    int mine[CELLS], got[CELLS], n, amode;
+    long total = 0;
+    MPI_File f;
+    MPI_Offset at;
+    MPI_Status st;
+    MPI_Datatype cyclic;
+    snprintf(name, sizeof name, "mpiio-%d.dat", round);
+    for (int i = 0; i < CELLS; i++)
+        mine[i] = number(round, rank, i);
+    MPI_File_open(MPI_COMM_WORLD, name, MPI_MODE_CREATE | MPI_MODE_RDWR, MPI_INFO_NULL, &f);
+    MPI_File_get_amode(f, &amode);
+    CHECK(amode == (MPI_MODE_CREATE | MPI_MODE_RDWR));
+    MPI_File_set_size(f, 0);
+
+    /* A cyclic view: cell i of rank r is integer i * size + r of the file. */
+    MPI_Type_create_resized(MPI_INT, 0, size * (MPI_Aint)sizeof(int), &cyclic);
+    MPI_Type_commit(&cyclic);
+    MPI_File_set_view(f, rank * (MPI_Offset)sizeof(int), MPI_INT, cyclic, "native", MPI_INFO_NULL);
+    MPI_File_write_all(f, mine, CELLS, MPI_INT, &st);
+    MPI_Get_count(&st, MPI_INT, &n);
+    CHECK(n == CELLS);
+    MPI_File_get_position(f, &at);
+    CHECK(at == CELLS);
+    MPI_Type_free(&cyclic);
+    MPI_File_sync(f);
+    MPI_Barrier(MPI_COMM_WORLD);
+
+    /* The plain view: each reads the row of its neighbour's number. */
+    MPI_File_set_view(f, 0, MPI_INT, MPI_INT, "native", MPI_INFO_NULL);
+    MPI_File_get_size(f, &at);
+    CHECK(at == (MPI_Offset)sizeof(int) * size * CELLS);
+    MPI_File_read_at(f, (MPI_Offset)neighbour(1) * size, got, size, MPI_INT, &st);
+    for (int i = 0; i < size; i++)
+        CHECK(got[i] == number(round, i, neighbour(1)));
+    MPI_File_seek(f, -1, MPI_SEEK_END);
+    MPI_File_read(f, got, 2, MPI_INT, &st); /* one is left */
+    MPI_Get_count(&st, MPI_INT, &n);
+    CHECK(n == 1 && got[0] == number(round, size - 1, CELLS - 1));
+
+    /* The shared pointer: who reads which integer is up to chance, but each is read once. */
+    MPI_File_seek_shared(f, 0, MPI_SEEK_SET);
+    MPI_File_read_shared(f, got, 1, MPI_INT, &st);
+    CHECK(got[0] % 100 == 0);
+    MPI_Reduce(&got[0], &n, 1, MPI_INT, MPI_SUM, 0, MPI_COMM_WORLD);
+    for (int i = 0; i < size; i++)
+        total += number(round, i, 0);
+    CHECK(rank != 0 || n == total);
+    MPI_File_close(&f);
+    CHECK(f == MPI_FILE_NULL);
+    if (rank == 0)
+        MPI_File_delete(name, MPI_INFO_NULL);
+    CHECK(MPI_File_open(MPI_COMM_SELF, "mpiio-none.dat", MPI_MODE_RDONLY, MPI_INFO_NULL, &f) !=
+          MPI_SUCCESS);
+}
+
+static const struct check_case cases[] = {{"whole", whole}, {NULL, NULL}};
+
+int main(int argc, char **argv)
+{
+    return check_main(argc, argv, "mpiio", cases, 10);
+}
