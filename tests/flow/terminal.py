@@ -6,8 +6,8 @@
 Each STEP in its turn: expect:REGEX waits until what was printed since the last step matches;
 when:SHELL-COMMAND until that succeeds ($TERMINAL_PID is the command's pid); send:TEXT types it (^C
 is Ctrl-C, \\n Return). After the last one it waits for the end. What the command prints goes to
-standard output. A command that a signal ends gives 128 + signal; a step that waits for a minute ends
-the command, with 99.
+standard output. A command that a signal ends gives 128 + signal; a step that waits for a minute
+ends the command, with 99.
 """
 import fcntl, os, pty, re, select, struct, subprocess, sys, termios, time
 
