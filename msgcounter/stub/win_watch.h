@@ -8,7 +8,7 @@
  * between two MPI calls is what it saw at the first of them: changes that arrive while it polls its
  * memory without any MPI call show at the next call.
  *
- * What the rank itself writes there differs, too, and costs log; it writes the same again in replay.
+ * What the rank itself writes there differs, too, and costs log; replay writes the same again.
  */
 #ifndef DBG3_STUB_WIN_WATCH_H
 #define DBG3_STUB_WIN_WATCH_H
@@ -33,7 +33,7 @@ struct watch *win_watch_result(const struct win *w, void *at, int64_t count, MPI
                                int target);
 void win_watch_request(struct watch *k, MPI_Request request);
 
-/* Operations are complete at a target, or at all (-1): their results are noted and watched no more. */
+/* Operations are complete at a target, or at all (-1): their results are noted for the last time. */
 void win_watch_done(enum call call, const struct win *w, int target);
 
 /* The memory that starts here is not the window's any more; all of the window's. */

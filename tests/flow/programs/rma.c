@@ -1,8 +1,8 @@
 /*
  * rma.c: one-sided communication with every kind of synchronisation.
  *
- * Each case makes its window, moves numbers that only the round, the ranks and the place decide, and
- * checks the whole window. Two windows also live from case to case: `standing` holds a fence epoch
+ * Each case makes its window, moves numbers that only round, ranks and place decide, and checks the
+ * whole window. Two windows also live from case to case: `standing` holds a fence epoch
  * and `counters` a lock of all ranks wherever a checkpoint falls.
  */
 #include "check.h"
@@ -97,7 +97,7 @@ static void post_start(int round)
     MPI_Group_free(&world);
 }
 
-/* Each rank adds to a counter of rank 0: exclusive locks, then fetch-and-op, then compare-and-swap. */
+/* Each rank adds to counters of rank 0: by a lock, by fetch-and-op, by compare-and-swap. */
 static void passive(int round)
 {
     long *cells, one = 1, seen, old, new;
