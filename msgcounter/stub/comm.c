@@ -30,7 +30,8 @@
 struct comm comm_world = {.head = {.kind = HANDLE_COMM, .predefined = true, .id = MPI_COMM_WORLD,
                                    .real = MPI_COMM_WORLD, .refs = 1},
                           .topo = {.kind = MPI_UNDEFINED},
-                          .errors = MPI_ERRORS_ARE_FATAL,
+                          /* fatal; what inherits it follows what is set here later */
+                          .errors = MPI_ERRHANDLER_NULL,
                           .gid = 1};
 struct comm comm_self = {.head = {.kind = HANDLE_COMM, .predefined = true, .id = MPI_COMM_SELF,
                                   .real = MPI_COMM_SELF, .refs = 1},
