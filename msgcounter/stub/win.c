@@ -17,7 +17,7 @@
 #include "msgcounter/stub/win_watch.h"
 #include "runtime/half/sys.h"
 
-/* ----------------------------------------------------------------------------------- parameters */
+/* ---------------------------------------------------------------------------------- parameters */
 
 static int find_param(enum call call, const char *name)
 {
@@ -33,7 +33,7 @@ uint64_t win_param(enum call call, const uint64_t *v, const char *name)
     return v[find_param(call, name)];
 }
 
-/* ---------------------------------------------------------------------------------------- making */
+/* --------------------------------------------------------------------------------------- making */
 
 static void unmap_memory(void *memory, uint64_t bytes)
 {
@@ -83,7 +83,9 @@ struct object *win_make(struct made *m)
     info_add(&w->hints, handle_object(HANDLE_INFO, (int)win_param(m->call, m->v, "info")));
     w->comm = c;
     object_get(&c->head);
-    w->agreed = (struct comm){.gid = mix(c->gid, ++c->persistent), .rank = c->rank, .size = c->size};
+    w->agreed = (struct comm){.gid = mix(c->gid, ++c->persistent),
+                              .rank = c->rank,
+                              .size = c->size};
     w->busy = (struct comm){.gid = mix(w->agreed.gid, (uint64_t)comm_world.rank),
                             .size = 1,
                             .alone = true};
@@ -128,7 +130,7 @@ void win_destroy(struct object *o)
     stub_free(w->dirty);
 }
 
-/* ------------------------------------------------------------------------------------ attributes */
+/* ----------------------------------------------------------------------------------- attributes */
 
 int before_win_free(enum call call, const uint64_t *v)
 {
@@ -179,7 +181,7 @@ void after_win_set_info(enum call call, const uint64_t *v)
     info_add(&win_of((MPI_Win)v[0])->hints, handle_object(HANDLE_INFO, (int)v[1]));
 }
 
-/* ------------------------------------------------------------------------------- dynamic windows */
+/* ------------------------------------------------------------------------------ dynamic windows */
 
 void after_win_attach(enum call call, const uint64_t *v)
 {
@@ -208,7 +210,7 @@ void after_win_detach(enum call call, const uint64_t *v)
     win_watch_forget(w, (void *)v[1]);
 }
 
-/* ---------------------------------------------------------------------------------------- create */
+/* --------------------------------------------------------------------------------------- create */
 
 static int create_real(const struct win *w, uint64_t info, uint64_t comm, int *real)
 {
@@ -266,7 +268,7 @@ int hand_win_allocate(enum call call, const uint64_t *v)
     return MPI_SUCCESS;
 }
 
-/* --------------------------------------------------------------------------------------- restart */
+/* -------------------------------------------------------------------------------------- restart */
 
 struct list {
     struct win **some;

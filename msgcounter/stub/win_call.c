@@ -59,7 +59,7 @@ static const struct effect *effect_of(enum call call)
     __builtin_trap();
 }
 
-/* ---------------------------------------------------------------------------------------- epochs */
+/* --------------------------------------------------------------------------------------- epochs */
 
 static int param_named(enum call call, const char *one, const char *other)
 {
@@ -141,7 +141,7 @@ static void apply(enum call call, const uint64_t *v, struct win *w, const struct
         win_watch_done(call, w, target);
 }
 
-/* ------------------------------------------------------------------------------------ operations */
+/* ----------------------------------------------------------------------------------- operations */
 
 /* Where the operation puts what it gets; parameters of that name. */
 static const struct {
@@ -169,8 +169,8 @@ static struct watch *watch_result(enum call call, const uint64_t *v, const struc
     return NULL;
 }
 
-/* What a cut may not meet, at the end of a call while one is being agreed on: operations that nothing
- * but the program's own next flush would complete. */
+/* What a cut may not meet, at the end of a call while one is being agreed on: operations that
+ * nothing but the program's own next flush would complete. */
 static void flush_window(struct object *o, void *arg)
 {
     struct win *w = (struct win *)o;

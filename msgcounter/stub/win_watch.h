@@ -2,11 +2,11 @@
  * win_watch.h - memory that other ranks write, as recording and replay see it
  *
  * One-sided operations change memory of a rank that makes no call for it: its windows, and the
- * buffers of its own gets until they complete. Recording keeps a copy of all such memory, compares
- * at every MPI call that is recorded, and notes the runs of bytes that differ in an event of their
- * own behind the call's; replay puts them there at the same place. So what a rank sees of its windows
- * between two MPI calls is what it saw at the first of them: changes that arrive while it polls its
- * memory without any MPI call show at the next call.
+ * buffers of its own gets until they complete. Recording keeps a copy of all such memory,
+ * compares at every MPI call that is recorded, and notes the runs of bytes that differ in an
+ * event of their own behind the call's; replay puts them there at the same place. So what a rank
+ * sees of its windows between two MPI calls is what it saw at the first of them: changes that
+ * arrive while it polls its memory without any MPI call show at the next call.
  *
  * What the rank itself writes there differs, too, and costs log; replay writes the same again.
  */
@@ -33,7 +33,7 @@ struct watch *win_watch_result(const struct win *w, void *at, int64_t count, MPI
                                int target);
 void win_watch_request(struct watch *k, MPI_Request request);
 
-/* Operations are complete at a target, or at all (-1): their results are noted for the last time. */
+/* Operations are complete at a target, or at all (-1): their results are noted a last time. */
 void win_watch_done(enum call call, const struct win *w, int target);
 
 /* The memory that starts here is not the window's any more; all of the window's. */
