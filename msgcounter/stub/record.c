@@ -102,32 +102,45 @@ static void flush(void)
     log_commit(&record_writer);
 }
 
+/* Also where only one thread may call MPI the others read the clock. */
+static void writer_lock(void)
+{
+    if (stub_threads_made)
+        stub_lock_slow(&lock);
+}
+
+static void writer_unlock(void)
+{
+    if (stub_threads_made)
+        __atomic_clear(&lock.held, __ATOMIC_RELEASE);
+}
+
 void record_flush(void)
 {
     if (!recording())
         return;
-    stub_lock(&lock);
+    writer_lock();
     flush();
-    stub_unlock(&lock);
+    writer_unlock();
 }
 
 void record_begin(enum call call, uint64_t max_bytes)
 {
-    stub_lock(&lock);
+    writer_lock();
     flush();
     begin(call, 0, stub_thread_ordinal(), max_bytes);
 }
 
 void record_callback_begin(enum call call, uint64_t max_bytes)
 {
-    stub_lock(&lock);
+    writer_lock();
     flush();
     begin(call, RECORD_CALLBACK, stub_thread_ordinal(), max_bytes);
 }
 
 void record_memory_begin(enum call call, uint64_t max_bytes)
 {
-    stub_lock(&lock);
+    writer_lock();
     flush();
     begin(call, RECORD_MEMORY, stub_thread_ordinal(), max_bytes);
 }
@@ -136,21 +149,21 @@ uint64_t record_end(int rc)
 {
     log_put_i32(&record_writer, LOG_PARAM_NONE, LOG_ROLE_RETCODE, rc);
     uint64_t event = log_commit(&record_writer);
-    stub_unlock(&lock);
+    writer_unlock();
     return event;
 }
 
 void record_idle(enum call call, int object)
 {
     uint32_t thread = stub_thread_ordinal();
-    stub_lock(&lock);
+    writer_lock();
     if (idle.count && (idle.call != call || idle.object != object || idle.thread != thread))
         flush();
     idle.call = call;
     idle.object = object;
     idle.thread = thread;
     idle.count++;
-    stub_unlock(&lock);
+    writer_unlock();
 }
 
 /* ----------------------------------------------------------------------------- reading */

@@ -7,6 +7,7 @@
  */
 #include "check.h"
 #include <pthread.h>
+#include <time.h>
 
 enum { THREADS = 3, WORK = 200000 };
 
@@ -36,6 +37,7 @@ static unsigned long churn(unsigned long x, int n)
 static void *work(void *arg)
 {
     int me = *(int *)arg, seen = 0;
+    struct timespec now;
 
     for (;;) {
         pthread_mutex_lock(&pool.lock);
@@ -48,6 +50,7 @@ static void *work(void *arg)
             break;
         rounds_done++;
         unsigned long result = churn(seed, WORK) + rounds_done;
+        clock_gettime(CLOCK_MONOTONIC, &now); /* all at once, and beside the main thread's MPI */
         pthread_mutex_lock(&pool.lock);
         pool.result[me] = result;
         if (--pool.busy == 0)
