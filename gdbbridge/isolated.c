@@ -281,7 +281,7 @@ static int serve(struct isolated *is, struct err *err)
     const char *listen = is->options->listen;
     bool pipe_mode = strcmp(listen, "-") == 0;
     struct ptrace_options options = {.restart = make_again, .restart_arg = is,
-                                     .hook = {on_stop, is}, .stdio = {0, 1, 2}};
+                                     .hook = {on_stop, is}, .reverse = true, .stdio = {0, 1, 2}};
     struct gdbserver_options server = {.once = pipe_mode, .multi = true};
     struct transport tr;
     struct adopted adopted;

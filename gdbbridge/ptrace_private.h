@@ -50,6 +50,7 @@ struct thread {
     bool has_event;  /* `event` is yet to be reported */
     bool tripped;    /* the event is from a breakpoint of ours: void once that is removed */
     struct event event;
+    uint64_t stop_pc; /* where a signal stopped it, before the caller's hook; 0: no signal */
     int reported; /* signal last reported to GDB and not yet passed on, or 0 */
 
     unsigned debug_generation; /* of the process's debug registers, as this thread has them */
@@ -89,6 +90,7 @@ struct process {
     int memory; /* /proc/PID/mem, or -1 */
     struct breakpoint *breakpoints;
     struct debug_registers debug;
+    pid_t shown; /* what GDB knows it by: a process that went back is another one for the kernel */
     struct process *vfork_parent; /* while this shares its memory */
     /* breakpoints are out of memory while an unfollowed vfork child uses it */
     bool points_suspended;
@@ -130,6 +132,9 @@ struct ptrace_target {
     pid_t last;     /* thread reported last: it is the last to be reported again */
     char **argv;    /* of the last start */
     struct monitor_command *monitor;
+    struct past *past; /* reverse.h; NULL: forward only */
+    bool has_pending;        /* an event of going back is to be reported */
+    struct event pending;
 };
 
 static inline struct ptrace_target *ptrace_target_of(struct target *t)
@@ -144,6 +149,8 @@ struct process *process_find(struct ptrace_target *t, pid_t pid);
 struct thread *thread_add(struct process *p, pid_t tid, enum thread_state state);
 void thread_remove(struct thread *th);
 struct thread *thread_find(struct ptrace_target *t, pid_t tid);
+/* What GDB knows the thread by. */
+struct ptid thread_shown(const struct thread *th);
 /* The stopped thread that GDB means, or NULL. */
 struct thread *thread_stopped(struct ptrace_target *t, struct ptid id);
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "gdbbridge/ptrace_private.h"
+#include "gdbbridge/reverse.h"
 
 static long request_for(const struct thread *th, int signal)
 {
@@ -38,9 +39,10 @@ void thread_start(struct thread *th, int signal)
 
 static const struct resume *action_for(const struct thread *th, const struct resume *a, size_t n)
 {
+    struct ptid id = thread_shown(th);
     for (size_t i = 0; i < n; i++)
-        if ((a[i].thread.pid == -1 || a[i].thread.pid == th->process->pid) &&
-            (a[i].thread.tid == -1 || a[i].thread.tid == th->tid))
+        if ((a[i].thread.pid == -1 || a[i].thread.pid == id.pid) &&
+            (a[i].thread.tid == -1 || a[i].thread.tid == id.tid))
             return &a[i];
     return NULL;
 }
@@ -93,7 +95,10 @@ int target_resume(struct target *base, const struct resume *actions, size_t n)
         return 0;
     for (struct process *p = t->processes; p; p = p->next)
         for (struct thread *th = p->threads; th; th = th->next)
-            if (th->resumed && th->state == THREAD_STOPPED)
+            if (th->resumed && th->state == THREAD_STOPPED) {
+                if (t->past)
+                    past_resume(t->past, th);
                 thread_start(th, th->deliver);
+            }
     return 0;
 }

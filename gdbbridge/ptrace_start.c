@@ -27,7 +27,7 @@ static int trace_options(bool attached)
 
 static void first_stop(struct process *p, struct event *stop)
 {
-    *stop = (struct event){.kind = EVENT_STOPPED, .code = SIGTRAP, .thread = {p->pid, p->pid}};
+    *stop = (struct event){.kind = EVENT_STOPPED, .code = SIGTRAP, .thread = {p->shown, p->shown}};
 }
 
 /* ------------------------------------------------------------------ starting */

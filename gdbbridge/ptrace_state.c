@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "gdbbridge/ptrace_private.h"
+#include "gdbbridge/reverse.h"
 
 /* ------------------------------------------------------------------ registers */
 
@@ -85,6 +86,8 @@ int target_write_registers(struct target *base, struct ptid id, const uint8_t *b
     struct thread *th = thread_stopped(ptrace_target_of(base), id);
     if (!th || !thread_user(th) || read_xsave(th))
         return -1;
+    if (th->process->owner->past)
+        past_touched(th->process->owner->past);
     struct user_regs_struct user = th->user;
     uint8_t *xsave = malloc(th->xsave_size);
     if (!xsave)
@@ -164,6 +167,8 @@ int target_write_memory(struct target *t, pid_t pid, uint64_t addr, const void *
     uint8_t probe;
     if (!p || process_peek(p, addr + size - 1, &probe, 1) < 0)
         return -1;
+    if (p->owner->past)
+        past_touched(p->owner->past);
     uint8_t *data = malloc(size);
     if (!data)
         abort();

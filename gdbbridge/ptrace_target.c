@@ -12,6 +12,7 @@
 #include "gdbbridge/bytes.h"
 #include "gdbbridge/procfs.h"
 #include "gdbbridge/ptrace_private.h"
+#include "gdbbridge/reverse.h"
 #include "gdbbridge/tls.h"
 
 /* ------------------------------------------------------------------ processes, threads */
@@ -22,7 +23,7 @@ struct process *process_add(struct ptrace_target *t, pid_t pid, bool attached)
     if (!p)
         abort();
     p->owner = t;
-    p->pid = pid;
+    p->pid = p->shown = pid;
     p->attached = attached;
     p->memory = -1;
     p->exit_code = -1;
@@ -38,6 +39,8 @@ void process_remove(struct process *p)
     while (*at != p)
         at = &(*at)->next;
     *at = p->next;
+    if (p->owner->past)
+        past_forget(p->owner->past);
     for (struct process *q = p->owner->processes; q; q = q->next)
         if (q->vfork_parent == p)
             q->vfork_parent = NULL;
@@ -55,7 +58,7 @@ void process_remove(struct process *p)
 struct process *process_find(struct ptrace_target *t, pid_t pid)
 {
     for (struct process *p = t->processes; p; p = p->next)
-        if (p->pid == pid)
+        if (p->pid == pid || p->shown == pid)
             return p;
     return NULL;
 }
@@ -93,9 +96,15 @@ struct thread *thread_find(struct ptrace_target *t, pid_t tid)
 {
     for (struct process *p = t->processes; p; p = p->next)
         for (struct thread *th = p->threads; th; th = th->next)
-            if (th->tid == tid)
+            if (th->tid == tid || (th->tid == p->pid && tid == p->shown))
                 return th;
     return NULL;
+}
+
+struct ptid thread_shown(const struct thread *th)
+{
+    const struct process *p = th->process;
+    return (struct ptid){p->shown, th->tid == p->pid ? p->shown : th->tid};
 }
 
 struct thread *thread_stopped(struct ptrace_target *t, struct ptid id)
@@ -120,7 +129,7 @@ static size_t target_threads(struct target *t, struct ptid *out, size_t max)
             if (p->hidden || th->state == THREAD_EXITING)
                 continue;
             if (n < max)
-                out[n] = (struct ptid){p->pid, th->tid};
+                out[n] = thread_shown(th);
             n++;
         }
     return n;
@@ -132,8 +141,8 @@ static int target_thread_info(struct target *t, struct ptid id, struct thread_in
     if (!th)
         return -1;
     pid_t pid = th->process->pid;
-    *info = (struct thread_info){.core = procfs_task_core(pid, id.tid)};
-    procfs_task_name(pid, id.tid, info->name, sizeof info->name);
+    *info = (struct thread_info){.core = procfs_task_core(pid, th->tid)};
+    procfs_task_name(pid, th->tid, info->name, sizeof info->name);
     if (th->state == THREAD_STOPPED && thread_user(th))
         info->handle = th->user.fs_base;
     return 0;
@@ -171,7 +180,7 @@ static int target_auxv(struct target *t, pid_t pid, struct bytes *out)
         bytes_add(out, p->auxv, p->auxv_size);
         return 0;
     }
-    snprintf(path, sizeof path, "/proc/%d/auxv", (int)pid);
+    snprintf(path, sizeof path, "/proc/%d/auxv", (int)p->pid);
     return procfs_read(path, out);
 }
 
@@ -181,7 +190,7 @@ static int target_exec_file(struct target *t, pid_t pid, char *path, size_t size
     if (!p)
         return -1;
     if (!p->exec_file)
-        return procfs_exe(pid, path, size);
+        return procfs_exe(p->pid, path, size);
     return (size_t)snprintf(path, size, "%s", p->exec_file) < size ? 0 : -1;
 }
 
@@ -242,7 +251,11 @@ static int target_open_view(struct target *t, const char *path)
     pid_t pid = procfs_maps_pid(path);
     struct process *p = pid > 0 ? process_find(ptrace_target_of(t), pid) : NULL;
     struct bytes text = {0};
-    if (!p || !p->hide_from || read_maps(p, path, &text))
+    char own[64];
+    if (!p || !p->hide_from)
+        return -1;
+    snprintf(own, sizeof own, "/proc/%d/maps", (int)p->pid);
+    if (read_maps(p, own, &text))
         return -1;
     int fd = memfd_create("maps", MFD_CLOEXEC);
     if (fd >= 0 && write(fd, text.data ? text.data : "", text.size) != (ssize_t)text.size) {
@@ -270,6 +283,8 @@ static int monitor_maps(void *arg, const char *args, struct bytes *out, struct e
 static void target_destroy(struct target *base)
 {
     struct ptrace_target *t = ptrace_target_of(base);
+    past_destroy(t->past);
+    t->past = NULL;
     while (t->processes) {
         struct process *p = t->processes;
         if (p->attached)
@@ -350,6 +365,11 @@ struct target *ptrace_target_create(const struct ptrace_options *options)
     make_monitor(t, t->options.monitor);
     t->ops = ptrace_ops;
     t->ops.monitor = t->monitor;
+    if (t->options.reverse) {
+        t->past = past_create(t);
+        t->ops.reverse_step = target_reverse_step;
+        t->ops.reverse_continue = target_reverse_continue;
+    }
     t->base.ops = &t->ops;
     sigemptyset(&t->wanted.pass);
     sigemptyset(&t->wanted.program_signals);

@@ -69,6 +69,7 @@ struct ptrace_options {
     const struct monitor_command *monitor;  /* further ones, ended by a row without name; or NULL */
     void (*other_child)(void *arg, pid_t pid, int status); /* or NULL */
     void *other_child_arg;
+    bool reverse; /* the process does again what it did when it runs again from where it was */
     int stdio[3]; /* descriptors for programs the target starts; -1: /dev/null */
     bool foreground; /* a started program becomes the foreground of the terminal stdio[0] */
 };

@@ -17,6 +17,7 @@
 
 #include "gdbbridge/procfs.h"
 #include "gdbbridge/ptrace_private.h"
+#include "gdbbridge/reverse.h"
 
 _Static_assert(sizeof((struct stop){0}.text) == sizeof((struct event){0}.console) &&
                    sizeof((struct stop){0}.text) == sizeof((struct process){0}.exit_text),
@@ -42,7 +43,7 @@ static struct event *set_event(struct thread *th, enum event_kind kind, int code
     th->has_event = true;
     th->tripped = false;
     th->event = (struct event){.kind = kind, .code = code};
-    th->event.thread = (struct ptid){th->process->pid, th->tid};
+    th->event.thread = thread_shown(th);
     return &th->event;
 }
 
@@ -341,6 +342,9 @@ static void on_signal(struct thread *th, int signal, int injecting)
     }
     if (signal == SIGTRAP)
         trap = why_trap(th, &info, &addr);
+    th->stop_pc = thread_pc(th);
+    if (trap == TRAP_STEP && t->past)
+        past_stepped(t->past, th->stop_pc);
     if (trap == TRAP_STEP) {
         uint64_t pc = thread_pc(th);
         if (pc >= th->step_low && pc < th->step_high) {
@@ -365,6 +369,7 @@ static void on_stop(struct thread *th, int status)
     bool interrupted = th->interrupting;
     int injecting = th->injecting, signal = WSTOPSIG(status);
     th->state = THREAD_STOPPED;
+    th->stop_pc = 0;
     thread_forget_registers(th);
     /* A stop of another kind takes the interrupt with it, or the interrupt comes later and is then
      * seen as a stop without a reason. */
@@ -502,7 +507,7 @@ static struct process *choose_gone(const struct ptrace_target *t)
 
 static void report_end(struct process *p, struct event *e)
 {
-    *e = (struct event){.kind = EVENT_EXITED, .thread = {p->pid, p->pid}};
+    *e = (struct event){.kind = EVENT_EXITED, .thread = {p->shown, p->shown}};
     if (p->exit_code >= 0) {
         e->code = p->exit_code;
     } else if (WIFEXITED(p->status)) {
@@ -584,6 +589,11 @@ int target_poll(struct target *base, struct event *event)
 {
     struct ptrace_target *t = ptrace_target_of(base);
     wait_reap(t);
+    if (t->has_pending) {
+        *event = t->pending;
+        t->has_pending = false;
+        return 1;
+    }
     if (!t->running)
         return 0;
     if (!choose(t) && !choose_gone(t)) {
@@ -600,10 +610,13 @@ int target_poll(struct target *base, struct event *event)
     }
     wait_stop_all(t);
     struct thread *th = choose(t);
-    if (th)
+    if (th) {
         report(t, th, event);
-    else
+        if (t->past)
+            past_stopped(t->past, th, th->stop_pc ? th->stop_pc : thread_pc(th));
+    } else {
         report_end(choose_gone(t), event);
+    }
     t->running = false;
     return 1;
 }

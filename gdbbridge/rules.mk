@@ -5,7 +5,8 @@ RSP_OBJS := $(patsubst %,$(BUILD)/gdbbridge/%.o,bytes rsp rsp_command signals re
               session_run session_state session_query session_xfer session_file)
 # All of it, for dbg3.
 GDBBRIDGE_OBJS := $(RSP_OBJS) $(patsubst %,$(BUILD)/gdbbridge/%.o,procfs tls ptrace_target \
-                    ptrace_start ptrace_wait ptrace_resume ptrace_state ptrace_points transport \
+                    ptrace_start ptrace_wait ptrace_resume ptrace_state ptrace_points reverse \
+                    reverse_copy reverse_trace transport \
                     gdbserver gdbserver_main)
 
 # The stub as a program of its own, for the tests.
@@ -47,6 +48,12 @@ UNIT_TESTS += $(BUILD)/tests/unit/test_gdb_target
 $(BUILD)/tests/unit/test_gdb_target: $(patsubst %,$(BUILD)/%.o,tests/unit/test_gdb_target \
                                        gdbbridge/bytes gdbbridge/registers gdbbridge/tls \
                                        gdbbridge/procfs) $(BASE_OBJS)
+	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check)
+
+UNIT_TESTS += $(BUILD)/tests/unit/test_reverse
+PURE_TESTS += $(BUILD)/tests/unit/test_reverse
+$(BUILD)/tests/unit/test_reverse: $(patsubst %,$(BUILD)/%.o,tests/unit/test_reverse \
+                                    gdbbridge/reverse_trace)
 	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check)
 
 FUZZERS += $(BUILD)/tests/fuzz/fuzz_rsp

@@ -1,0 +1,746 @@
+/*
+ * reverse.c - the past of a process with one thread, and going there
+ */
+#include "gdbbridge/reverse.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "gdbbridge/reverse_copy.h"
+#include "gdbbridge/reverse_trace.h"
+
+#define LEGS_MAX      64      /* a bound for the memory that anchors take */
+#define STATIONS_MAX  32
+#define STATION_EVERY 64      /* instructions: 1 ms of single steps */
+#define TRACE_MAX     4096    /* instructions that GDB steps forward in one leg */
+#define SEARCH_MAX    4000000 /* instructions that are stepped through to find the one before */
+#define LONGEST       15      /* bytes of an instruction */
+
+struct station {
+    size_t step;
+    pid_t pid;
+};
+
+struct leg {
+    pid_t anchor;
+    uint64_t start; /* program counter of the anchor */
+    struct copy_points points; /* in place when it ran forward */
+    struct mark end;
+    bool measured;     /* `end` is known; until then its address only */
+    bool interrupted;  /* it ended by GDB's Ctrl-C: only the registers tell where */
+    struct user_regs_struct end_registers;
+    struct trace *trace; /* of a traced leg, else NULL */
+    struct station station[STATIONS_MAX];
+    size_t nstations;
+};
+
+struct past {
+    struct ptrace_target *target;
+    struct leg *leg[LEGS_MAX];
+    size_t n;
+    bool touched;
+    size_t thinned; /* how often, ever */
+    char why[256]; /* why there is no past, or empty */
+};
+
+/* ---- legs ---- */
+
+static void stations_drop(struct leg *l, size_t beyond)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < l->nstations; i++)
+        if (l->station[i].step > beyond)
+            copy_kill(l->station[i].pid);
+        else
+            l->station[kept++] = l->station[i];
+    l->nstations = kept;
+}
+
+static void leg_free(struct leg *l)
+{
+    for (size_t i = 0; i < l->nstations; i++)
+        copy_kill(l->station[i].pid);
+    copy_kill(l->anchor);
+    trace_destroy(l->trace);
+    free(l);
+}
+
+static struct leg *last(const struct past *h)
+{
+    return h->n ? h->leg[h->n - 1] : NULL;
+}
+
+static void drop_last(struct past *h)
+{
+    leg_free(h->leg[--h->n]);
+}
+
+static bool thin(struct past *h);
+
+/* A leg that begins with `anchor`, which it owns. */
+static struct leg *add(struct past *h, pid_t anchor)
+{
+    struct user_regs_struct regs;
+    struct leg *l = calloc(1, sizeof *l);
+    if (!l)
+        abort();
+    l->anchor = anchor;
+    if (!copy_registers(anchor, &regs))
+        l->start = regs.rip;
+    if (h->n == LEGS_MAX && !thin(h)) { /* the beginning moves */
+        leg_free(h->leg[0]);
+        memmove(&h->leg[0], &h->leg[1], (LEGS_MAX - 1) * sizeof h->leg[0]);
+        h->n--;
+    }
+    h->leg[h->n++] = l;
+    return l;
+}
+
+struct past *past_create(struct ptrace_target *t)
+{
+    struct past *h = calloc(1, sizeof *h);
+    if (!h)
+        abort();
+    h->target = t;
+    return h;
+}
+
+void past_forget(struct past *h)
+{
+    while (h->n)
+        drop_last(h);
+    h->touched = false;
+}
+
+void past_destroy(struct past *h)
+{
+    if (!h)
+        return;
+    past_forget(h);
+    free(h);
+}
+
+void past_touched(struct past *h)
+{
+    h->touched = true;
+}
+
+/* ---- forward ---- */
+
+static void collect_points(const struct process *p, struct copy_points *points)
+{
+    points->n = 0;
+    for (const struct breakpoint *b = p->breakpoints; b; b = b->next)
+        if (b->inserted && points->n < COPY_POINTS_MAX)
+            points->point[points->n++] =
+                (struct copy_point){POINT_SW, b->addr, 0, b->original};
+    for (int i = 0; i < DEBUG_REGISTERS; i++)
+        if (p->debug.slot[i].size && points->n < COPY_POINTS_MAX)
+            points->point[points->n++] = (struct copy_point){
+                p->debug.slot[i].kind, p->debug.slot[i].addr, p->debug.slot[i].size, 0};
+}
+
+/* A copy of the process as it stands, with no breakpoint in its memory. */
+static pid_t copy_present(struct thread *th)
+{
+    pid_t pid = copy_make(th->tid);
+    for (const struct breakpoint *b = th->process->breakpoints; pid > 0 && b; b = b->next)
+        if (b->inserted)
+            copy_poke(pid, b->addr, b->original);
+    th->can_inject = false; /* it is in another stop now */
+    thread_forget_registers(th);
+    return pid;
+}
+
+/* Is there one process with one thread, and can it be copied as it stands? */
+static bool can_follow(struct past *h, const struct thread *th)
+{
+    const struct process *p = h->target->processes;
+    h->why[0] = '\0';
+    if (p->next)
+        snprintf(h->why, sizeof h->why, "the program has several processes");
+    else if (p->threads->next)
+        snprintf(h->why, sizeof h->why, "the program has several threads");
+    else if (th->deliver)
+        snprintf(h->why, sizeof h->why, "a signal was handed to the program");
+    return !h->why[0];
+}
+
+void past_resume(struct past *h, struct thread *th)
+{
+    struct leg *l = last(h);
+    if (!can_follow(h, th)) {
+        past_forget(h);
+        return;
+    }
+    if (th->stepping && l && l->trace && !h->touched && trace_steps(l->trace) < TRACE_MAX)
+        return;
+    pid_t anchor = copy_present(th);
+    h->touched = false;
+    if (anchor <= 0) {
+        past_forget(h);
+        snprintf(h->why, sizeof h->why, "the process cannot be copied");
+        return;
+    }
+    l = add(h, anchor);
+    collect_points(th->process, &l->points);
+    if (th->stepping)
+        l->trace = trace_create(l->start);
+}
+
+void past_stepped(struct past *h, uint64_t pc)
+{
+    struct leg *l = last(h);
+    if (l && l->trace)
+        trace_add(l->trace, pc);
+}
+
+void past_stopped(struct past *h, struct thread *th, uint64_t pc)
+{
+    struct leg *l = last(h);
+    if (!l)
+        return;
+    if (l->trace && trace_pc(l->trace) == pc)
+        return;
+    if (l->trace) { /* a stop that was no step: back to what can be run again */
+        trace_destroy(l->trace);
+        l->trace = NULL;
+    }
+    const struct user_regs_struct *regs = thread_user(th);
+    l->measured = false;
+    l->interrupted = th->faked == SIGINT;
+    l->end = (struct mark){.addr = pc};
+    if (regs)
+        l->end_registers = *regs;
+}
+
+/* ---- measuring ---- */
+
+static bool same_registers(pid_t pid, const struct user_regs_struct *wanted)
+{
+    struct user_regs_struct now;
+    if (copy_registers(pid, &now))
+        return false;
+    now.eflags = wanted->eflags;
+    now.orig_rax = wanted->orig_rax;
+    return !memcmp(&now, wanted, sizeof now);
+}
+
+/* Counts to the first place where the registers are those of the end. */
+static int measure_by_registers(struct leg *l, pid_t pid)
+{
+    struct copy_points at = {.point = {{POINT_HW, l->end.addr, 0, 0}}, .n = 1};
+    struct copy_run run;
+    struct copy_stop stop;
+    uint64_t n = 0;
+    if (copy_run_begin(&run, pid, NULL, &at, NULL) < 0)
+        return -1;
+    do {
+        copy_run_on(&run, &stop);
+        n++;
+    } while (stop.end == COPY_POINT && !same_registers(pid, &l->end_registers));
+    copy_run_end(&run);
+    l->end.n = n;
+    return stop.end == COPY_POINT ? 0 : -1;
+}
+
+/* Counts to the first stop, with the points that were in place. */
+static int measure_by_stop(struct leg *l, pid_t pid)
+{
+    struct mark count = {.addr = l->end.addr};
+    struct copy_run run;
+    struct copy_stop stop;
+    if (copy_run_begin(&run, pid, NULL, &l->points, &count) < 0)
+        return -1;
+    copy_run_on(&run, &stop);
+    l->end.n = copy_run_count(&run) + (stop.counted ? 0 : 1);
+    copy_run_end(&run);
+    return stop.end != COPY_GONE && stop.pc == l->end.addr ? 0 : -1;
+}
+
+/* Finds the leg's end as a mark. Returns 0 or -1. */
+static int measure(struct leg *l)
+{
+    if (l->trace) {
+        l->end = (struct mark){trace_pc(l->trace), 0, trace_count(l->trace)};
+        return 0;
+    }
+    if (l->measured)
+        return 0;
+    pid_t pid = copy_make(l->anchor);
+    if (pid <= 0)
+        return -1;
+    int r = l->interrupted ? measure_by_registers(l, pid) : measure_by_stop(l, pid);
+    copy_kill(pid);
+    l->measured = r == 0;
+    return r;
+}
+
+static bool is_empty(const struct leg *l)
+{
+    return l->end.addr == l->start && l->end.n == 1;
+}
+
+static void set_end(struct leg *l, const struct mark *end)
+{
+    l->end = *end;
+    l->measured = true;
+    size_t step;
+    if (l->trace && !trace_find(l->trace, end->addr, end->n, &step)) {
+        trace_cut(l->trace, step);
+        stations_drop(l, step);
+    }
+}
+
+/* Gives up the anchor between two legs, of which the first then reaches as far as both. The pair is
+ * taken from the older half in turn, so that anchors stay denser near the present. */
+static bool thin(struct past *h)
+{
+    size_t i = h->thinned++ % (LEGS_MAX / 2);
+    struct leg *l = h->leg[i], *next = h->leg[i + 1];
+    struct user_regs_struct regs;
+    if (measure(l) < 0 || measure(next) < 0)
+        return false;
+    struct mark end = next->end, count = {.addr = end.addr};
+    uint64_t passed = 0;
+    pid_t pid = copy_make(l->anchor);
+    int r = pid > 0 ? copy_run_to(pid, &l->end, &count, &passed) : -1;
+    if (r == 0)
+        r = copy_registers(pid, &regs);
+    copy_kill(pid);
+    if (r < 0)
+        return false;
+    bool twice = regs.rip == end.addr && regs.eflags & COPY_COUNTED_FLAG;
+    end.n += passed - (twice ? 1 : 0);
+    stations_drop(l, 0);
+    trace_destroy(l->trace);
+    l->trace = NULL;
+    l->end = end;
+    l->measured = true;
+    leg_free(next);
+    memmove(&h->leg[i + 1], &h->leg[i + 2], (h->n - i - 2) * sizeof h->leg[0]);
+    h->n--;
+    return true;
+}
+
+/* ---- the present ---- */
+
+/* A copy becomes the process that GDB sees. */
+static void become(struct past *h, pid_t pid)
+{
+    struct process *p = h->target->processes;
+    struct thread *th = p->threads;
+    struct user_regs_struct regs;
+    copy_kill(p->pid);
+    p->pid = th->tid = pid;
+    if (p->memory >= 0)
+        close(p->memory);
+    p->memory = -1;
+    th->can_inject = th->has_event = th->tripped = false;
+    th->injecting = th->faked = th->reported = th->deliver = 0;
+    th->debug_generation = 0;
+    thread_forget_registers(th);
+    if (!copy_registers(pid, &regs)) {
+        regs.eflags &= ~0x10000ull; /* RF */
+        thread_set_user(th, &regs);
+    }
+    for (struct breakpoint *b = p->breakpoints; b; b = b->next)
+        b->inserted = false;
+    points_put_back(p);
+    h->touched = false;
+    h->target->last = pid;
+}
+
+static void pend(struct past *h, enum trap trap, uint64_t addr, enum history where,
+                 const char *text)
+{
+    struct ptrace_target *t = h->target;
+    struct thread *th = t->processes->threads;
+    t->pending = (struct event){.kind = EVENT_STOPPED,
+                                .code = SIGTRAP,
+                                .trap = trap,
+                                .addr = addr,
+                                .history = where,
+                                .thread = thread_shown(th)};
+    if (text)
+        snprintf(t->pending.console, sizeof t->pending.console, "dbg3: cannot go back: %s\n", text);
+    t->has_pending = true;
+}
+
+/* ---- one instruction back ---- */
+
+/* Splits the last, measured leg at a place before its end. Returns 1 if it did, 0 if that place is
+ * its start, -1 if it cannot be reached. */
+static int split(struct past *h, const struct mark *at)
+{
+    struct leg *l = last(h);
+    struct mark count = {.addr = l->end.addr}, end = l->end;
+    struct user_regs_struct regs;
+    uint64_t passed = 0, n = 0;
+    pid_t pid = copy_make(l->anchor);
+    if (pid <= 0)
+        return -1;
+    if (copy_run_to(pid, at, &count, &passed) < 0 || copy_registers(pid, &regs)) {
+        copy_kill(pid);
+        return -1;
+    }
+    bool counted = regs.eflags & COPY_COUNTED_FLAG;
+    /* the end itself: */
+    if (regs.rip == end.addr && passed + (counted ? 0 : 1) == end.n && at->size) {
+        copy_kill(pid);
+        struct mark before = {at->addr, at->size, at->n - 1};
+        return before.n ? split(h, &before) : 0;
+    }
+    bool twice = regs.rip == end.addr && counted; /* up to there, and again from there */
+    end.n = end.n - passed + (twice ? 1 : 0);
+    struct mark here = {.addr = regs.rip, .n = at->n};
+    if (at->size) { /* as executions of the instruction behind the write */
+        pid_t again = copy_make(l->anchor);
+        struct mark which = {.addr = regs.rip};
+        int r = again > 0 ? copy_run_to(again, at, &which, &n) : -1;
+        if (r == 0)
+            r = copy_registers(again, &regs);
+        counted = regs.eflags & COPY_COUNTED_FLAG;
+        copy_kill(again);
+        if (r < 0) {
+            copy_kill(pid);
+            return -1;
+        }
+        here.n = n + (counted ? 0 : 1);
+    }
+    if (here.addr == l->start && here.n == 1) {
+        copy_kill(pid);
+        return 0;
+    }
+    set_end(l, &here);
+    struct leg *rest = add(h, pid);
+    rest->end = end;
+    rest->measured = true;
+    return 1;
+}
+
+/* Splits at the last time before the end that `what` happened, if it did. */
+static int split_at_last(struct past *h, struct mark what)
+{
+    struct leg *l = last(h);
+    if (!what.size && what.addr == l->end.addr) {
+        what.n = l->end.n - 1;
+    } else {
+        pid_t pid = copy_make(l->anchor);
+        int r = pid > 0 ? copy_run_to(pid, &l->end, &what, &what.n) : -1;
+        copy_kill(pid);
+        if (r < 0)
+            return -1;
+    }
+    return what.n ? split(h, &what) : 0;
+}
+
+/* Steps through the last leg from its anchor to its end, and writes down the way. */
+static int trace_last(struct past *h)
+{
+    struct leg *l = last(h);
+    pid_t pid = copy_make(l->anchor);
+    struct trace *tr = trace_create(l->start);
+    uint64_t last_pc = l->start, seen = l->start == l->end.addr;
+    while (pid > 0 && seen < l->end.n) {
+        uint64_t pc = trace_steps(tr) < SEARCH_MAX ? copy_step(pid) : 0;
+        seen += pc == l->end.addr && pc != last_pc;
+        last_pc = pc;
+        if (!pc) {
+            copy_kill(pid);
+            pid = -1;
+            break;
+        }
+        trace_add(tr, pc);
+        if (trace_steps(tr) % STATION_EVERY)
+            continue;
+        if (l->nstations == STATIONS_MAX) {
+            copy_kill(l->station[0].pid);
+            memmove(l->station, l->station + 1, (STATIONS_MAX - 1) * sizeof l->station[0]);
+            l->nstations--;
+        }
+        pid_t station = copy_make(pid);
+        if (station > 0)
+            l->station[l->nstations++] = (struct station){trace_steps(tr), station};
+    }
+    if (pid <= 0) {
+        trace_destroy(tr);
+        return -1;
+    }
+    copy_kill(pid);
+    l->trace = tr;
+    return 0;
+}
+
+/*
+ * Ends the history with a short traced leg. Its start is the latest of some places that are likely
+ * to be just behind us: this instruction's last execution; the last use of the words about the top
+ * of the stack, by a call, by a return, or by a callee that restored its registers; and the
+ * instructions that lie before this one in memory.
+ */
+static int refine(struct past *h, uint64_t sp)
+{
+    struct leg *l = last(h);
+    uint64_t pc = l->end.addr;
+    const struct mark likely[] = {{.addr = pc},     {sp, 8, 0},      {sp - 8, 8, 0},
+                                  {sp - 16, 8, 0}, {sp - 24, 8, 0}, {sp - 64, 8, 0}};
+    for (size_t i = 0; i < sizeof likely / sizeof likely[0]; i++)
+        if (split_at_last(h, likely[i]) < 0)
+            return -1;
+    for (uint64_t back = 1; back <= LONGEST; back++)
+        if (split_at_last(h, (struct mark){.addr = pc - back}) < 0)
+            return -1;
+    return trace_last(h);
+}
+
+/* A copy of the traced leg as it is after `step` instructions. */
+static pid_t copy_at(const struct leg *l, size_t step)
+{
+    struct station from = {0, l->anchor};
+    for (size_t i = 0; i < l->nstations; i++)
+        if (l->station[i].step <= step && l->station[i].step >= from.step)
+            from = l->station[i];
+    pid_t pid = copy_make(from.pid);
+    for (size_t at = from.step; pid > 0 && at < step; at++)
+        if (!copy_step(pid)) {
+            copy_kill(pid);
+            return -1;
+        }
+    return pid;
+}
+
+/* Goes one instruction back. Returns 1, 0 at the beginning, or -1. */
+static int step_back(struct past *h)
+{
+    for (;;) {
+        struct leg *l = last(h);
+        if (!l || measure(l) < 0)
+            return l ? -1 : 0;
+        if (is_empty(l)) {
+            if (h->n == 1)
+                return 0;
+            drop_last(h);
+            continue;
+        }
+        if (!l->trace) {
+            struct user_regs_struct regs;
+            pid_t there = copy_make(l->anchor);
+            int r = there > 0 ? copy_run_to(there, &l->end, NULL, NULL) : -1;
+            if (r == 0)
+                r = copy_registers(there, &regs);
+            copy_kill(there);
+            if (r < 0 || refine(h, regs.rsp) < 0)
+                return -1;
+            l = last(h);
+        }
+        size_t step = trace_steps(l->trace) - 1;
+        pid_t pid = copy_at(l, step);
+        if (pid <= 0)
+            return -1;
+        trace_cut(l->trace, step);
+        stations_drop(l, step);
+        become(h, pid);
+        return 1;
+    }
+}
+
+/* ---- to the last stop ---- */
+
+struct found {
+    uint64_t number; /* which stop of the leg it is, from 1; 0: none */
+    uint64_t pc;
+};
+
+struct values {
+    uint64_t value[COPY_POINTS_MAX];
+};
+
+static uint64_t read_value(pid_t pid, const struct copy_point *p)
+{
+    char path[64];
+    uint64_t value = 0;
+    snprintf(path, sizeof path, "/proc/%d/mem", (int)pid);
+    FILE *f = fopen(path, "re");
+    if (f) {
+        setvbuf(f, NULL, _IONBF, 0);
+        if (fseek(f, (long)p->addr, SEEK_SET) || fread(&value, 1, p->size, f) != p->size)
+            value = 0;
+        fclose(f);
+    }
+    return value;
+}
+
+/* A write that leaves the value as it was is none for GDB. */
+static bool counts(pid_t pid, const struct copy_points *points, const struct copy_point *p,
+                   struct values *v)
+{
+    if (p->kind != POINT_WRITE)
+        return true;
+    size_t i = (size_t)(p - points->point);
+    uint64_t now = read_value(pid, p);
+    bool changed = now != v->value[i];
+    v->value[i] = now;
+    return changed;
+}
+
+static bool at_counted(pid_t pid, const struct copy_stop *stop)
+{
+    struct user_regs_struct regs;
+    return stop->counted || (!copy_registers(pid, &regs) && regs.eflags & COPY_COUNTED_FLAG);
+}
+
+/* A watched place that has been written just before the mark, where one SIGTRAP tells of both. */
+static const struct copy_point *written(pid_t pid, const struct copy_points *points,
+                                        struct values *v)
+{
+    for (size_t i = 0; i < points->n; i++)
+        if (points->point[i].kind == POINT_WRITE && counts(pid, points, &points->point[i], v))
+            return &points->point[i];
+    return NULL;
+}
+
+/* Runs a copy of the leg through its stops: through all of them (number == 0), or to one. */
+static int run_stops(struct leg *l, pid_t pid, const struct copy_points *points, uint64_t number,
+                     const struct mark *count, struct found *f, struct copy_stop *stop,
+                     uint64_t *counted)
+{
+    struct copy_run run;
+    struct values v;
+    uint64_t seen = 0;
+    for (size_t i = 0; i < points->n; i++)
+        v.value[i] = points->point[i].kind == POINT_WRITE ? read_value(pid, &points->point[i]) : 0;
+    if (copy_run_begin(&run, pid, &l->end, points, count) < 0)
+        return -1;
+    for (;;) {
+        copy_run_on(&run, stop);
+        if (stop->end == COPY_MARK && (stop->point = written(pid, points, &v))) {
+            *f = (struct found){++seen, stop->pc};
+            if (seen == number)
+                stop->end = COPY_POINT;
+        }
+        if (stop->end != COPY_POINT || (number && seen == number))
+            break;
+        if (!counts(pid, points, stop->point, &v))
+            continue;
+        *f = (struct found){++seen, stop->pc};
+        if (seen == number)
+            break;
+    }
+    if (counted)
+        *counted = copy_run_count(&run) + (at_counted(pid, stop) ? 0 : 1);
+    copy_run_end(&run);
+    return stop->end == (number ? COPY_POINT : COPY_MARK) ? 0 : -1;
+}
+
+/* Goes to the last stop in the last leg. Returns 1 with *stop, 0 if there is none, or -1. */
+static int search(struct past *h, const struct copy_points *points, struct copy_stop *stop)
+{
+    struct leg *l = last(h);
+    struct found f = {0, 0};
+    pid_t pid = copy_make(l->anchor);
+    int r = pid > 0 ? run_stops(l, pid, points, 0, NULL, &f, stop, NULL) : -1;
+    copy_kill(pid);
+    if (r < 0 || !f.number)
+        return r;
+    struct mark count = {.addr = f.pc};
+    pid = copy_make(l->anchor);
+    if (pid <= 0 || run_stops(l, pid, points, f.number, &count, &f, stop, &count.n) < 0) {
+        copy_kill(pid);
+        return -1;
+    }
+    set_end(l, &count);
+    become(h, pid);
+    return 1;
+}
+
+static enum trap trap_of(const struct copy_point *p)
+{
+    return p->kind == POINT_SW      ? TRAP_SW_BREAK
+           : p->kind == POINT_HW    ? TRAP_HW_BREAK
+           : p->kind == POINT_WRITE ? TRAP_WATCH_WRITE
+                                    : TRAP_WATCH_ACCESS;
+}
+
+/* To the beginning, for want of a stop. */
+static int to_beginning(struct past *h)
+{
+    struct leg *l = last(h);
+    pid_t pid = copy_make(l->anchor);
+    if (pid <= 0)
+        return -1;
+    set_end(l, &(struct mark){l->start, 0, 1});
+    become(h, pid);
+    return 0;
+}
+
+/* Returns 1 with *stop, 0 at the beginning, or -1. */
+static int continue_back(struct past *h, const struct copy_points *points,
+                         struct copy_stop *stop)
+{
+    for (;;) {
+        struct leg *l = last(h);
+        if (!l)
+            return 0;
+        if (measure(l) < 0)
+            return -1;
+        int r = is_empty(l) ? 0 : search(h, points, stop);
+        if (r > 0 && stop->point->kind >= POINT_WRITE) /* GDB wants it before the access */
+            return step_back(h) < 0 ? -1 : 1;
+        if (r)
+            return r;
+        if (h->n == 1)
+            return to_beginning(h);
+        drop_last(h);
+    }
+}
+
+/* ---- for GDB ---- */
+
+/* Says so where there is no past. Returns false if there is one. */
+static bool refuse(struct past *h)
+{
+    const struct process *p = h->target->processes;
+    if (p->threads->next)
+        pend(h, TRAP_OTHER, 0, HISTORY_BEGIN, "the program has several threads");
+    else if (!h->n)
+        pend(h, TRAP_OTHER, 0, HISTORY_BEGIN, h->why[0] ? h->why : NULL);
+    else
+        return false;
+    return true;
+}
+
+static const char *lost = "the program does not run as it ran before";
+
+int target_reverse_step(struct target *base, struct ptid thread)
+{
+    struct ptrace_target *t = ptrace_target_of(base);
+    (void)thread; /* there is one */
+    if (!t->processes || !t->past)
+        return -1;
+    if (refuse(t->past))
+        return 0;
+    int r = step_back(t->past);
+    pend(t->past, r > 0 ? TRAP_STEP : TRAP_OTHER, 0, r > 0 ? HISTORY_INSIDE : HISTORY_BEGIN,
+         r < 0 ? lost : NULL);
+    return 0;
+}
+
+int target_reverse_continue(struct target *base)
+{
+    struct ptrace_target *t = ptrace_target_of(base);
+    struct copy_points points;
+    struct copy_stop stop;
+    if (!t->processes || !t->past)
+        return -1;
+    if (refuse(t->past))
+        return 0;
+    collect_points(t->processes, &points);
+    int r = continue_back(t->past, &points, &stop);
+    if (r > 0)
+        pend(t->past, trap_of(stop.point), stop.point->addr, HISTORY_INSIDE, NULL);
+    else
+        pend(t->past, TRAP_OTHER, 0, HISTORY_BEGIN, r < 0 ? lost : NULL);
+    return 0;
+}

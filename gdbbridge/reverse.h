@@ -1,0 +1,45 @@
+/*
+ * reverse.h - the past of a process with one thread, and going there
+ *
+ * The past is a list of legs, in order, the last one ending where the process stands:
+ *
+ *     leg 0                    leg 1                         leg 2 (traced)
+ *     |------------------------|-----------------------------|--.--.--.--.--.--|
+ *     anchor                   anchor                        anchor          present
+ *
+ * A leg begins with an anchor, a copy of the process as it stood there, kept stopped; its end is a
+ * mark counted from the anchor (reverse_copy.h). A traced leg is short and knows the program
+ * counter after each of its instructions; copies stand along it, too. Going back makes a copy of an
+ * anchor and lets it run to a place short of the end: that copy then is the process, and what
+ * followed is forgotten. It will come again, as nothing but recorded inputs decides it.
+ *
+ * Used by the ptrace target's files only; `t->past` is NULL where there is nothing to go back to.
+ */
+#ifndef DBG3_GDBBRIDGE_REVERSE_H
+#define DBG3_GDBBRIDGE_REVERSE_H
+
+#include "gdbbridge/ptrace_private.h"
+
+struct past *past_create(struct ptrace_target *t);
+void past_destroy(struct past *h);
+
+/* The process is gone or is another one. */
+void past_forget(struct past *h);
+
+/* GDB has changed registers or memory: what follows does not follow from what was. */
+void past_touched(struct past *h);
+
+/* The thread, stopped, is about to be resumed as its fields say. */
+void past_resume(struct past *h, struct thread *th);
+
+/* It has made a step, and is now at pc. */
+void past_stepped(struct past *h, uint64_t pc);
+
+/* It has stopped: pc is where the processor stopped it, whatever GDB is going to see. */
+void past_stopped(struct past *h, struct thread *th, uint64_t pc);
+
+/* bs and bc: leave their event in t->pending. */
+int target_reverse_step(struct target *t, struct ptid thread);
+int target_reverse_continue(struct target *t);
+
+#endif

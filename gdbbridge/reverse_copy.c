@@ -1,0 +1,453 @@
+/*
+ * reverse_copy.c - copies of a stopped process, and running them to an exact place
+ *
+ * Sources: ptrace(2), perf_event_open(2); include/uapi/asm-generic/siginfo.h for what a SIGTRAP of
+ * perf carries, arch/x86/kernel/hw_breakpoint.c for the resume flag at an execution breakpoint.
+ */
+#include "gdbbridge/reverse_copy.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/hw_breakpoint.h>
+#include <linux/perf_event.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define INT3        0xcc
+#define RESUME_FLAG COPY_COUNTED_FLAG /* eflags.RF */
+
+#ifndef TRAP_PERF
+#define TRAP_PERF 6
+#endif
+
+#define SYSCALL_TRAP (SIGTRAP | 0x80) /* PTRACE_O_TRACESYSGOOD */
+
+#define DATA_MARK UINT64_MAX /* perf's datum of the mark; else the point's number */
+
+/* ---- memory and registers ---- */
+
+static int memory_open(pid_t pid)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/mem", (int)pid);
+    return open(path, O_RDWR | O_CLOEXEC);
+}
+
+int copy_poke(pid_t pid, uint64_t addr, uint8_t byte)
+{
+    int fd = memory_open(pid);
+    ssize_t n = fd < 0 ? -1 : pwrite(fd, &byte, 1, (off_t)addr);
+    if (fd >= 0)
+        close(fd);
+    return n == 1 ? 0 : -1;
+}
+
+int copy_registers(pid_t pid, struct user_regs_struct *regs)
+{
+    return ptrace(PTRACE_GETREGS, pid, NULL, regs) ? -1 : 0;
+}
+
+/* ---- waiting ---- */
+
+/* The next stop of this process. Returns its status, or -1 if it is gone. */
+static int wait_stop(pid_t pid)
+{
+    int status;
+    pid_t got;
+    do
+        got = waitpid(pid, &status, __WALL);
+    while (got < 0 && errno == EINTR);
+    return got == pid && WIFSTOPPED(status) ? status : -1;
+}
+
+void copy_kill(pid_t pid)
+{
+    int status;
+    if (pid <= 1)
+        return;
+    kill(pid, SIGKILL);
+    for (;;) {
+        pid_t got = waitpid(pid, &status, __WALL);
+        if ((got < 0 && errno != EINTR) || (got == pid && !WIFSTOPPED(status)))
+            return;
+        if (got == pid) /* the stop before its end */
+            ptrace(PTRACE_CONT, pid, NULL, 0);
+    }
+}
+
+/* ---- making one ---- */
+
+/* A `syscall` instruction in the process: first in what lies highest, which no program unmaps. */
+static uint64_t find_syscall(pid_t pid)
+{
+    char path[64], line[512];
+    uint64_t found = 0;
+    snprintf(path, sizeof path, "/proc/%d/maps", (int)pid);
+    FILE *f = fopen(path, "re");
+    int memory = memory_open(pid);
+    while (f && memory >= 0 && fgets(line, sizeof line, f)) {
+        unsigned long low, high;
+        char flags[8];
+        if (sscanf(line, "%lx-%lx %7s", &low, &high, flags) != 3 || flags[2] != 'x' ||
+            strstr(line, "[vsyscall]"))
+            continue;
+        size_t size = high - low < 1 << 20 ? high - low : 1 << 20;
+        uint8_t *text = malloc(size);
+        ssize_t n = text ? pread(memory, text, size, (off_t)low) : -1;
+        const uint8_t *at = n > 1 ? memmem(text, (size_t)n, "\x0f\x05", 2) : NULL;
+        if (at)
+            found = low + (uint64_t)(at - text);
+        free(text);
+    }
+    if (f)
+        fclose(f);
+    if (memory >= 0)
+        close(memory);
+    return found;
+}
+
+/* Lets the process execute clone(2). Returns the child's pid, with both of them stopped. */
+static pid_t inject_clone(pid_t pid)
+{
+    unsigned long child = 0;
+    for (int stops = 0; stops < 4; stops++) {
+        if (ptrace(PTRACE_SINGLESTEP, pid, NULL, 0))
+            return -1;
+        int status = wait_stop(pid);
+        if (status < 0)
+            return -1;
+        if (status >> 16 == PTRACE_EVENT_CLONE || status >> 16 == PTRACE_EVENT_FORK)
+            ptrace(PTRACE_GETEVENTMSG, pid, NULL, &child);
+        else if (WSTOPSIG(status) == SIGTRAP)
+            break;
+    }
+    return child && wait_stop((pid_t)child) >= 0 ? (pid_t)child : -1;
+}
+
+pid_t copy_make(pid_t pid)
+{
+    static uint64_t syscall_at; /* of this machine's one isolated rank */
+    static pid_t syscall_of;
+    struct user_regs_struct before, regs;
+    if (copy_registers(pid, &before))
+        return -1;
+    if (!syscall_of)
+        syscall_at = find_syscall(pid);
+    if (!syscall_at)
+        return -1;
+    syscall_of = pid;
+    regs = before;
+    regs.rip = syscall_at;
+    regs.rax = SYS_clone;
+    regs.orig_rax = (unsigned long long)-1;
+    /* Exit signal 0: the program's own wait() does not see it. Our child, not the original's: it is
+     * wholly gone when we have reaped it. */
+    regs.rdi = CLONE_PARENT;
+    regs.rsi = regs.rdx = regs.r10 = regs.r8 = 0;
+    if (ptrace(PTRACE_SETREGS, pid, NULL, &regs))
+        return -1;
+    pid_t child = inject_clone(pid);
+    ptrace(PTRACE_SETREGS, pid, NULL, &before);
+    before.eflags &= ~(unsigned long long)RESUME_FLAG;
+    if (child > 0 && ptrace(PTRACE_SETREGS, child, NULL, &before)) {
+        copy_kill(child);
+        return -1;
+    }
+    return child;
+}
+
+/* ---- counting ---- */
+
+/* A breakpoint that counts; with a period, SIGTRAP at each period-th hit, carrying `data`. */
+static int counter(pid_t pid, uint64_t addr, unsigned size, enum point kind, uint64_t period,
+                   uint64_t data)
+{
+    struct perf_event_attr a = {.type = PERF_TYPE_BREAKPOINT, .size = sizeof a};
+    a.bp_addr = addr;
+    a.bp_type = !size ? HW_BREAKPOINT_X : kind == POINT_WRITE ? HW_BREAKPOINT_W : HW_BREAKPOINT_RW;
+    a.bp_len = size ? size : sizeof(long);
+    a.exclude_kernel = 1;
+    a.exclude_hv = 1;
+    if (period) {
+        a.sample_period = period;
+        a.sigtrap = 1;
+        a.remove_on_exec = 1;
+        a.sig_data = data;
+    }
+    return (int)syscall(SYS_perf_event_open, &a, pid, -1, -1, PERF_FLAG_FD_CLOEXEC);
+}
+
+static int put_points(struct copy_run *run)
+{
+    for (size_t i = 0; run->points && i < run->points->n; i++) {
+        const struct copy_point *p = &run->points->point[i];
+        if (p->kind == POINT_SW) {
+            copy_poke(run->pid, p->addr, INT3);
+        } else if (p->kind == POINT_HW && !run->mark.size && run->mark.addr == p->addr) {
+            continue; /* the mark stops at each hit */
+        } else {
+            run->point_fd[i] =
+                counter(run->pid, p->addr, p->kind == POINT_HW ? 0 : p->size, p->kind, 1, i);
+            if (run->point_fd[i] < 0)
+                return -1;
+        }
+    }
+    return 0;
+}
+
+/* The hardware breakpoint at the mark's own address, or NULL: one event serves both. */
+static const struct copy_point *at_mark(const struct copy_run *run)
+{
+    for (size_t i = 0; run->mark.n && !run->mark.size && run->points && i < run->points->n; i++)
+        if (run->points->point[i].kind == POINT_HW && run->points->point[i].addr == run->mark.addr)
+            return &run->points->point[i];
+    return NULL;
+}
+
+int copy_run_begin(struct copy_run *run, pid_t pid, const struct mark *mark,
+                   const struct copy_points *points, const struct mark *count)
+{
+    run->pid = pid;
+    run->mark = mark ? *mark : (struct mark){0};
+    run->points = points;
+    run->mark_fd = run->count_fd = -1;
+    run->hits = 0;
+    for (size_t i = 0; points && i < points->n; i++)
+        run->point_fd[i] = -1;
+    bool ok = true;
+    if (run->mark.n) {
+        run->mark_fd = counter(pid, run->mark.addr, run->mark.size, POINT_ACCESS,
+                               at_mark(run) ? 1 : run->mark.n, DATA_MARK);
+        ok = run->mark_fd >= 0;
+    }
+    if (ok && count) {
+        run->count_fd = counter(pid, count->addr, count->size, POINT_ACCESS, 0, 0);
+        ok = run->count_fd >= 0;
+    }
+    if (ok && put_points(run) == 0)
+        return 0;
+    copy_run_end(run);
+    return -1;
+}
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+void copy_run_end(struct copy_run *run)
+{
+    close_fd(&run->mark_fd);
+    close_fd(&run->count_fd);
+    for (size_t i = 0; run->points && i < run->points->n; i++) {
+        const struct copy_point *p = &run->points->point[i];
+        close_fd(&run->point_fd[i]);
+        if (p->kind == POINT_SW)
+            copy_poke(run->pid, p->addr, p->original);
+    }
+}
+
+uint64_t copy_run_count(const struct copy_run *run)
+{
+    uint64_t n = 0;
+    if (run->count_fd < 0 || read(run->count_fd, &n, sizeof n) != sizeof n)
+        return 0;
+    return n;
+}
+
+/* ---- running ---- */
+
+static const struct copy_point *software_point(const struct copy_run *run, uint64_t addr)
+{
+    for (size_t i = 0; run->points && i < run->points->n; i++)
+        if (run->points->point[i].kind == POINT_SW && run->points->point[i].addr == addr)
+            return &run->points->point[i];
+    return NULL;
+}
+
+/* Executes the instruction under a software breakpoint where the process stands, so that it can go
+ * on. Returns false if the process is gone. */
+static bool step_off(struct copy_run *run)
+{
+    struct user_regs_struct regs;
+    const struct copy_point *p;
+    if (copy_registers(run->pid, &regs))
+        return false;
+    p = software_point(run, regs.rip);
+    if (!p || !(regs.eflags & RESUME_FLAG))
+        return true;
+    copy_poke(run->pid, p->addr, p->original);
+    bool there = copy_step(run->pid) != 0;
+    copy_poke(run->pid, p->addr, INT3);
+    return there;
+}
+
+/* siginfo's si_perf_data, which the C library may not know: behind si_addr. */
+static uint64_t perf_data(const siginfo_t *info)
+{
+    uint64_t data;
+    memcpy(&data, (const char *)info + 24, sizeof data);
+    return data;
+}
+
+/* Marks the process as stopped at a software breakpoint whose instruction is to run next. */
+static void rewind_int3(pid_t pid, struct user_regs_struct *regs)
+{
+    regs->rip--;
+    regs->eflags |= RESUME_FLAG;
+    ptrace(PTRACE_SETREGS, pid, NULL, regs);
+}
+
+/* Returns true when the stop is one to tell of. */
+static bool on_trap(struct copy_run *run, struct copy_stop *stop, struct user_regs_struct *regs)
+{
+    siginfo_t info;
+    if (ptrace(PTRACE_GETSIGINFO, run->pid, NULL, &info))
+        return false;
+    if (info.si_code == TRAP_PERF) {
+        uint64_t data = perf_data(&info);
+        const struct copy_point *shared = at_mark(run);
+        /* The processor may tell of an access and of the next instruction at once, and of two
+         * SIGTRAPs one is lost. */
+        uint64_t n = 0;
+        if (data != DATA_MARK && !shared && run->mark_fd >= 0 &&
+            read(run->mark_fd, &n, sizeof n) == sizeof n && n == run->mark.n)
+            data = DATA_MARK;
+        if (data == DATA_MARK && (!shared || ++run->hits == run->mark.n)) {
+            stop->end = COPY_MARK;
+            return true;
+        }
+        stop->end = COPY_POINT;
+        stop->point = data == DATA_MARK ? shared : &run->points->point[data];
+        stop->counted = regs->eflags & RESUME_FLAG;
+        return true;
+    }
+    if (info.si_code == SI_KERNEL) {
+        rewind_int3(run->pid, regs);
+        stop->pc = regs->rip;
+        stop->point = software_point(run, regs->rip);
+        stop->end = stop->point ? COPY_POINT : COPY_SIGNAL;
+        stop->counted = true;
+        return true;
+    }
+    stop->end = COPY_SIGNAL;
+    return true;
+}
+
+/* Does this system call send out as many bytes as its third argument says? */
+static bool is_output(unsigned long long number)
+{
+    return number == SYS_write || number == SYS_pwrite64 || number == SYS_sendto;
+}
+
+/* At the entry of a system call, and at its return: output is not made. */
+static void on_syscall(pid_t pid, bool *skipping)
+{
+    struct user_regs_struct regs;
+    if (copy_registers(pid, &regs))
+        return;
+    if (*skipping) {
+        regs.rax = regs.rdx;
+        *skipping = false;
+    } else if (is_output(regs.orig_rax) && (long long)regs.rax == -ENOSYS) {
+        regs.orig_rax = (unsigned long long)-1;
+        *skipping = true;
+    } else {
+        return;
+    }
+    ptrace(PTRACE_SETREGS, pid, NULL, &regs);
+}
+
+void copy_run_on(struct copy_run *run, struct copy_stop *stop)
+{
+    struct user_regs_struct regs;
+    bool skipping = false;
+    int signal = 0;
+    *stop = (struct copy_stop){.end = COPY_GONE};
+    if (!step_off(run))
+        return;
+    for (;;) {
+        if (ptrace(PTRACE_SYSCALL, run->pid, NULL, signal))
+            return;
+        int status = wait_stop(run->pid);
+        if (status < 0)
+            return;
+        signal = 0;
+        if (WSTOPSIG(status) == SYSCALL_TRAP) {
+            on_syscall(run->pid, &skipping);
+            continue;
+        }
+        if (status >> 16 == PTRACE_EVENT_EXIT)
+            return;
+        if (status >> 16)
+            continue;
+        if (copy_registers(run->pid, &regs))
+            return;
+        stop->pc = regs.rip;
+        stop->signal = WSTOPSIG(status);
+        if (stop->signal == SIGTRAP && !on_trap(run, stop, &regs))
+            return;
+        if (stop->signal != SIGTRAP) {
+            stop->end = COPY_SIGNAL;
+            stop->counted = true;
+        }
+        return;
+    }
+}
+
+int copy_run_to(pid_t pid, const struct mark *mark, const struct mark *count, uint64_t *counted)
+{
+    struct copy_run run;
+    struct copy_stop stop;
+    if (copy_run_begin(&run, pid, mark, NULL, count) < 0)
+        return -1;
+    copy_run_on(&run, &stop);
+    if (counted)
+        *counted = copy_run_count(&run);
+    copy_run_end(&run);
+    return stop.end == COPY_MARK ? 0 : -1;
+}
+
+/* Steps over an output system call without making it. Returns false if there is none. */
+static bool step_over_output(pid_t pid, struct user_regs_struct *regs)
+{
+    errno = 0;
+    long word = ptrace(PTRACE_PEEKTEXT, pid, regs->rip, NULL);
+    if (errno || (word & 0xffff) != 0x050f || !is_output(regs->rax))
+        return false;
+    regs->rip += 2;
+    regs->rax = regs->rdx;
+    regs->rcx = regs->rip; /* as the instruction does */
+    regs->r11 = regs->eflags;
+    return !ptrace(PTRACE_SETREGS, pid, NULL, regs);
+}
+
+uint64_t copy_step(pid_t pid)
+{
+    struct user_regs_struct regs;
+    if (copy_registers(pid, &regs))
+        return 0;
+    if (step_over_output(pid, &regs))
+        return regs.rip;
+    for (int stops = 0; stops < 4; stops++) {
+        if (ptrace(PTRACE_SINGLESTEP, pid, NULL, 0))
+            return 0;
+        int status = wait_stop(pid);
+        if (status < 0)
+            return 0;
+        if (status >> 16)
+            continue;
+        return WSTOPSIG(status) == SIGTRAP && !copy_registers(pid, &regs) ? regs.rip : 0;
+    }
+    return 0;
+}

@@ -1,0 +1,100 @@
+/*
+ * reverse_copy.h - copies of a stopped process, and running them to an exact place
+ *
+ * A copy is a fork of a traced, stopped process with one thread, made by a system call that it is
+ * made to execute: copy-on-write, traced by us, stopped where the original is, a child of the
+ * original's parent. Given the same inputs it runs as the original ran, so that a place in its
+ * future is told by a mark: the n-th time that an instruction is about to run, or that bytes have
+ * been read or written. The kernel counts (a breakpoint of perf_event_open(2), at hit n a SIGTRAP);
+ * the processor's performance counters, which virtual machines often lack, are not needed.
+ *
+ * What a copy writes to its descriptors while it runs here is not written: it has been before.
+ *
+ * Every function waits: nothing here returns before the copy has stopped again. [tracer]
+ */
+#ifndef DBG3_GDBBRIDGE_REVERSE_COPY_H
+#define DBG3_GDBBRIDGE_REVERSE_COPY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/user.h>
+
+#include "gdbbridge/target.h"
+
+/* What a mark counts. */
+struct mark {
+    uint64_t addr;
+    unsigned size; /* 0: executions of the instruction; else accesses to that many bytes */
+    uint64_t n;    /* from 1. The instruction at which a copy starts counts as executed once. */
+};
+
+/* A break- or watchpoint that is looked for in a copy. */
+struct copy_point {
+    enum point kind;
+    uint64_t addr;
+    unsigned size;
+    uint8_t original; /* software breakpoint: the byte that it replaces */
+};
+
+#define COPY_POINTS_MAX 256
+
+struct copy_points {
+    struct copy_point point[COPY_POINTS_MAX];
+    size_t n;
+};
+
+enum copy_end {
+    COPY_MARK,   /* at the mark; that instruction has not run */
+    COPY_POINT,  /* at a point; see copy_stop */
+    COPY_SIGNAL, /* a signal is about to be delivered */
+    COPY_GONE,
+};
+
+struct copy_stop {
+    enum copy_end end;
+    int signal;
+    const struct copy_point *point;
+    uint64_t pc;
+    bool counted; /* the instruction at pc has been counted as executed */
+};
+
+/* A process that runs to a mark, with points in place. */
+struct copy_run {
+    pid_t pid;
+    struct mark mark;
+    const struct copy_points *points; /* may be NULL */
+    int mark_fd, count_fd, point_fd[COPY_POINTS_MAX];
+    uint64_t hits;    /* of the mark, where it shares its address with a point */
+};
+
+/* Copies the process; the original stays as it is. Returns the copy's pid or -1. */
+pid_t copy_make(pid_t pid);
+void copy_kill(pid_t pid);
+
+/* The flag by which the kernel lets an instruction run at which an execution breakpoint has fired:
+ * set in eflags, the instruction to come has been counted already. */
+#define COPY_COUNTED_FLAG 0x10000
+
+int copy_registers(pid_t pid, struct user_regs_struct *regs);
+int copy_poke(pid_t pid, uint64_t addr, uint8_t byte);
+
+/*
+ * Prepares a run: to `mark` (n == 0: no mark), looking for `points`, counting executions of
+ * `count` (or NULL) beside. 0 or -1: no counter to be had. copy_run_end releases what it took and
+ * takes the points out.
+ */
+int copy_run_begin(struct copy_run *run, pid_t pid, const struct mark *mark,
+                   const struct copy_points *points, const struct mark *count);
+void copy_run_on(struct copy_run *run, struct copy_stop *stop);
+uint64_t copy_run_count(const struct copy_run *run);
+void copy_run_end(struct copy_run *run);
+
+/* Runs to the mark and nowhere else. Returns 0, or -1: it is not there. */
+int copy_run_to(pid_t pid, const struct mark *mark, const struct mark *count, uint64_t *counted);
+
+/* One instruction. Returns the new pc, 0 if the process is gone or meets a signal. */
+uint64_t copy_step(pid_t pid);
+
+#endif
