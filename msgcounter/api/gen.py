@@ -575,7 +575,7 @@ def call_limits_h(calls):
             if not c.large and (c.row.refused or 'unable' in c.row.flags)]
     rows.sort(key=lambda r: (r[1], r[0]))
     return (HEADING + '#ifndef DBG3_CALL_LIMITS_H\n#define DBG3_CALL_LIMITS_H\n\n'
-            '/* X(name, what cannot be recorded or "", whether no epoch may hold what it makes) */\n'
+            '/* X(name, what cannot be recorded or "", no epoch may hold what it makes) */\n'
             '#define CALL_LIMITS(X)' + ''.join(f' \\\n    X("{n}", {c_string(t)}, {u})'
                                              for n, t, u in rows) + '\n\n#endif\n')
 

@@ -110,9 +110,9 @@ int64_t layout_pack(const struct layout *l, int64_t count, const void *base, voi
 void layout_pack_first(const struct layout *l, const void *base, void *out, size_t len);
 
 /*
- * The reverse of layout_pack(). `len` may be less than the packed size: a shorter message fills the first bytes in
- * type-map order and the rest stays as it is. Returns the bytes read: len, or -EMSGSIZE if there is
- * more than `count` of them can hold (nothing is written).
+ * The reverse of layout_pack(). `len` may be less than the packed size: a shorter message fills the
+ * first bytes in type-map order and the rest stays as it is. Returns the bytes read: len, or
+ * -EMSGSIZE if there is more than `count` of them can hold (nothing is written).
  */
 int64_t layout_unpack(const struct layout *l, int64_t count, void *base, const void *in,
                       size_t len);

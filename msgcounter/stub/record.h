@@ -55,7 +55,7 @@ void record_begin(enum call call, uint64_t max_bytes);
 /* The same for a callback that the lower half made during a call: replay_next runs it again. */
 void record_callback_begin(enum call call, uint64_t max_bytes);
 
-/* The same for memory that other ranks have written, which is known when `call` has been recorded. */
+/* The same for memory that other ranks have written, known when `call` has been recorded. */
 void record_memory_begin(enum call call, uint64_t max_bytes);
 
 /* Adds the return code and closes the event. Returns its number. */

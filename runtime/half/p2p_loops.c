@@ -182,7 +182,7 @@ static int wait_any(int n, void *real_requests, int *index, struct gate_status *
     return st->error;
 }
 
-/* -------------------------------------------------------------------------------------- starting */
+/* ------------------------------------------------------------------------------------ starting */
 
 static int start(const struct gate_operation *op)
 {

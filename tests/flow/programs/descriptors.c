@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
 #include <sys/epoll.h>
@@ -148,7 +149,8 @@ static void signals(int round)
     sigaddset(&set, SIGUSR1);
     CHECK(sigprocmask(SIG_BLOCK, &set, NULL) == 0);
     int fd = signalfd(-1, &set, SFD_NONBLOCK);
-    CHECK(fd >= 0 && sigqueue(getpid(), SIGUSR1, (union sigval){.sival_int = round}) == 0);
+    CHECK(fd >= 0 && pthread_sigqueue(pthread_self(), SIGUSR1,
+                                     (union sigval){.sival_int = round}) == 0);
     talk();
     CHECK(read(fd, &info, sizeof(info)) == sizeof(info));
     CHECK(info.ssi_signo == SIGUSR1 && info.ssi_int == round);
