@@ -8,6 +8,7 @@
 
 #include "msgcounter/stub/attr.h"
 #include "msgcounter/stub/call.h"
+#include "msgcounter/stub/coll.h"
 #include "msgcounter/stub/comm.h"
 #include "msgcounter/stub/datatype.h"
 #include "msgcounter/stub/errhandler.h"
@@ -48,6 +49,8 @@ const char *rebuild_unable(void)
     static char text[160];
     const struct object *found = NULL;
     const char *request = request_unable();
+    if (coll_neighbors)
+        return "neighbour collectives (MPI_Neighbor_*)";
     if (request)
         return request;
     if (tool_in_use())
