@@ -166,11 +166,11 @@ static void ask_to_enter(const struct slot *s)
 
 bool coll_neighbors;
 
-/* Notes the first use of a neighbour collective. */
+/* Notes the first use of a neighbour collective that does not block. */
 static void note_neighbors(enum call call)
 {
     const char *name = call_table[call].name;
-    if (!strncmp(name, "MPI_Neighbor_", 13) || !strncmp(name, "MPI_Ineighbor_", 14))
+    if (!strncmp(name, "MPI_Ineighbor_", 14) || call_table[call].flags & CALL_PERSISTENT)
         coll_neighbors = true;
 }
 

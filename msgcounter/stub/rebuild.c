@@ -50,7 +50,7 @@ const char *rebuild_unable(void)
     const struct object *found = NULL;
     const char *request = request_unable();
     if (coll_neighbors)
-        return "neighbour collectives (MPI_Neighbor_*)";
+        return "a non-blocking neighbour collective (MPI_Ineighbor_*)";
     if (request)
         return request;
     if (tool_in_use())
