@@ -29,7 +29,7 @@
 struct slot {
     uint64_t gid; /* 0: never used */
     uint64_t word;
-    uint64_t members;
+    uint64_t members; /* as in gate_coll */
 };
 
 struct table {
@@ -71,20 +71,25 @@ static void grow(void)
     __atomic_store_n(&table, t, __ATOMIC_RELEASE);
 }
 
-static struct slot *slot_add(const struct comm *c)
+static struct slot *slot_add(uint64_t gid, uint64_t members)
 {
     stub_lock(&lock);
     if (!table || 2 * (table->used + 1) > table->room)
         grow();
-    struct slot *s = find(table, c->gid);
+    struct slot *s = find(table, gid);
     if (!s->gid) {
-        s->members = (uint64_t)(c->size + c->remote_size);
+        s->members = members;
         s->word = 0;
-        __atomic_store_n(&s->gid, c->gid, __ATOMIC_RELEASE);
+        __atomic_store_n(&s->gid, gid, __ATOMIC_RELEASE);
         table->used++;
     }
     stub_unlock(&lock);
     return s;
+}
+
+static uint64_t members_of(const struct comm *c)
+{
+    return (uint64_t)(c->size + c->remote_size);
 }
 
 static inline struct slot *slot_of(const struct comm *c)
@@ -94,18 +99,40 @@ static inline struct slot *slot_of(const struct comm *c)
         if (__builtin_expect(s->gid != 0, 1))
             return s;
     }
-    return slot_add(c);
+    return slot_add(c->gid, members_of(c));
+}
+
+/* What a group counts (coll_comm_made). */
+enum group_word { GROUP_MADE = 1, GROUP_FREED };
+
+static struct slot *group_slot(const struct comm *c, enum group_word which)
+{
+    return slot_add(comm_name(c->group, which), members_of(c));
+}
+
+/* The word first, then the question whether a cut is wanted: see coll.h. */
+static void group_count(const struct comm *c, enum group_word which, uint64_t n)
+{
+    struct slot *s = group_slot(c, which);
+    uint64_t word = __atomic_add_fetch(&s->word, n * ENTERED_ONE, __ATOMIC_SEQ_CST);
+    if (__builtin_expect(GATE->word & GATE_WORD_INTENT, 0))
+        cross(GATE->coll_count, s->gid, s->members, word / ENTERED_ONE);
+}
+
+void coll_known(const struct comm *c, bool for_good)
+{
+    if (members_of(c) > 1)
+        slot_add(c->gid, for_good ? members_of(c) : 0);
 }
 
 void coll_comm_made(const struct comm *c)
 {
-    if (c->size + c->remote_size > 1)
-        slot_add(c);
+    if (members_of(c) < 2 || replaying())
+        return;
+    group_slot(c, GROUP_FREED);
+    coll_known(c, false);
+    group_count(c, GROUP_MADE, 1);
 }
-
-/* The latest freed communicators, a ring. */
-static uint64_t freed[FREED_KEPT];
-static uint32_t nfreed;
 
 static void forget(uint64_t gid)
 {
@@ -114,11 +141,30 @@ static void forget(uint64_t gid)
         __atomic_store_n(&s->gid, GID_FREED, __ATOMIC_RELEASE);
 }
 
-void coll_comm_freed(uint64_t gid)
+void coll_comm_freed(struct comm *c)
+{
+    if (members_of(c) < 2 || replaying() || c->folded)
+        return;
+    c->folded = true;
+    stub_lock(&lock);
+    struct slot *s = find(table, c->gid);
+    uint64_t entered = s->gid ? s->word / ENTERED_ONE : 0;
+    stub_unlock(&lock);
+    group_count(c, GROUP_FREED, entered);
+    stub_lock(&lock);
+    forget(c->gid);
+    stub_unlock(&lock);
+}
+
+/* The latest freed persistent collectives, a ring. */
+static uint64_t freed[FREED_KEPT];
+static uint32_t nfreed;
+
+void coll_forget_later(const struct comm *c)
 {
     stub_lock(&lock);
     forget(freed[nfreed % FREED_KEPT]);
-    freed[nfreed++ % FREED_KEPT] = gid;
+    freed[nfreed++ % FREED_KEPT] = c->gid;
     stub_unlock(&lock);
 }
 
@@ -195,6 +241,8 @@ void coll_end(enum call call, struct comm *c)
         __atomic_fetch_sub(&s->word, 1, __ATOMIC_SEQ_CST);
         if (__builtin_expect(GATE->word & GATE_WORD_INTENT, 0))
             cross(GATE->coll_leave, s->gid, s->members, s->word / ENTERED_ONE);
+        if (__builtin_expect(c->freed, 0))
+            coll_comm_freed(c);
     }
     counters_set(&count.file->state, COUNTERS_IN_CALL);
     /* A non-blocking one is counted when its request completes; epochs of windows are none. */

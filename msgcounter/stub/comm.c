@@ -80,6 +80,23 @@ static uint64_t comm_gid(const struct comm *parent, const struct comm *c)
     return h > 2 ? h : h + 3;
 }
 
+uint64_t comm_name(uint64_t gid, uint64_t n)
+{
+    uint64_t h = XXH3_64bits_withSeed(&n, sizeof n, gid);
+    return h > 2 ? h : h + 3;
+}
+
+/* A sum, so that the order of the members, and the side they are on, do not count. */
+static uint64_t comm_group(const struct comm *c)
+{
+    uint64_t sum = 0;
+    for (int i = 0; i < c->size + c->remote_size; i++) {
+        int rank = comm_member(c, i);
+        sum += XXH3_64bits_withSeed(&rank, sizeof rank, 4);
+    }
+    return sum;
+}
+
 struct comm *comm_first(void)
 {
     return comm_world.size ? &comm_world : NULL;
@@ -104,7 +121,7 @@ void comm_start(int rank, int size)
     comm_world.next = &comm_self;
     if (!last || last == &comm_world)
         last = &comm_self;
-    coll_comm_made(&comm_world);
+    coll_known(&comm_world, true);
 }
 
 /* ----------------------------------------------------------------------------- asking MPI */
@@ -226,6 +243,7 @@ struct object *comm_make(struct made *m)
     object_get(c->errhandler);
     errhandler_from_call(m, &c->errhandler, &c->errors);
     take_hints(c, parent, m);
+    c->group = comm_group(c);
     stub_lock(&lock);
     c->gid = comm_gid(parent, c);
     append(c);
@@ -261,7 +279,7 @@ void comm_destroy(struct object *o)
     unlink_comm(c);
     if (c->remade && !replaying())
         (void)mpi_cross(CALL_MPI_Comm_free, (uint64_t)&real);
-    coll_comm_freed(c->gid);
+    coll_comm_freed(c);
     object_put(c->errhandler);
     stub_free(c->members);
     stub_free(c->remote);

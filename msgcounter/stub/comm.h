@@ -17,6 +17,7 @@
 struct comm {
     struct object head;
     uint64_t gid;      /* the same number on all members; 0 only while unknown */
+    uint64_t group;    /* names its members, those of both groups, whatever their order */
     int rank, size;    /* in the local group */
     int remote_size;   /* 0: an intracommunicator */
     int *members;      /* world ranks of the local group; NULL: identity (MPI_COMM_WORLD) */
@@ -25,6 +26,7 @@ struct comm {
     uint64_t persistent; /* persistent collectives made over it so far: part of what names them */
     struct comm *next; /* all communicators that exist, in creation order */
     bool freed;        /* by the application, while operations on it are pending */
+    bool folded;       /* freed, and the cut has been told (coll_comm_freed) */
     bool remade;       /* freed, and made again by a restart for those operations */
     bool remnant;      /* stands for itself alone after a restart: other members have freed it */
     bool alone;        /* no communicator but doings of this rank that no cut may meet (win.h) */
@@ -64,6 +66,18 @@ static inline int comm_world_rank(const struct comm *c, int rank)
     if (rank < 0 || rank >= c->size)
         return -1;
     return c->members ? c->members[rank] : rank;
+}
+
+/* A number for the nth thing made over a communicator (a window, a persistent collective), or over
+ * such a thing, that no communicator has. */
+uint64_t comm_name(uint64_t gid, uint64_t n);
+
+/* World rank of the ith member, those of the remote group behind those of the local one. */
+static inline int comm_member(const struct comm *c, int i)
+{
+    if (i >= c->size)
+        return c->remote[i - c->size];
+    return c->members ? c->members[i] : i;
 }
 
 struct made;

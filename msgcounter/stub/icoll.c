@@ -21,13 +21,6 @@ struct icoll {
     struct comm self;                /* persistent: what the cut knows it by */
 };
 
-static uint64_t mix(uint64_t a, uint64_t b)
-{
-    uint64_t h = (a ^ b * 0x9e3779b97f4a7c15u) * 0xff51afd7ed558ccdu;
-    h ^= h >> 32;
-    return h > 2 ? h : h + 3;
-}
-
 static struct buffers buffers_in(const struct request *r)
 {
     const struct icoll *ic = r->coll;
@@ -97,9 +90,10 @@ void icoll_attach(struct request *r, enum call call, const uint64_t *v, void *co
         keep_vectors(ic, &b, i);
     if (!r->persistent)
         return;
-    ic->self.gid = mix(r->comm->gid, ++r->comm->persistent);
+    ic->self.gid = comm_name(r->comm->gid, ++r->comm->persistent);
     ic->self.size = r->comm->size;
     ic->self.remote_size = r->comm->remote_size;
+    coll_known(&ic->self, false);
 }
 
 void icoll_destroy(struct icoll *ic)
@@ -107,7 +101,7 @@ void icoll_destroy(struct icoll *ic)
     if (!ic)
         return;
     if (ic->self.gid)
-        coll_comm_freed(ic->self.gid);
+        coll_forget_later(&ic->self);
     for (unsigned i = 0; i < ic->npins; i++)
         handle_free(ic->pins[i]);
     for (unsigned i = 0; i < CALL_PARAMS_MAX; i++) {

@@ -49,14 +49,6 @@ static struct object *make(struct made *m, enum call set_errhandler, MPI_Errhand
     return &w->head;
 }
 
-/* A number of the window, or of one rank's part in it, that no communicator has. */
-static uint64_t mix(uint64_t a, uint64_t b)
-{
-    uint64_t h = (a + 0x77696e) * 0xff51afd7ed558ccdu ^ b * 0x9e3779b97f4a7c15u;
-    h ^= h >> 32;
-    return h > 2 ? h : h + 3;
-}
-
 static int flavor_of(enum call call)
 {
     return find_param(call, "baseptr") >= 0 ? MPI_WIN_FLAVOR_SHARED
@@ -83,10 +75,11 @@ struct object *win_make(struct made *m)
     info_add(&w->hints, handle_object(HANDLE_INFO, (int)win_param(m->call, m->v, "info")));
     w->comm = c;
     object_get(&c->head);
-    w->agreed = (struct comm){.gid = mix(c->gid, ++c->persistent),
+    w->agreed = (struct comm){.gid = comm_name(c->gid, ++c->persistent),
+                              .group = c->group,
                               .rank = c->rank,
                               .size = c->size};
-    w->busy = (struct comm){.gid = mix(w->agreed.gid, (uint64_t)comm_world.rank),
+    w->busy = (struct comm){.gid = comm_name(w->agreed.gid, (uint64_t)comm_world.rank),
                             .size = 1,
                             .alone = true};
     w->dirty = stub_alloc((size_t)c->size);
@@ -119,8 +112,8 @@ void win_destroy(struct object *o)
     if (!w->comm)
         return;
     win_watch_end(w);
-    coll_comm_freed(w->agreed.gid);
-    coll_comm_freed(w->busy.gid);
+    coll_comm_freed(&w->agreed);
+    coll_forget_later(&w->busy);
     object_put(&w->comm->head);
     info_drop(&w->hints);
     if (w->memory)

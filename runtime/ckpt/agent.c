@@ -213,11 +213,11 @@ static void on_intent(uint64_t epoch)
     fault_point(FAULT_ANSWERED);
 }
 
-static void after_cut(bool stopped)
+static void after_cut(void)
 {
     pthread_mutex_lock(&agent.lock);
     __atomic_and_fetch(&GATE->word, (uint32_t)~GATE_WORD_INTENT, __ATOMIC_SEQ_CST);
-    cut_rank_reset(&agent.cut, stopped);
+    cut_rank_reset(&agent.cut);
     agent.stage = STAGE_IDLE;
     wake_holders();
     pthread_mutex_unlock(&agent.lock);
@@ -241,12 +241,12 @@ static long run_after_save(void *arg)
     return 0;
 }
 
-static void unpark(bool stopped)
+static void unpark(void)
 {
     if (agent.stage == STAGE_SAVED)
         park_run_on_main(run_after_save, NULL);
     bool parked = agent.stage >= STAGE_PARKED;
-    after_cut(stopped);
+    after_cut();
     if (parked) {
         set_state(COUNTERS_COMPUTING);
         park_resume();
@@ -355,7 +355,7 @@ static void coordinator_lost(const char *why)
     if (agent.finalized)
         return;
     if (agent.stage != STAGE_IDLE)
-        unpark(false);
+        unpark();
     if (save_identity.rank == 0)
         say(why);
 }
@@ -409,7 +409,7 @@ static void on_message(const struct proto_msg *msg)
         if (msg->epoch == agent.postponed)
             agent.postponed = 0;
         if (ours)
-            unpark(msg->type == PROTO_RESUME);
+            unpark();
         break;
     case PROTO_EXAMINE:
         fatal_examine(msg->u.text);
@@ -820,6 +820,20 @@ static int coll_leave(uint64_t gid, uint32_t members, uint64_t entered)
     return 0;
 }
 
+static int coll_count(uint64_t gid, uint32_t members, uint64_t entered)
+{
+    pthread_mutex_lock(&agent.lock);
+    if (agent.stage != STAGE_IDLE) {
+        refresh_comms(true);
+        struct proto_msg msg = {.type = PROTO_COMM, .epoch = agent.epoch,
+                                .u.coll = {.gid = gid, .nmembers = members}};
+        msg.u.coll.entered = cut_rank_set(&agent.cut, gid, entered);
+        send_locked(&msg);
+    }
+    pthread_mutex_unlock(&agent.lock);
+    return 0;
+}
+
 /* ---- ends ---- */
 
 static const char *call_name(int32_t call)
@@ -933,6 +947,7 @@ void agent_init(const struct half_env *env)
     GATE->want_epoch = want_epoch;
     GATE->coll_enter = coll_enter;
     GATE->coll_leave = coll_leave;
+    GATE->coll_count = coll_count;
     GATE->log_segment = log_segment;
     GATE->stop = stop;
 }

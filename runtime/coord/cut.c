@@ -21,7 +21,7 @@ const struct cut_limits cut_limits_default = {
 /* A communicator of at least two members, known from ACK and COMM. */
 struct comm {
     uint64_t gid;
-    uint64_t nmembers;
+    uint64_t nmembers; /* 0: those known */
     uint64_t target; /* T */
     unsigned level;  /* members with E = T */
     unsigned known, room;
@@ -164,7 +164,7 @@ static struct member *member_find(struct comm *c, unsigned rank, bool add)
 /* True if every member is known and has entered what all must enter. */
 static bool comm_even(const struct comm *c)
 {
-    return c->level == c->nmembers;
+    return c->known && c->level == (c->nmembers ? c->nmembers : c->known);
 }
 
 /* Sets a communicator's counts after something in it changed; keeps cut->uneven. */
@@ -236,13 +236,13 @@ static bool answer(struct cut *cut, unsigned rank)
 
 static void comm_known(struct cut *cut, unsigned rank, const struct proto_comm *pc)
 {
-    if (pc->nmembers < 1 || pc->nmembers > cut->size) {
+    if (pc->nmembers > cut->size) {
         cut_cancel(cut, "rank %u says communicator 0x%" PRIx64 " has %" PRIu64 " members", rank,
                    pc->gid, pc->nmembers);
         return;
     }
     struct comm *c = comm_find(cut, pc->gid, true);
-    if (c->nmembers == 0) {
+    if (c->known == 0) {
         c->nmembers = pc->nmembers;
     } else if (c->nmembers != pc->nmembers) {
         cut_cancel(cut, "rank %u says communicator 0x%" PRIx64 " has %" PRIu64 " members, others "
@@ -463,7 +463,9 @@ static bool all_wait(const struct cut *cut)
 static void release(struct cut *cut, uint64_t now_ms)
 {
     if (cut->releases >= cut->limits.releases_max) {
-        cut_cancel(cut, "no cut after %u releases; it is tried again later", cut->releases);
+        char what[256];
+        cut_cancel(cut, "no cut after %u releases: %s", cut->releases,
+                   cut_describe(cut, what, sizeof what));
         return;
     }
     struct hold oldest = cut->hold[0];
@@ -511,7 +513,12 @@ const char *cut_describe(const struct cut *cut, char *buf, size_t cap)
                              ? ", and computes" : "");
                 return buf;
             }
-        snprintf(buf, cap, "waiting for %" PRIu64 " collectives to complete", cut->inside);
+        if (c < cut->comm + cut->ncomm)
+            snprintf(buf, cap,
+                     "waiting for the other members of communicator 0x%" PRIx64 ", which %u of %"
+                     PRIu64 " have made", c->gid, c->known, c->nmembers);
+        else
+            snprintf(buf, cap, "waiting for %" PRIu64 " collectives to complete", cut->inside);
         break;
     case CUT_WRITTEN:
         snprintf(buf, cap, "all %u images are written", cut->size);

@@ -42,13 +42,6 @@ int cut_rank_comm_add(struct cut_rank *r, uint64_t gid, uint64_t nmembers)
     return 0;
 }
 
-void cut_rank_comm_freed(struct cut_rank *r, uint64_t gid)
-{
-    int i = find(r, gid);
-    if (i >= 0)
-        r->extra[i].freed = true;
-}
-
 void cut_rank_intent(struct cut_rank *r, uint64_t epoch, struct proto_msg *ack)
 {
     r->stage = CUT_RANK_ASKED;
@@ -99,17 +92,24 @@ uint64_t cut_rank_count(struct cut_rank *r, uint64_t gid)
     int i = find(r, gid);
     if (i < 0)
         return 0;
+    r->comm[i].inside++;
+    return cut_rank_set(r, gid, r->comm[i].entered + 1);
+}
+
+uint64_t cut_rank_set(struct cut_rank *r, uint64_t gid, uint64_t entered)
+{
+    int i = find(r, gid);
+    if (i < 0)
+        return 0;
     struct proto_comm *c = &r->comm[i];
     struct cut_rank_extra *x = &r->extra[i];
-    c->entered++;
-    c->inside++;
-    if (r->stage == CUT_RANK_FREE)
+    if (entered <= c->entered)
         return c->entered;
-    if (c->entered > x->target)
-        x->target = c->entered;
-    else if (c->entered == x->target)
-        r->behind--;
-    return c->entered;
+    r->behind -= r->stage != CUT_RANK_FREE && c->entered < x->target && entered >= x->target;
+    c->entered = entered;
+    if (entered > x->target)
+        x->target = entered;
+    return entered;
 }
 
 uint64_t cut_rank_done(struct cut_rank *r, uint64_t gid)
@@ -127,16 +127,8 @@ uint64_t cut_rank_entered(const struct cut_rank *r, uint64_t gid)
     return i < 0 ? 0 : r->comm[i].entered;
 }
 
-void cut_rank_reset(struct cut_rank *r, bool stopped)
+void cut_rank_reset(struct cut_rank *r)
 {
-    unsigned kept = 0;
     r->stage = CUT_RANK_FREE;
     r->behind = 0;
-    for (unsigned i = 0; i < r->ncomm; i++) {
-        if (stopped && r->extra[i].freed)
-            continue;
-        r->comm[kept] = r->comm[i];
-        r->extra[kept++] = r->extra[i];
-    }
-    r->ncomm = kept;
 }

@@ -12,8 +12,8 @@
  *         send HOLD once; wait for a RAISE, CANCEL  ARM:    cut_rank_arm()     -> send ARMED
  *     E = cut_rank_count(r, gid)                    RAISE:  cut_rank_raise()   -> wake holders
  *     if (cut_rank_reports(r)) send ENTER           STOP:   park, send STOPPED
- *     ... the call ...                              RESUME: cut_rank_reset(r, true)
- *     cut_rank_done(r, gid)                         CANCEL: cut_rank_reset(r, false); wake
+ *     ... the call ...                              RESUME: cut_rank_reset(r)
+ *     cut_rank_done(r, gid)                         CANCEL: cut_rank_reset(r); wake
  *     if (cut_rank_reports(r)) send LEAVE
  */
 #ifndef DBG3_COORD_CUT_RANK_H
@@ -34,17 +34,14 @@ struct cut_rank {
     struct proto_comm *comm; /* as ACK wants them */
     struct cut_rank_extra {
         uint64_t target; /* T */
-        bool freed;
     } *extra;
 };
 
 /* Frees the table. The struct itself is the caller's; all zeros is an empty one. */
 void cut_rank_clear(struct cut_rank *r);
 
-/* A communicator of two or more members came into being, or is freed (its E is kept). -1: no
- * memory. */
+/* A communicator came into being. -1: no memory. */
 int cut_rank_comm_add(struct cut_rank *r, uint64_t gid, uint64_t nmembers);
-void cut_rank_comm_freed(struct cut_rank *r, uint64_t gid);
 
 /* T = E everywhere. Fills *ack (it points into the table: send it before anything else happens). */
 void cut_rank_intent(struct cut_rank *r, uint64_t epoch, struct proto_msg *ack);
@@ -61,13 +58,15 @@ bool cut_rank_reports(const struct cut_rank *r);
 
 /* Counts a collective as entered, raising T if it goes beyond. Returns the new E. */
 uint64_t cut_rank_count(struct cut_rank *r, uint64_t gid);
+/* The same for what is only counted, by any number: E is at least `entered`. Returns E. */
+uint64_t cut_rank_set(struct cut_rank *r, uint64_t gid, uint64_t entered);
 /* Returned from a blocking collective, or started a non-blocking one. Returns E. */
 uint64_t cut_rank_done(struct cut_rank *r, uint64_t gid);
 
 /* E of a communicator, 0 if it is not known. */
 uint64_t cut_rank_entered(const struct cut_rank *r, uint64_t gid);
 
-/* The cut is over. `stopped`: it came to STOP, so every member has freed what one has. */
-void cut_rank_reset(struct cut_rank *r, bool stopped);
+/* The cut is over. */
+void cut_rank_reset(struct cut_rank *r);
 
 #endif

@@ -53,9 +53,12 @@
  * the like) are not reported at all. `nmembers` of an intercommunicator counts both sides. What
  * counts as a collective for E is whatever MPI calls collective on the communicator, its
  * duplication, splitting and freeing included; non-blocking ones count when they are started.
- * MPI_Finalize is one too (on MPI_COMM_WORLD), or a cut could catch half of the job in it. A rank
- * that has freed a communicator goes on listing it in ACK, with its last E, until a cut has come to
- * STOP: only so is a member that has yet to free it known to be behind.
+ * MPI_Finalize is one too (on MPI_COMM_WORLD), or a cut could catch half of the job in it.
+ *
+ * A rank lists a communicator from its making until it has freed it, with `nmembers` 0: it must be
+ * even among those that list it. That all members have made and freed the same is counted on two
+ * more gids for each group of ranks (how many made; how many collectives entered on those freed),
+ * which every member lists for good and COMM raises.
  */
 #ifndef DBG3_COORD_PROTO_H
 #define DBG3_COORD_PROTO_H
@@ -68,7 +71,7 @@
 #include "runtime/base/err.h"
 
 #define PROTO_MAGIC      0x33676264u /* "dbg3" in HELLO */
-#define PROTO_VERSION    2u
+#define PROTO_VERSION    3u
 #define PROTO_HEADER     8u
 #define PROTO_BODY_MAX   ((8u << 20) + 64) /* a STOPPED of a million ranks */
 #define PROTO_TEXT_MAX   4096u      /* longest string, NUL not counted */
@@ -160,8 +163,8 @@ struct proto_msg {
         } comms; /* ACK, ARM */
         struct {
             uint64_t gid;
-            uint64_t nmembers; /* COMM only */
-            uint64_t entered;  /* ENTER: with this one; HOLD: so far; RAISE: target T */
+            uint64_t nmembers; /* COMM only; 0: those that list it */
+            uint64_t entered;  /* ENTER: with this one; HOLD, COMM: so far; RAISE: target T */
         } coll;                /* ENTER, LEAVE, HOLD, COMM, RAISE */
         struct {
             uint64_t state;    /* enum proto_state */

@@ -72,7 +72,7 @@ struct gate_status {
 struct gate_coll {
     uint64_t gid;
     uint64_t entered; /* E: collectives entered on it by this rank */
-    uint32_t members;
+    uint32_t members; /* 0: those that list it (a member may not have made it, or have freed it) */
     /* threads of this rank in a blocking collective on it now (counted in `entered`) */
     uint32_t inside;
 };
@@ -250,6 +250,8 @@ struct gate {
      * also if it had not when it was entered. */
     int (*coll_enter)(uint64_t gid, uint32_t members, uint64_t entered);
     int (*coll_leave)(uint64_t gid, uint32_t members, uint64_t entered);
+    /* [crossing] The same for what is only counted and asks for no leave: E is now `entered`. */
+    int (*coll_count)(uint64_t gid, uint32_t members, uint64_t entered);
 
     /* [crossing] Maps the next log segment of at least min_bytes. Returns 0 or -errno (full
      * disk) after printing one line. *base is above GATE_ADDR; *segment its number. */

@@ -38,11 +38,20 @@ struct op {
     unsigned steps;    /* OP_COMPUTE */
 };
 
+/* What the ranks count of the communicators that have the same members. */
+struct group {
+    const struct comm *first; /* one of them */
+    struct word {
+        uint64_t gid, count[RANKS_MAX];
+    } made, freed;
+};
+
 struct comm {
     uint64_t gid;
     bool member[RANKS_MAX];
     unsigned n;
     uint64_t planned;            /* collectives put into the program so far */
+    struct group *group;
     bool exists[RANKS_MAX];      /* for this rank, now */
     uint64_t entered[RANKS_MAX]; /* E, kept apart from cut_rank's */
 };
@@ -67,6 +76,8 @@ struct sim {
     unsigned nops;
     struct comm comm[COMMS_MAX];
     unsigned ncomm;
+    struct group group[COMMS_MAX];
+    unsigned ngroups;
     struct rank rank[RANKS_MAX];
     bool stay;
     char violation[256];
@@ -98,18 +109,35 @@ static unsigned below(uint64_t *seed, unsigned n)
     return (unsigned)(sim_random(seed) % n);
 }
 
+static struct group *group_of(struct sim *sim, const struct comm *c)
+{
+    unsigned i = 0;
+    while (i < sim->ngroups && memcmp(sim->group[i].first->member, c->member, sizeof c->member))
+        i++;
+    if (i == sim->ngroups)
+        sim->group[sim->ngroups++] = (struct group){
+            .first = c, .made.gid = 0x2000 + 2 * i, .freed.gid = 0x2001 + 2 * i};
+    return &sim->group[i];
+}
+
 /* A random subset of `of` (a communicator's index) with two members or more. */
 static unsigned comm_make(struct sim *sim, unsigned of, uint64_t *seed)
 {
     struct comm *c = &sim->comm[sim->ncomm];
     const struct comm *parent = &sim->comm[of];
     *c = (struct comm){.gid = 0x1000 + sim->ncomm};
+    if (sim->ncomm > 1 && below(seed, 3) == 0) {
+        const struct comm *same = &sim->comm[sim->ncomm - 1];
+        memcpy(c->member, same->member, sizeof c->member);
+        c->n = same->n;
+    }
     while (c->n < 2)
         for (unsigned r = 0; r < sim->options.nranks; r++)
             if (parent->member[r] && !c->member[r] && below(seed, 2)) {
                 c->member[r] = true;
                 c->n++;
             }
+    c->group = group_of(sim, c);
     return sim->ncomm++;
 }
 
@@ -206,17 +234,65 @@ static void report(struct sim *sim, unsigned rank, enum proto_type type, const s
                    uint64_t entered)
 {
     if (cut_rank_reports(&sim->rank[rank].cut))
-        tell(sim, rank, (struct proto_msg){.type = type, .u.coll = {c->gid, c->n, entered}});
+        tell(sim, rank, (struct proto_msg){.type = type, .u.coll = {c->gid, 0, entered}});
+}
+
+static void list(struct sim *sim, unsigned rank, uint64_t gid, uint64_t nmembers, uint64_t entered)
+{
+    struct cut_rank *cut = &sim->rank[rank].cut;
+    if (cut_rank_comm_add(cut, gid, nmembers) < 0)
+        abort();
+    cut_rank_set(cut, gid, entered);
+}
+
+static void list_group(struct sim *sim, unsigned rank, const struct group *g)
+{
+    list(sim, rank, g->made.gid, g->first->n, g->made.count[rank]);
+    list(sim, rank, g->freed.gid, g->first->n, g->freed.count[rank]);
+}
+
+/* As the agent does at each intent: what is freed is not listed any more. */
+static void list_all(struct sim *sim, unsigned rank)
+{
+    struct cut_rank *cut = &sim->rank[rank].cut;
+    cut_rank_clear(cut);
+    for (unsigned i = 0; i < sim->ncomm; i++) {
+        const struct comm *c = &sim->comm[i];
+        if (!c->exists[rank])
+            continue;
+        list(sim, rank, c->gid, 0, c->entered[rank]);
+        const struct rank *r = &sim->rank[rank];
+        if (r->at == AT_INSIDE && sim->op[r->pc].kind != OP_SSEND &&
+            sim->op[r->pc].kind != OP_SEND && sim->op[r->pc].comm == i)
+            cut->comm[cut->ncomm - 1].inside = 1;
+    }
+    for (unsigned i = 0; i < sim->ngroups; i++)
+        if (sim->group[i].made.count[rank])
+            list_group(sim, rank, &sim->group[i]);
+}
+
+static void count(struct sim *sim, unsigned rank, const struct group *g, struct word *w, uint64_t n)
+{
+    w->count[rank] += n;
+    cut_rank_set(&sim->rank[rank].cut, w->gid, w->count[rank]);
+    if (cut_rank_reports(&sim->rank[rank].cut))
+        tell(sim, rank, (struct proto_msg){.type = PROTO_COMM,
+                                           .u.coll = {w->gid, g->first->n, w->count[rank]}});
 }
 
 static void comm_appears(struct sim *sim, unsigned rank, unsigned index)
 {
     struct comm *c = &sim->comm[index];
     c->exists[rank] = true;
-    if (cut_rank_comm_add(&sim->rank[rank].cut, c->gid, c->n) < 0)
-        abort();
-    if (index)
-        report(sim, rank, PROTO_COMM, c, 0);
+    list(sim, rank, c->gid, 0, 0);
+    if (!index)
+        return;
+    report(sim, rank, PROTO_COMM, c, 0);
+    if (!c->group->made.count[rank]) {
+        list_group(sim, rank, c->group);
+        count(sim, rank, c->group, &c->group->freed, 0);
+    }
+    count(sim, rank, c->group, &c->group->made, 1);
 }
 
 static void next(struct rank *r)
@@ -283,7 +359,7 @@ static bool collective_leave(struct sim *sim, unsigned rank, const struct op *op
         comm_appears(sim, rank, op->made);
     if (op->kind == OP_FREE) {
         c->exists[rank] = false;
-        cut_rank_comm_freed(&r->cut, c->gid);
+        count(sim, rank, c->group, &c->group->freed, c->entered[rank]);
     }
     report(sim, rank, PROTO_LEAVE, c, cut_rank_done(&r->cut, c->gid));
     next(r);
@@ -450,6 +526,7 @@ void sim_control(struct sim *sim, unsigned rank, const struct proto_msg *msg)
         return;
     switch (msg->type) {
     case PROTO_INTENT:
+        list_all(sim, rank);
         cut_rank_intent(&r->cut, msg->epoch, &ack);
         r->told = PROTO_STATE_COMPUTING;
         sim->send(sim->arg, rank, &ack);
@@ -476,7 +553,7 @@ void sim_control(struct sim *sim, unsigned rank, const struct proto_msg *msg)
         break;
     case PROTO_RESUME:
     case PROTO_CANCEL:
-        cut_rank_reset(&r->cut, msg->type == PROTO_RESUME);
+        cut_rank_reset(&r->cut);
         r->parked = r->draining = false;
         break;
     default:

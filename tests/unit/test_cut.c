@@ -411,9 +411,8 @@ END_TEST
 
 START_TEST(nonsense_cancels)
 {
-    struct proto_comm wrong[] = {{.gid = 0, .nmembers = 4}, {.gid = 0, .nmembers = 3},
-                                 {.gid = 0, .nmembers = 0}};
-    for (size_t i = 0; i < 3; i++) {
+    struct proto_comm wrong[] = {{.gid = 0, .nmembers = 4}, {.gid = 0, .nmembers = 3}};
+    for (size_t i = 0; i < 2; i++) {
         struct cut *cut = two_ranks();
         cut_receive(cut, 0,
                     &(struct proto_msg){.type = PROTO_ACK, .epoch = 5, .u.comms = {1, &wrong[i]}},

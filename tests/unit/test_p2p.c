@@ -626,18 +626,43 @@ START_TEST(collectives)
     ck_assert_uint_eq(c[0].members, RANKS);
     ck_assert_uint_eq(count.file->collectives, 3);
     GATE->word = 0;
+}
+END_TEST
+
+static uint64_t entered_in_all(void)
+{
+    struct gate_coll all[200];
+    uint64_t sum = 0;
+    for (int i = 0, n = coll_list(all, 200); i < n; i++)
+        sum += all[i].entered;
+    return sum;
+}
+
+/* What is freed is not listed, and not lost: its group has counted it. */
+START_TEST(collectives_freed)
+{
+    struct gate_coll all[200];
     static struct comm many[100];
+    int before = coll_list(all, 200);
     for (int i = 0; i < 100; i++) {
-        many[i] = (struct comm){.gid = 1000u + (unsigned)i, .size = 2};
+        many[i] = (struct comm){.gid = 1000u + (unsigned)i, .group = 7, .size = 2};
+        coll_comm_made(&many[i]);
         coll_begin(CALL_MPI_Ibarrier, &many[i]);
         coll_end(CALL_MPI_Ibarrier, &many[i]);
-        if (i % 2)
-            coll_comm_freed(many[i].gid);
+        uint64_t entered = entered_in_all();
+        if (i % 2) {
+            coll_comm_freed(&many[i]);
+            coll_comm_freed(&many[i]);
+        }
+        ck_assert_uint_eq(entered_in_all(), entered);
     }
-    struct gate_coll all[200];
-    ck_assert_int_eq(coll_list(all, 200), 101); /* freed ones are shown until a cut is over */
+    ck_assert_int_eq(coll_list(all, 200), before + 2 + 50);
+    static struct comm persistent = {.gid = 2000, .size = 2};
+    coll_known(&persistent, false);
+    coll_forget_later(&persistent);
+    ck_assert_int_eq(coll_list(all, 200), before + 2 + 50 + 1);
     coll_forget_freed();
-    ck_assert_int_eq(coll_list(all, 200), 51);
+    ck_assert_int_eq(coll_list(all, 200), before + 2 + 50);
 }
 END_TEST
 
@@ -730,6 +755,7 @@ int main(void)
     tcase_add_test(t, restart_in_receive);
     tcase_add_test(t, due);
     tcase_add_test(t, collectives);
+    tcase_add_test(t, collectives_freed);
     tcase_add_test(t, replay);
     tcase_add_exit_test(t, replay_other_data, 42);
     tcase_add_exit_test(t, replay_end, 42);

@@ -36,7 +36,7 @@ static const struct {
                   .phase = PROTO_PHASE_REFINE,
                   .host = "node7",
                   .program = "/bin/app"}},
-     "HELLO magic 862413412 version 2 rank 3 size 4 pid 99 phase 2 host \"node7\" program "
+     "HELLO magic 862413412 version 3 rank 3 size 4 pid 99 phase 2 host \"node7\" program "
      "\"/bin/app\""},
     {{.type = PROTO_ACK, .epoch = 7, .u.comms = {2, comm}}, "ACK epoch 7 entered[2]"},
     {{.type = PROTO_ENTER, .epoch = 7, .u.coll = {1, 0, 18}}, "ENTER epoch 7 gid 1 entered 18"},
@@ -172,7 +172,7 @@ START_TEST(bad_values)
         const char *error;
     } bad[] = {
         {0, 1, 1, "protocol version"},                     /* magic */
-        {0, 2, PROTO_VERSION + 1, "protocol version 3"},
+        {0, 2, PROTO_VERSION + 1, "protocol version 4"},
         {0, 3, PROTO_TEXT_MAX + 1, "bad token"},           /* string length */
         {0, 3, UINT64_MAX, "bad token"},
         {0, 5, 0, "bad token"},                            /* a NUL inside */

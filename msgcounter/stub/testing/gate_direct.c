@@ -154,6 +154,11 @@ static int coll_leave(uint64_t gid, uint32_t members, uint64_t entered)
     return 0;
 }
 
+static int coll_count(uint64_t gid, uint32_t members, uint64_t entered)
+{
+    return 0;
+}
+
 static void safe_point(void)
 {
     if (!(GATE->word & GATE_WORD_INTENT)) {
@@ -248,6 +253,7 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
         .job_exit = job_exit,
         .coll_enter = coll_enter,
         .coll_leave = coll_leave,
+        .coll_count = coll_count,
         .log_segment = log_segment,
         .stop = stop,
         .park_arm = nothing,
