@@ -44,7 +44,7 @@ class Bench:
     def __init__(self, build, runs, folder):
         self.build = Path(build).resolve()
         self.runs = runs
-        self.folder = Path(tempfile.mkdtemp(prefix="dbg3-bench.", dir=folder))
+        self.folder = Path(tempfile.mkdtemp(prefix="dbg3-bench.", dir=Path(folder).resolve()))
         self.dbg3 = str(self.build / "dbg3")
         self.gate = str(self.build / "bench" / "gate")
         self.touch = str(self.build / "tests" / "flow" / "programs" / "touch")

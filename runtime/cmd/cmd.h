@@ -100,11 +100,6 @@ enum style { STYLE_PLAIN, STYLE_BOLD, STYLE_BAD, STYLE_GOOD, STYLE_DIM };
 const char *style_on(FILE *stream, enum style style);
 const char *style_off(FILE *stream);
 
-/* "1.2 MB", "317 kB", in buf. */
-const char *human_bytes(uint64_t bytes, char *buf, size_t cap);
-/* "1 h 02 min", "12.3 s", "45 ms" */
-const char *human_seconds(double seconds, char *buf, size_t cap);
-
 /* "0-3,7,9-10" of a sorted list of ranks; ends with ",..." where it does not fit. */
 const char *human_ranks(const unsigned *rank, unsigned n, char *buf, size_t cap);
 

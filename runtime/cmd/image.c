@@ -3,6 +3,7 @@
  */
 #include "runtime/image/image.h"
 
+#include "runtime/base/human.h"
 #include "runtime/cmd/cmd.h"
 
 struct image_command {

@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "msgcounter/log/order_file.h"
+#include "runtime/base/human.h"
 #include "runtime/cmd/cmd.h"
 #include "runtime/coord/coord.h"
 #include "runtime/image/image.h"

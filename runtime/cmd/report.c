@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "runtime/base/human.h"
 #include "runtime/cmd/cmd.h"
 #include "runtime/coord/counters_view.h"
 

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "runtime/base/human.h"
 #include "runtime/cmd/cmd.h"
 #include "runtime/cmd/report.h"
 #include "runtime/coord/coord.h"

@@ -23,6 +23,7 @@
 #include <uv.h>
 
 #include "runtime/base/fault.h"
+#include "runtime/base/human.h"
 #include "runtime/base/log.h"
 #include "runtime/coord/conn.h"
 #include "runtime/coord/control.h"
@@ -607,8 +608,10 @@ static void epoch_committed(struct coord *c, const struct session_epoch *epoch)
     }
     c->result.epochs++;
     c->multiple_done = c->multiple > c->multiple_done ? c->multiple : c->multiple_done;
-    notify(c, COORD_NOTE, "epoch %" PRIu64 " complete: %u images, %.1f MB, ranks paused for %.3f s",
-           epoch->number, c->result.size, (double)bytes / 1e6, (double)pause / 1e6);
+    char size[32], paused[32];
+    notify(c, COORD_NOTE, "epoch %" PRIu64 " complete: %u images, %s, ranks paused for %s",
+           epoch->number, c->result.size, human_bytes(bytes, size, sizeof size),
+           human_seconds((double)pause / 1e6, paused, sizeof paused));
     answer_waiting(c, json_pack("{s:b, s:I, s:i, s:I, s:I, s:I}", "ok", 1, "epoch",
                                 (json_int_t)epoch->number, "ranks", (int)c->result.size, "bytes",
                                 (json_int_t)bytes, "us_pause", (json_int_t)pause, "us_total",

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "runtime/base/human.h"
 #include "runtime/cmd/cmd.h"
 #include "runtime/cmd/environment.h"
 #include "runtime/cmd/preflight.h"
