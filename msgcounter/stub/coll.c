@@ -13,8 +13,6 @@
  */
 #include "msgcounter/stub/coll.h"
 
-#include <string.h>
-
 #include "call_hand.h"
 #include "msgcounter/stub/alloc.h"
 #include "msgcounter/stub/count.h"
@@ -210,20 +208,8 @@ static void ask_to_enter(const struct slot *s)
     }
 }
 
-bool coll_neighbors;
-
-/* Notes the first use of a neighbour collective that does not block. */
-static void note_neighbors(enum call call)
-{
-    const char *name = call_table[call].name;
-    if (!strncmp(name, "MPI_Ineighbor_", 14) || call_table[call].flags & CALL_PERSISTENT)
-        coll_neighbors = true;
-}
-
 void coll_begin(enum call call, struct comm *c)
 {
-    if (__builtin_expect(!coll_neighbors && c->topo.indegree, 0))
-        note_neighbors(call);
     (void)call;
     if (agreed_on(c)) {
         struct slot *s = slot_of(c);

@@ -16,10 +16,6 @@
 #include "msgcounter/stub/call.h"
 #include "msgcounter/stub/comm.h"
 
-/* NEEDSWORK: an epoch between non-blocking or persistent neighbour collectives can leave the data
- * of the next one wrong: once the rank has called one, no epoch is taken any more. */
-extern bool coll_neighbors;
-
 /* gate_stub.collectives */
 int coll_list(struct gate_coll *out, int max);
 

@@ -172,6 +172,8 @@ int icoll_start(enum call call, struct request *r)
     struct buffers b = buffers_in(r);
     int rc;
     coll_begin((enum call)r->start, &ic->self); /* may end in a process that replays */
+    /* Not before: an epoch in there would take what is not started yet for completed. */
+    request_activate(r);
     if (replaying()) {
         rc = replay_start(call, &b);
     } else {

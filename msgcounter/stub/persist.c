@@ -282,13 +282,13 @@ static int start_persistent(enum call call, MPI_Request id)
     int rc;
     if (!r || !r->persistent || r->state != REQUEST_INACTIVE)
         return error_return_comm(call, NULL, MPI_ERR_REQUEST);
-    request_activate(r);
     if (r->coll) {
         rc = icoll_start(call, r);
         if (rc)
             request_persist(r);
         return rc ? error_return_comm(call, r->comm, rc) : MPI_SUCCESS;
     }
+    request_activate(r);
     if (replaying()) {
         rec = replay_next(call);
         rc = replay_rc(rec);

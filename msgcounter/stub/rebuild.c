@@ -49,8 +49,6 @@ const char *rebuild_unable(void)
     static char text[160];
     const struct object *found = NULL;
     const char *request = request_unable();
-    if (coll_neighbors)
-        return "a non-blocking neighbour collective (MPI_Ineighbor_*)";
     if (request)
         return request;
     if (tool_in_use())

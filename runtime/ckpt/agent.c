@@ -60,7 +60,7 @@ static struct {
     struct cut_rank cut;
     enum agent_stage stage;
     uint64_t epoch;
-    uint64_t last_state, last_progress;
+    uint64_t last_state, last_progress, last_calls; /* told by, and seen at, the last report */
     uint64_t parked_at_us;
     bool running; /* the rank may be parked and saved: between MPI_Init and MPI_Finalize */
     bool started; /* running, or has been */
@@ -457,11 +457,16 @@ static void report_state(void)
     const struct counters_file *c = counters();
     if (!c || agent.stage != STAGE_ASKED)
         return;
-    uint64_t state = counters_get(&c->state), progress = counters_get(&c->calls);
+    uint64_t state = counters_get(&c->state), progress = counters_get(&c->messages);
+    uint64_t calls = counters_get(&c->calls);
     if (state == COUNTERS_HOLDING)
         return; /* HOLD has told it */
+    /* Calls that complete nothing are tests, probes and the like: it asks in a loop. */
+    bool asks = calls != agent.last_calls && progress == agent.last_progress;
+    agent.last_calls = calls;
     uint64_t told = state == COUNTERS_WAITING      ? PROTO_STATE_WAITING
                     : state == COUNTERS_COLLECTIVE ? PROTO_STATE_INSIDE
+                    : asks                         ? PROTO_STATE_WAITING
                                                    : PROTO_STATE_COMPUTING;
     if (told == agent.last_state && progress == agent.last_progress)
         return;
@@ -812,9 +817,9 @@ static int coll_leave(uint64_t gid, uint32_t members, uint64_t entered)
     pthread_mutex_lock(&agent.lock);
     if (agent.stage != STAGE_IDLE) {
         refresh_comms(true);
-        struct proto_msg msg = {.type = PROTO_LEAVE, .epoch = agent.epoch, .u.coll = {.gid = gid}};
-        msg.u.coll.entered = cut_rank_done(&agent.cut, gid);
-        send_locked(&msg);
+        if (cut_rank_done(&agent.cut, gid))
+            send_locked(&(struct proto_msg){.type = PROTO_LEAVE, .epoch = agent.epoch,
+                                            .u.coll = {.gid = gid, .entered = entered}});
     }
     pthread_mutex_unlock(&agent.lock);
     return 0;

@@ -112,13 +112,13 @@ uint64_t cut_rank_set(struct cut_rank *r, uint64_t gid, uint64_t entered)
     return entered;
 }
 
-uint64_t cut_rank_done(struct cut_rank *r, uint64_t gid)
+bool cut_rank_done(struct cut_rank *r, uint64_t gid)
 {
     int i = find(r, gid);
-    if (i < 0)
-        return 0;
+    if (i < 0 || r->comm[i].inside == 0)
+        return false;
     r->comm[i].inside--;
-    return r->comm[i].entered;
+    return true;
 }
 
 uint64_t cut_rank_entered(const struct cut_rank *r, uint64_t gid)

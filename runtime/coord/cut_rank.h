@@ -13,8 +13,8 @@
  *     E = cut_rank_count(r, gid)                    RAISE:  cut_rank_raise()   -> wake holders
  *     if (cut_rank_reports(r)) send ENTER           STOP:   park, send STOPPED
  *     ... the call ...                              RESUME: cut_rank_reset(r)
- *     cut_rank_done(r, gid)                         CANCEL: cut_rank_reset(r); wake
- *     if (cut_rank_reports(r)) send LEAVE
+ *     if (cut_rank_done(r, gid) && reports)         CANCEL: cut_rank_reset(r); wake
+ *         send LEAVE
  */
 #ifndef DBG3_COORD_CUT_RANK_H
 #define DBG3_COORD_CUT_RANK_H
@@ -60,8 +60,9 @@ bool cut_rank_reports(const struct cut_rank *r);
 uint64_t cut_rank_count(struct cut_rank *r, uint64_t gid);
 /* The same for what is only counted, by any number: E is at least `entered`. Returns E. */
 uint64_t cut_rank_set(struct cut_rank *r, uint64_t gid, uint64_t entered);
-/* Returned from a blocking collective, or started a non-blocking one. Returns E. */
-uint64_t cut_rank_done(struct cut_rank *r, uint64_t gid);
+/* Returned from a blocking collective, or started a non-blocking one. False if it was over when the
+ * intent was answered: then the others do not know of it, and LEAVE must not be sent. */
+bool cut_rank_done(struct cut_rank *r, uint64_t gid);
 
 /* E of a communicator, 0 if it is not known. */
 uint64_t cut_rank_entered(const struct cut_rank *r, uint64_t gid);

@@ -106,7 +106,8 @@ enum proto_phase { PROTO_PHASE_BATCH, PROTO_PHASE_RESTART, PROTO_PHASE_REFINE };
 /* What a rank does, as sampled by its agent (PROTO_STATE). */
 enum proto_state {
     PROTO_STATE_COMPUTING, /* in the application, or on its way out of a call */
-    PROTO_STATE_WAITING,   /* in a receive, wait, probe or rendezvous send that has not matched */
+    PROTO_STATE_WAITING,   /* in a receive, wait, probe or rendezvous send that has not matched, or
+                            * asking in a loop whether one has */
     PROTO_STATE_INSIDE,    /* in a blocking collective */
 };
 
@@ -168,7 +169,7 @@ struct proto_msg {
         } coll;                /* ENTER, LEAVE, HOLD, COMM, RAISE */
         struct {
             uint64_t state;    /* enum proto_state */
-            uint64_t progress; /* anything that grows when the rank gets on (calls completed) */
+            uint64_t progress; /* messages and collectives completed */
         } state;
         struct {
             uint64_t count; /* world size */

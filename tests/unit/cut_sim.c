@@ -361,7 +361,8 @@ static bool collective_leave(struct sim *sim, unsigned rank, const struct op *op
         c->exists[rank] = false;
         count(sim, rank, c->group, &c->group->freed, c->entered[rank]);
     }
-    report(sim, rank, PROTO_LEAVE, c, cut_rank_done(&r->cut, c->gid));
+    if (cut_rank_done(&r->cut, c->gid))
+        report(sim, rank, PROTO_LEAVE, c, c->entered[rank]);
     next(r);
     if (op->kind == OP_FINALIZE) {
         r->finalized = true;

@@ -394,6 +394,38 @@ static void case_neighbours(int round)
     MPI_Comm_free(&ring);
 }
 
+/* One asks in a loop for a message that comes after a collective which another will only enter when
+ * the first has sent it one. */
+static void case_asking(int round)
+{
+    static MPI_Comm pair = MPI_COMM_NULL;
+    MPI_Request reqs[2];
+    int flag = 0, token = round, got[2] = {-1, -1};
+
+    if (size < 3)
+        return;
+    if (pair == MPI_COMM_NULL)
+        MPI_Comm_split(MPI_COMM_WORLD, rank == 1 || rank == 2, rank, &pair);
+    if (rank == 0) {
+        while (!flag)
+            MPI_Iprobe(1, 17, MPI_COMM_WORLD, &flag, MPI_STATUS_IGNORE);
+        MPI_Recv(&token, 1, MPI_INT, 1, 17, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+        MPI_Send(&token, 1, MPI_INT, 2, 18, MPI_COMM_WORLD);
+    }
+    if (rank == 2)
+        MPI_Recv(&token, 1, MPI_INT, 0, 18, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+    if (rank != 1 && rank != 2)
+        return;
+    for (int i = 0; i < 2; i++) {
+        got[i] = rank == 1 ? 10 * round + i : -1;
+        MPI_Ibcast(&got[i], 1, MPI_INT, 0, pair, &reqs[i]);
+    }
+    if (rank == 1)
+        MPI_Send(&token, 1, MPI_INT, 0, 17, MPI_COMM_WORLD);
+    MPI_Waitall(2, reqs, MPI_STATUSES_IGNORE);
+    CHECK(token == round && got[0] == 10 * round && got[1] == 10 * round + 1);
+}
+
 static const struct check_case cases[] = {
     {"barrier", case_barrier},
     {"barrier_order", case_barrier_order},
@@ -412,6 +444,7 @@ static const struct check_case cases[] = {
     {"scan", case_scan},
     {"halves", case_halves},
     {"neighbours", case_neighbours},
+    {"asking", case_asking},
     {NULL, NULL},
 };
 
