@@ -478,9 +478,12 @@ def c_string(text):
 
 def call_id_h(calls):
     names = [c.name for c in calls]
+    collective = [c.name for c in calls if c.row.cls in ('coll', 'icoll')]
     return (HEADING + '#ifndef DBG3_CALL_ID_H\n#define DBG3_CALL_ID_H\n\nenum call {\n' +
             ''.join(f'    CALL_{n},\n' for n in names) + '    CALL_COUNT\n};\n\n' +
-            '#define CALL_LIST(X)' + ''.join(f' \\\n    X({n})' for n in names) + '\n\n#endif\n')
+            '#define CALL_LIST(X)' + ''.join(f' \\\n    X({n})' for n in names) + '\n\n' +
+            '#define CALL_COLLECTIVES(X)' +
+            ''.join(f' \\\n    X({n})' for n in collective) + '\n\n#endif\n')
 
 
 def call_hand_h(calls):

@@ -85,7 +85,9 @@ void op_replay(const struct log_record *rec)
         const struct log_field *f = replay_field(rec, i, LOG_ROLE_DATA);
         layout_unpack(t->layout, count, operand[i], log_field_value(f), log_field_length(f));
     }
+    struct call_where outer = call_where; /* the callback may call MPI */
     op_call(o, operand[0], operand[1], count, type);
+    call_where = outer;
     stub_free(mem);
 }
 

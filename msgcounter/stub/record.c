@@ -187,18 +187,11 @@ static void attach_cursor(void)
     generation = GATE->generation;
 }
 
-/* stub_thread.cursor: a place, and how much of an idle event there was taken. */
-struct place {
-    struct log_position at;
-    uint64_t taken;
-};
-_Static_assert(sizeof(struct place) == sizeof stub_thread.cursor, "kept in stub_thread");
-
-static struct place *thread_place(void)
+static struct stub_place *thread_place(void)
 {
-    struct place *p = (struct place *)stub_thread.cursor;
+    struct stub_place *p = &stub_thread.cursor;
     if (!stub_thread.cursor_valid) {
-        *p = (struct place){.at = start};
+        *p = (struct stub_place){.at = start};
         stub_thread.cursor_valid = 1;
     }
     return p;
@@ -227,10 +220,21 @@ static const struct log_record *look(struct log_position *after)
     return rec;
 }
 
+void record_taken(uint64_t event)
+{
+    uint64_t wanted = GATE->replay_stop_at;
+    if (!wanted || event + 1 < wanted)
+        return;
+    GATE->replay_stop_at = 0;
+    GATE->stop(GATE_STOP_EVENT, "");
+}
+
+/* The call through the table keeps one address that a debugger can count at. */
 static void take(const struct log_record *rec, struct log_position after)
 {
-    *thread_place() = (struct place){.at = after};
+    *thread_place() = (struct stub_place){.at = after};
     turn_taken(rec->event);
+    stub_gate.taken(rec->event);
 }
 
 /* The next event that is no callback; runs the callbacks before it, which belong to the call that
@@ -298,7 +302,7 @@ bool replay_idle(enum call call, int object)
     if (!rec || !(rec->flags & RECORD_IDLE) || rec->call != call ||
         log_field_int(replay_field(rec, LOG_PARAM_NONE, LOG_ROLE_HANDLE)) != object)
         return false;
-    struct place *p = thread_place();
+    struct stub_place *p = thread_place();
     p->taken++;
     if (p->taken == (uint64_t)log_field_int(replay_field(rec, LOG_PARAM_NONE, LOG_ROLE_VALUE)))
         take(rec, after);

@@ -99,6 +99,9 @@ void replay_check_digest(const struct log_record *rec, uint8_t param, uint64_t d
 /* Number of the event that is next on this thread (or was last begun): for reports. */
 uint64_t record_event(void);
 
+/* gate_stub.taken. */
+void record_taken(uint64_t event);
+
 /* In a new process: attaches the writer to a new log, or puts the cursor where this image was
  * recording when it was saved (else at the log's start). */
 void record_attach(void);

@@ -58,6 +58,7 @@ struct gate_stub stub_gate = {
     .where = where,
     .renumber = pid_renumber,
     .crossing = gate_cross_returned,
+    .taken = record_taken,
 };
 
 /* Before stub_start, which shows stub_gate to the lower half. */

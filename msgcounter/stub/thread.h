@@ -11,7 +11,14 @@
 #include <stdint.h>
 #include <time.h>
 
+#include "msgcounter/log/log_format.h"
 #include "runtime/half/gate.h"
+
+/* Replay: the event that a thread takes next, or skips because it is another thread's. */
+struct stub_place {
+    struct log_position at;
+    uint64_t taken; /* of an event that stands for several calls: how many of them */
+};
 
 struct stub_thread {
     /* the FS base to use in the lower half; valid if generation is GATE->generation */
@@ -21,7 +28,7 @@ struct stub_thread {
     uint32_t ordinal;    /* stub_thread_ordinal() */
     uint32_t ending; /* rounds of destructors of thread-local data that have begun */
     uint32_t cursor_valid; /* replay: `cursor` holds this thread's place in the log */
-    uint64_t cursor[4];
+    struct stub_place cursor;
     /* CLOCK_MONOTONIC ns when the call that waits with a timeout began, 0: none (wait.c) */
     uint64_t wait_since;
     struct timespec wait_rest; /* of such a call that a checkpoint has interrupted */

@@ -27,7 +27,7 @@
 #define GATE_ADDR    0x7d0000000000ul /* SPLIT: below is saved, from here on is not */
 #define GATE_SIZE    0x10000ul
 #define GATE_MAGIC   0x3367626445544147ul /* "GATEdbg3" */
-#define GATE_VERSION 1u
+#define GATE_VERSION 2u
 
 /* The lower half's program text, then the arena for its later mappings. */
 #define LOWER_TEXT_ADDR  0x7d1000000000ul
@@ -104,6 +104,9 @@ struct gate_operation {
 /* Why a service returned early. Services return 0 or a negative errno. */
 #define GATE_EAGAIN (-11) /* gate.word became non-zero: go to the safe point, then call again */
 
+/* The code of a stop at gate.replay_stop_at, and nothing else's: the rank may go on. */
+#define GATE_STOP_EVENT (-1)
+
 enum gate_vdso { GATE_VDSO_CLOCK_GETTIME, GATE_VDSO_GETTIMEOFDAY, GATE_VDSO_TIME, GATE_VDSO_GETCPU,
                  GATE_VDSO_CLOCK_GETRES, GATE_VDSO_COUNT };
 
@@ -162,6 +165,10 @@ struct gate_stub {
      * their stack arguments, if any, r15 twice, r14, r13, r12, rbx, rbp of its caller, and the
      * return address. */
     const void *crossing;
+
+    /* Replay: runs once for each event that a thread takes from the log, when its place is behind
+     * that event. Executions of its first instruction count events. [any FS] */
+    void (*taken)(uint64_t event);
 };
 
 /* How a rank runs; constant from one start to the next. */
@@ -285,6 +292,9 @@ struct gate {
     uint64_t log_start_segment, log_start_offset, log_start_event;
     /* replay: the main thread goes on inside an MPI call that returns to here; 0: it does not */
     uint64_t replay_returns_to;
+    /* replay, written by a debugger: 1 + the event behind which stop(GATE_STOP_EVENT) is called
+     * once, by the first thread that takes it or a later one; 0: none. That stop returns. */
+    volatile uint64_t replay_stop_at;
 
     /* --- what chance decides (msgcounter/log/order.h) --- */
     /* struct order_segment, mapped, that outcomes are appended to; NULL: they are not kept. The
