@@ -23,7 +23,10 @@
 #include "gdbbridge/gdbserver.h"
 #include "gdbbridge/ptrace_target.h"
 #include "gdbbridge/registers.h"
+#include "msgcounter/log/log_format.h"
+#include "msgcounter/stub/thread.h"
 #include "replay/replay_stop.h"
+#include "runtime/coord/counters.h"
 #include "runtime/half/gate.h"
 #include "runtime/image/image.h"
 
@@ -55,7 +58,7 @@ static int fail(struct isolated *is, struct err *err, const char *what)
 }
 
 /* The child waits for the tracer, then becomes dbg3-replay. */
-static pid_t fork_replay(const struct isolated *is, int go)
+static pid_t fork_replay(const struct isolated *is, const char *image, int go)
 {
     char program[PATH_BYTES], logs[PATH_BYTES], byte;
     snprintf(program, sizeof program, "%s/dbg3-replay", is->options->runtime);
@@ -70,7 +73,7 @@ static pid_t fork_replay(const struct isolated *is, int go)
         _exit(126);
     dup2(STDERR_FILENO, STDOUT_FILENO); /* standard output may be GDB's end of the protocol */
     setenv(REPLAY_TRACED, "1", 1);
-    execl(program, program, is->image_path, logs, (char *)NULL);
+    execl(program, program, image, logs, (char *)NULL);
     _exit(127);
 }
 
@@ -199,13 +202,14 @@ static int return_to_application(struct isolated *is, struct err *err)
     return 0;
 }
 
-static int make(struct isolated *is, struct err *err)
+/* Makes the rank from an image. */
+static int make(struct isolated *is, const char *image, struct err *err)
 {
     int go[2];
     if (pipe(go) < 0)
         return err_sys(err, "pipe");
     is->nthreads = 0;
-    is->pid = fork_replay(is, go[0]);
+    is->pid = fork_replay(is, image, go[0]);
     close(go[0]);
     int seized = is->pid > 1 ? (int)ptrace(PTRACE_SEIZE, is->pid, NULL, TRACE_OPTIONS) : -1;
     if (seized < 0 || write(go[1], "g", 1) != 1) {
@@ -231,7 +235,98 @@ static void describe(const struct isolated *is, struct adopted *a)
 static int make_again(void *arg, struct adopted *out, struct err *err)
 {
     struct isolated *is = arg;
-    if (make(is, err) < 0)
+    if (make(is, is->image_path, err) < 0)
+        return -1;
+    describe(is, out);
+    return 0;
+}
+
+/* ---- where in the recording ---- */
+
+static uint64_t peek(pid_t pid, uint64_t addr)
+{
+    errno = 0;
+    long word = ptrace(PTRACE_PEEKDATA, pid, addr, NULL);
+    return errno ? 0 : (uint64_t)word;
+}
+
+/* The stub_thread of the main thread. */
+static uint64_t stub_thread_of(pid_t pid)
+{
+    struct user_regs_struct regs;
+    uint64_t stub = peek(pid, GATE_ADDR + offsetof(struct gate, stub));
+    if (!stub || ptrace(PTRACE_GETREGS, pid, NULL, &regs) < 0)
+        return 0;
+    return regs.fs_base + peek(pid, stub + offsetof(struct gate_stub, tls_thread));
+}
+
+static uint64_t event_word(void *arg, pid_t pid)
+{
+    uint64_t thread = stub_thread_of(pid);
+    (void)arg;
+    return thread ? thread + offsetof(struct stub_thread, cursor) +
+                        offsetof(struct log_position, event)
+                  : 0;
+}
+
+static uint64_t next_event(void *arg, pid_t pid)
+{
+    uint64_t valid = peek(pid, stub_thread_of(pid) + offsetof(struct stub_thread, cursor_valid));
+    return (uint32_t)valid ? peek(pid, event_word(arg, pid))
+                           : peek(pid, GATE_ADDR + offsetof(struct gate, log_start_event));
+}
+
+static uint64_t call_site(void *arg, pid_t pid)
+{
+    uint64_t counters = peek(pid, GATE_ADDR + offsetof(struct gate, counters));
+    (void)arg;
+    return counters ? peek(pid, counters + offsetof(struct counters_file, call_pc)) : 0;
+}
+
+/* The event that is next in a fine checkpoint. 0, or -1 with *err. */
+static int event_of(const char *path, uint64_t *event, struct err *err)
+{
+    struct image *image = image_open(path, err);
+    if (!image)
+        return -1;
+    *event = image_state(image)->meta.position.event;
+    image_close(image);
+    return 0;
+}
+
+/* The last fine checkpoint that is not behind an event. 0, or -1 with *err. */
+static int find_checkpoint(const struct isolated *is, uint64_t event, char *path, size_t cap,
+                           struct err *err)
+{
+    char folder[PATH_BYTES];
+    struct image_window w;
+    uint64_t at;
+    snprintf(folder, sizeof folder, "%s/fine/rank-%u", is->options->session, is->options->rank);
+    if (image_window_read(folder, &w, err) < 0)
+        return -1;
+    uint64_t low = w.oldest, high = w.newest + 1; /* low fits if any does, high does not */
+    while (high - low > 1) {
+        uint64_t middle = low + (high - low) / 2;
+        if (image_window_path(folder, middle, path, cap, err) < 0 ||
+            event_of(path, &at, err) < 0)
+            return -1;
+        if (at <= event)
+            low = middle;
+        else
+            high = middle;
+    }
+    if (image_window_path(folder, low, path, cap, err) < 0 || event_of(path, &at, err) < 0)
+        return -1;
+    return at <= event ? 0
+                       : err_set(err, "the oldest fine checkpoint that is kept is at event %lu",
+                                 (unsigned long)at);
+}
+
+static int start_at(void *arg, uint64_t event, struct adopted *out, struct err *err)
+{
+    struct isolated *is = arg;
+    char path[PATH_BYTES];
+    if (find_checkpoint(is, event, path, sizeof path, err) < 0 || make(is, path, err) < 0)
         return -1;
     describe(is, out);
     return 0;
@@ -281,13 +376,15 @@ static int serve(struct isolated *is, struct err *err)
     const char *listen = is->options->listen;
     bool pipe_mode = strcmp(listen, "-") == 0;
     struct ptrace_options options = {.restart = make_again, .restart_arg = is,
-                                     .hook = {on_stop, is}, .reverse = true, .stdio = {0, 1, 2}};
+                                     .hook = {on_stop, is}, .reverse = true,
+                                     .recorded = {is, next_event, event_word, call_site, start_at},
+                                     .stdio = {0, 1, 2}};
     struct gdbserver_options server = {.once = pipe_mode, .multi = true};
     struct transport tr;
     struct adopted adopted;
     struct event stop;
     gdbserver_prepare(pipe_mode);
-    if (make(is, err) < 0)
+    if (make(is, is->image_path, err) < 0)
         return -1;
     if (pipe_mode)
         transport_from_fds(&tr, STDIN_FILENO, STDOUT_FILENO);

@@ -135,6 +135,7 @@ struct ptrace_target {
     struct past *past; /* reverse.h; NULL: forward only */
     bool has_pending;        /* an event of going back is to be reported */
     struct event pending;
+    bool moved; /* GDB has not heard of it: a signal that it hands over belongs to where it was */
 };
 
 static inline struct ptrace_target *ptrace_target_of(struct target *t)
@@ -155,6 +156,8 @@ struct ptid thread_shown(const struct thread *th);
 struct thread *thread_stopped(struct ptrace_target *t, struct ptid id);
 
 /* ---- ptrace_start.c */
+/* PTRACE_O_ of the target's processes. */
+int trace_options(bool attached);
 int target_run(struct target *t, const struct run *how, struct event *stop, struct err *err);
 int target_kill(struct target *t, pid_t pid);
 int target_detach(struct target *t, pid_t pid);

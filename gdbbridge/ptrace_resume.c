@@ -66,7 +66,7 @@ static void apply(struct thread *th, const struct resume *a)
     th->stepping = th->resumed && a->how == RESUME_STEP;
     th->step_low = th->stepping ? a->low : 0;
     th->step_high = th->stepping ? a->high : 0;
-    if (th->resumed && a->signal)
+    if (th->resumed && a->signal && !th->process->owner->moved)
         th->deliver = a->signal;
     drop_void_event(th);
 }
@@ -87,6 +87,7 @@ int target_resume(struct target *base, const struct resume *actions, size_t n)
     if (!any)
         return -1;
     t->running = true;
+    t->moved = false;
     if (t->interrupt && !waiting) { /* Ctrl-C came too late for the last stop */
         target_interrupt(base);
         waiting = !t->interrupt;

@@ -17,7 +17,7 @@
 
 #define ATTACH_ROUNDS 64 /* a process that makes threads faster than that cannot be attached to */
 
-static int trace_options(bool attached)
+int trace_options(bool attached)
 {
     /* TRACEEXIT: without it a leader that has called pthread_exit would be waited for forever. */
     return PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK |

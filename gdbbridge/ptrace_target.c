@@ -278,6 +278,23 @@ static int monitor_maps(void *arg, const char *args, struct bytes *out, struct e
     return 0;
 }
 
+/* Without an argument only tells where the process is. */
+static int monitor_event(void *arg, const char *args, struct bytes *out, struct err *err)
+{
+    struct ptrace_target *t = arg;
+    const struct recorded *r = &t->options.recorded;
+    char *end;
+    uint64_t event = strtoull(args, &end, 10);
+    if (*end)
+        return err_set(err, "'%s' is no event's number", args);
+    if (end > args && ptrace_target_goto(&t->base, event, err) < 0)
+        return -1;
+    if (t->processes)
+        bytes_printf(out, "event %lu is next\n",
+                     (unsigned long)r->next(r->arg, t->processes->threads->tid));
+    return 0;
+}
+
 /* ------------------------------------------------------------------ life */
 
 static void target_destroy(struct target *base)
@@ -346,12 +363,16 @@ static void make_monitor(struct ptrace_target *t, const struct monitor_command *
     size_t n = 0;
     while (more && more[n].name)
         n++;
-    t->monitor = calloc(n + 2, sizeof *t->monitor);
+    t->monitor = calloc(n + 3, sizeof *t->monitor);
     if (!t->monitor)
         abort();
-    t->monitor[0] = (struct monitor_command){"maps", "memory map of the program", monitor_maps, t};
+    struct monitor_command *own = t->monitor;
+    *own++ = (struct monitor_command){"maps", "memory map of the program", monitor_maps, t};
+    if (t->options.recorded.start)
+        *own++ = (struct monitor_command){
+            "event", "the recorded event that is next; a number: goes there", monitor_event, t};
     if (n)
-        memcpy(&t->monitor[1], more, n * sizeof *more);
+        memcpy(own, more, n * sizeof *more);
 }
 
 struct target *ptrace_target_create(const struct ptrace_options *options)

@@ -60,6 +60,26 @@ struct adopted {
     uint64_t hide_from;    /* mappings at and above are not shown in views of /proc; 0: show all */
 };
 
+/* ---- a process whose inputs are recorded */
+
+/*
+ * What the caller knows of a process that does again what it did. An event is a recorded input;
+ * events have numbers, and the process takes one after the other. Its thread is stopped when one of
+ * these is called; they read its memory.
+ */
+struct recorded {
+    void *arg;
+    /* The number of the event that it takes next. */
+    uint64_t (*next)(void *arg, pid_t pid);
+    /* Address of 8 bytes that are written whenever it has taken one; 0: not known. */
+    uint64_t (*word)(void *arg, pid_t pid);
+    /* Where in the program the call returns to that took the last event; 0: not known. */
+    uint64_t (*site)(void *arg, pid_t pid);
+    /* Makes the process anew, as it was when its next event was `event` or, failing that, as few
+     * events before as can be had. 0, or -1 with *err: it cannot begin as early as that. */
+    int (*start)(void *arg, uint64_t event, struct adopted *out, struct err *err);
+};
+
 struct ptrace_options {
     /* Makes the process again for GDB's `run`: fills *out as for ptrace_target_adopt. NULL: `run`
      * starts the program GDB names, or the last one started. */
@@ -69,6 +89,7 @@ struct ptrace_options {
     const struct monitor_command *monitor;  /* further ones, ended by a row without name; or NULL */
     void (*other_child)(void *arg, pid_t pid, int status); /* or NULL */
     void *other_child_arg;
+    struct recorded recorded; /* start == NULL: nothing is known */
     bool reverse; /* the process does again what it did when it runs again from where it was */
     int stdio[3]; /* descriptors for programs the target starts; -1: /dev/null */
     bool foreground; /* a started program becomes the foreground of the terminal stdio[0] */
@@ -85,5 +106,14 @@ int ptrace_target_start(struct target *t, const struct run *how, struct event *s
 int ptrace_target_attach(struct target *t, pid_t pid, struct event *stop, struct err *err);
 int ptrace_target_adopt(struct target *t, const struct adopted *a, struct event *stop,
                         struct err *err);
+
+/*
+ * Moves the one process, stopped, to the boundary of `event`: the events before it have been taken,
+ * and the call that took the last of them has just returned to the program (or, where the program
+ * did not make that call, has just taken it). Backwards or forwards, from the nearest place that is
+ * kept or can be started. GDB does not hear of it: it must be told that registers and memory are
+ * others now. Waits. 0, or -1 with *err; the process then is where it was.
+ */
+int ptrace_target_goto(struct target *t, uint64_t event, struct err *err);
 
 #endif

@@ -8,7 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "gdbbridge/procfs.h"
 #include "gdbbridge/reverse_copy.h"
+#include "gdbbridge/reverse_event.h"
 #include "gdbbridge/reverse_trace.h"
 
 #define LEGS_MAX      64      /* a bound for the memory that anchors take */
@@ -17,6 +19,10 @@
 #define TRACE_MAX     4096    /* instructions that GDB steps forward in one leg */
 #define SEARCH_MAX    4000000 /* instructions that are stepped through to find the one before */
 #define LONGEST       15      /* bytes of an instruction */
+
+static const char lost[] = "the program does not run as it ran before";
+static const char several_threads[] = "the program has several threads";
+static const char not_there[] = "the recording, or the program, ends before that event";
 
 struct station {
     size_t step;
@@ -31,6 +37,8 @@ struct leg {
     bool measured;     /* `end` is known; until then its address only */
     bool interrupted;  /* it ended by GDB's Ctrl-C: only the registers tell where */
     struct user_regs_struct end_registers;
+    bool by_event; /* its end is known as `place` */
+    struct place place;
     struct trace *trace; /* of a traced leg, else NULL */
     struct station station[STATIONS_MAX];
     size_t nstations;
@@ -162,7 +170,7 @@ static bool can_follow(struct past *h, const struct thread *th)
     if (p->next)
         snprintf(h->why, sizeof h->why, "the program has several processes");
     else if (p->threads->next)
-        snprintf(h->why, sizeof h->why, "the program has several threads");
+        snprintf(h->why, sizeof h->why, "%s", several_threads);
     else if (th->deliver)
         snprintf(h->why, sizeof h->why, "a signal was handed to the program");
     return !h->why[0];
@@ -209,7 +217,7 @@ void past_stopped(struct past *h, struct thread *th, uint64_t pc)
         l->trace = NULL;
     }
     const struct user_regs_struct *regs = thread_user(th);
-    l->measured = false;
+    l->measured = l->by_event = false;
     l->interrupted = th->faked == SIGINT;
     l->end = (struct mark){.addr = pc};
     if (regs)
@@ -260,11 +268,17 @@ static int measure_by_stop(struct leg *l, pid_t pid)
     return stop.end != COPY_GONE && stop.pc == l->end.addr ? 0 : -1;
 }
 
-/* Finds the leg's end as a mark. Returns 0 or -1. */
-static int measure(struct leg *l)
+static const struct recorded *recorded_of(const struct past *h)
 {
+    return &h->target->options.recorded;
+}
+
+/* Finds the leg's end as a mark. Returns 0 or -1. */
+static int measure(struct past *h, struct leg *l)
+{
+    int r;
     if (l->trace) {
-        l->end = (struct mark){trace_pc(l->trace), 0, trace_count(l->trace)};
+        l->end = (struct mark){.addr = trace_pc(l->trace), .n = trace_count(l->trace)};
         return 0;
     }
     if (l->measured)
@@ -272,7 +286,10 @@ static int measure(struct leg *l)
     pid_t pid = copy_make(l->anchor);
     if (pid <= 0)
         return -1;
-    int r = l->interrupted ? measure_by_registers(l, pid) : measure_by_stop(l, pid);
+    if (l->by_event)
+        r = event_mark(recorded_of(h), pid, &l->place, &l->end);
+    else
+        r = l->interrupted ? measure_by_registers(l, pid) : measure_by_stop(l, pid);
     copy_kill(pid);
     l->measured = r == 0;
     return r;
@@ -301,7 +318,7 @@ static bool thin(struct past *h)
     size_t i = h->thinned++ % (LEGS_MAX / 2);
     struct leg *l = h->leg[i], *next = h->leg[i + 1];
     struct user_regs_struct regs;
-    if (measure(l) < 0 || measure(next) < 0)
+    if (measure(h, l) < 0 || measure(h, next) < 0)
         return false;
     struct mark end = next->end, count = {.addr = end.addr};
     uint64_t passed = 0;
@@ -390,7 +407,7 @@ static int split(struct past *h, const struct mark *at)
     /* the end itself: */
     if (regs.rip == end.addr && passed + (counted ? 0 : 1) == end.n && at->size) {
         copy_kill(pid);
-        struct mark before = {at->addr, at->size, at->n - 1};
+        struct mark before = {.addr = at->addr, .size = at->size, .n = at->n - 1};
         return before.n ? split(h, &before) : 0;
     }
     bool twice = regs.rip == end.addr && counted; /* up to there, and again from there */
@@ -484,8 +501,12 @@ static int refine(struct past *h, uint64_t sp)
 {
     struct leg *l = last(h);
     uint64_t pc = l->end.addr;
-    const struct mark likely[] = {{.addr = pc},     {sp, 8, 0},      {sp - 8, 8, 0},
-                                  {sp - 16, 8, 0}, {sp - 24, 8, 0}, {sp - 64, 8, 0}};
+    const struct mark likely[] = {{.addr = pc},
+                                  {.addr = sp, .size = 8},
+                                  {.addr = sp - 8, .size = 8},
+                                  {.addr = sp - 16, .size = 8},
+                                  {.addr = sp - 24, .size = 8},
+                                  {.addr = sp - 64, .size = 8}};
     for (size_t i = 0; i < sizeof likely / sizeof likely[0]; i++)
         if (split_at_last(h, likely[i]) < 0)
             return -1;
@@ -516,7 +537,7 @@ static int step_back(struct past *h)
 {
     for (;;) {
         struct leg *l = last(h);
-        if (!l || measure(l) < 0)
+        if (!l || measure(h, l) < 0)
             return l ? -1 : 0;
         if (is_empty(l)) {
             if (h->n == 1)
@@ -670,7 +691,7 @@ static int to_beginning(struct past *h)
     pid_t pid = copy_make(l->anchor);
     if (pid <= 0)
         return -1;
-    set_end(l, &(struct mark){l->start, 0, 1});
+    set_end(l, &(struct mark){.addr = l->start, .n = 1});
     become(h, pid);
     return 0;
 }
@@ -683,7 +704,7 @@ static int continue_back(struct past *h, const struct copy_points *points,
         struct leg *l = last(h);
         if (!l)
             return 0;
-        if (measure(l) < 0)
+        if (measure(h, l) < 0)
             return -1;
         int r = is_empty(l) ? 0 : search(h, points, stop);
         if (r > 0 && stop->point->kind >= POINT_WRITE) /* GDB wants it before the access */
@@ -696,6 +717,118 @@ static int continue_back(struct past *h, const struct copy_points *points,
     }
 }
 
+/* ---- to an event ---- */
+
+/* The process, made anew, as it was at an event or shortly before. Returns its pid, or -1. */
+static pid_t start_at(struct past *h, uint64_t event, struct err *err)
+{
+    const struct recorded *r = recorded_of(h);
+    struct adopted made;
+    if (r->start(r->arg, event, &made, err) < 0)
+        return -1;
+    if (procfs_tasks(made.pid, NULL, 0) != 1 ||
+        ptrace(PTRACE_SETOPTIONS, made.pid, NULL, trace_options(false))) {
+        copy_kill(made.pid);
+        return err_set(err, "%s", several_threads);
+    }
+    return made.pid;
+}
+
+/* A leg that ends where `pid`, a copy of its anchor that ran on, is. */
+static struct leg *leg_to(struct past *h, pid_t anchor, pid_t pid)
+{
+    struct leg *l = add(h, anchor);
+    l->by_event = event_place(recorded_of(h), pid, &l->place) == 0;
+    l->end.addr = l->place.pc;
+    return l;
+}
+
+/* A copy of the anchor at the boundary of the event, or -1. */
+static pid_t copy_to_event(struct past *h, pid_t anchor, uint64_t event)
+{
+    const struct recorded *r = recorded_of(h);
+    pid_t pid = copy_make(anchor);
+    if (pid <= 0 || r->next(r->arg, pid) >= event)
+        return pid;
+    if (event_reach(r, pid, event, NULL, NULL) == 0)
+        return event_boundary(r, pid, event);
+    copy_kill(pid);
+    return -1;
+}
+
+/* From a leg of the past, which then ends there: the last one that begins before the event.
+ * Returns 1, 0 if there is none, or -1. */
+static int go_by_leg(struct past *h, uint64_t event)
+{
+    const struct recorded *r = recorded_of(h);
+    size_t n = h->n;
+    while (n && r->next(r->arg, h->leg[n - 1]->anchor) >= event)
+        n--;
+    if (!n)
+        return 0;
+    pid_t anchor = copy_make(h->leg[n - 1]->anchor);
+    pid_t pid = anchor > 0 ? copy_to_event(h, anchor, event) : -1;
+    if (pid <= 0) {
+        copy_kill(anchor);
+        return -1;
+    }
+    while (h->n >= n)
+        drop_last(h);
+    leg_to(h, anchor, pid);
+    become(h, pid);
+    return 1;
+}
+
+static int go_by_start(struct past *h, uint64_t event, struct err *err)
+{
+    pid_t anchor = start_at(h, event, err);
+    if (anchor <= 0)
+        return -1;
+    pid_t pid = copy_to_event(h, anchor, event);
+    if (pid <= 0) {
+        copy_kill(anchor);
+        return err_set(err, "%s", not_there);
+    }
+    past_forget(h);
+    leg_to(h, anchor, pid);
+    become(h, pid);
+    return 0;
+}
+
+static int go_forward(struct past *h, struct thread *th, uint64_t event, struct err *err)
+{
+    pid_t anchor = copy_present(th);
+    pid_t pid = anchor > 0 ? copy_to_event(h, anchor, event) : -1;
+    if (pid <= 0) {
+        copy_kill(anchor);
+        return err_set(err, "%s", not_there);
+    }
+    leg_to(h, anchor, pid);
+    become(h, pid);
+    return 0;
+}
+
+int ptrace_target_goto(struct target *base, uint64_t event, struct err *err)
+{
+    struct ptrace_target *t = ptrace_target_of(base);
+    const struct recorded *r = &t->options.recorded;
+    struct past *h = t->past;
+    if (!t->processes || !h || !r->start)
+        return err_set(err, "there is no recording to move in");
+    struct thread *th = t->processes->threads;
+    if (!can_follow(h, th))
+        return err_set(err, "cannot move: %s", h->why);
+    int went;
+    if (r->next(r->arg, th->tid) < event)
+        went = go_forward(h, th, event, err) < 0 ? -1 : 1;
+    else if ((went = go_by_leg(h, event)) < 0)
+        err_set(err, "%s", lost);
+    else if (!went)
+        went = go_by_start(h, event, err);
+    t->moved |= went >= 0;
+    return went < 0 ? -1 : 0;
+}
+
 /* ---- for GDB ---- */
 
 /* Says so where there is no past. Returns false if there is one. */
@@ -703,15 +836,13 @@ static bool refuse(struct past *h)
 {
     const struct process *p = h->target->processes;
     if (p->threads->next)
-        pend(h, TRAP_OTHER, 0, HISTORY_BEGIN, "the program has several threads");
+        pend(h, TRAP_OTHER, 0, HISTORY_BEGIN, several_threads);
     else if (!h->n)
         pend(h, TRAP_OTHER, 0, HISTORY_BEGIN, h->why[0] ? h->why : NULL);
     else
         return false;
     return true;
 }
-
-static const char *lost = "the program does not run as it ran before";
 
 int target_reverse_step(struct target *base, struct ptid thread)
 {

@@ -185,6 +185,12 @@ static int counter(pid_t pid, uint64_t addr, unsigned size, enum point kind, uin
     return (int)syscall(SYS_perf_event_open, &a, pid, -1, -1, PERF_FLAG_FD_CLOEXEC);
 }
 
+static int counter_of(pid_t pid, const struct mark *m, uint64_t period)
+{
+    return counter(pid, m->addr, m->size, m->written ? POINT_WRITE : POINT_ACCESS, period,
+                   DATA_MARK);
+}
+
 static int put_points(struct copy_run *run)
 {
     for (size_t i = 0; run->points && i < run->points->n; i++) {
@@ -224,12 +230,11 @@ int copy_run_begin(struct copy_run *run, pid_t pid, const struct mark *mark,
         run->point_fd[i] = -1;
     bool ok = true;
     if (run->mark.n) {
-        run->mark_fd = counter(pid, run->mark.addr, run->mark.size, POINT_ACCESS,
-                               at_mark(run) ? 1 : run->mark.n, DATA_MARK);
+        run->mark_fd = counter_of(pid, &run->mark, at_mark(run) ? 1 : run->mark.n);
         ok = run->mark_fd >= 0;
     }
     if (ok && count) {
-        run->count_fd = counter(pid, count->addr, count->size, POINT_ACCESS, 0, 0);
+        run->count_fd = counter_of(pid, count, 0);
         ok = run->count_fd >= 0;
     }
     if (ok && put_points(run) == 0)

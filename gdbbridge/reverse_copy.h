@@ -28,6 +28,7 @@ struct mark {
     uint64_t addr;
     unsigned size; /* 0: executions of the instruction; else accesses to that many bytes */
     uint64_t n;    /* from 1. The instruction at which a copy starts counts as executed once. */
+    bool written;  /* count only what writes to these bytes */
 };
 
 /* A break- or watchpoint that is looked for in a copy. */

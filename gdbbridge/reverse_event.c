@@ -1,0 +1,84 @@
+/*
+ * reverse_event.c - running a copy to where it has taken a number of recorded events
+ */
+#include "gdbbridge/reverse_event.h"
+
+int event_place(const struct recorded *r, pid_t pid, struct place *place)
+{
+    struct user_regs_struct regs;
+    if (copy_registers(pid, &regs))
+        return -1;
+    *place = (struct place){r->next(r->arg, pid), regs.rip, regs.rsp};
+    return 0;
+}
+
+/* How many writes to the word there are at least until `event` is next. */
+static struct mark until(const struct recorded *r, pid_t pid, uint64_t event)
+{
+    uint64_t next = r->next(r->arg, pid);
+    return (struct mark){.addr = r->word(r->arg, pid),
+                         .size = sizeof(uint64_t),
+                         .n = next < event ? event - next : 0,
+                         .written = true};
+}
+
+int event_reach(const struct recorded *r, pid_t pid, uint64_t event, const struct mark *count,
+                uint64_t *counted)
+{
+    struct mark mark = until(r, pid, event);
+    while (mark.n && mark.addr) {
+        uint64_t n = 0;
+        if (copy_run_to(pid, &mark, count, &n) < 0)
+            return -1;
+        if (counted)
+            *counted += n;
+        mark = until(r, pid, event);
+    }
+    return mark.addr && r->next(r->arg, pid) == event ? 0 : -1;
+}
+
+pid_t event_boundary(const struct recorded *r, pid_t pid, uint64_t event)
+{
+    struct mark taken = {.addr = r->word(r->arg, pid), .size = 8, .n = 1, .written = true};
+    struct copy_points site = {.point = {{POINT_HW, r->site(r->arg, pid), 0, 0}}, .n = 1};
+    struct copy_run run;
+    struct copy_stop stop = {.end = COPY_GONE};
+    if (!site.point[0].addr)
+        return pid;
+    pid_t ahead = copy_make(pid);
+    if (ahead > 0 && copy_run_begin(&run, ahead, &taken, &site, NULL) == 0) {
+        copy_run_on(&run, &stop);
+        copy_run_end(&run);
+    }
+    bool back = stop.end == COPY_POINT && r->next(r->arg, ahead) == event;
+    copy_kill(back ? pid : ahead);
+    return back ? ahead : pid;
+}
+
+int event_mark(const struct recorded *r, pid_t pid, const struct place *place, struct mark *mark)
+{
+    struct copy_points at = {.point = {{POINT_HW, place->pc, 0, 0}}, .n = 1};
+    struct mark count = {.addr = place->pc};
+    struct user_regs_struct regs;
+    struct copy_run run;
+    struct copy_stop stop;
+    uint64_t n = 0;
+    if (r->next(r->arg, pid) < place->event &&
+        event_reach(r, pid, place->event, &count, &n) < 0)
+        return -1;
+    if (copy_registers(pid, &regs))
+        return -1;
+    if (regs.rip == place->pc && regs.rsp == place->sp) {
+        *mark = (struct mark){.addr = place->pc, .n = n + 1};
+        return 0;
+    }
+    if (copy_run_begin(&run, pid, NULL, &at, NULL) < 0)
+        return -1;
+    do {
+        copy_run_on(&run, &stop);
+        n++;
+    } while (stop.end == COPY_POINT && !copy_registers(pid, &regs) && regs.rsp != place->sp);
+    copy_run_end(&run);
+    *mark = (struct mark){.addr = place->pc, .n = n};
+    return stop.end == COPY_POINT ? 0 : -1;
+}
