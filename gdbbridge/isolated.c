@@ -19,6 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "gdbbridge/by_message.h"
 #include "gdbbridge/bytes.h"
 #include "gdbbridge/gdbserver.h"
 #include "gdbbridge/ptrace_target.h"
@@ -43,6 +44,7 @@ struct isolated {
     pid_t pid;
     pid_t thread[THREADS_MAX];
     size_t nthreads;
+    struct by_message *by_message;
 };
 
 /* ---- making the process ---- */
@@ -238,6 +240,7 @@ static int make_again(void *arg, struct adopted *out, struct err *err)
     if (make(is, is->image_path, err) < 0)
         return -1;
     describe(is, out);
+    by_message_restarted(is->by_message);
     return 0;
 }
 
@@ -346,6 +349,10 @@ static bool read_word(struct stop *s, uint64_t addr, uint64_t *word)
  */
 static enum stop_verdict on_stop(void *arg, struct stop *s)
 {
+    struct isolated *is = arg;
+    enum stop_verdict verdict = by_message_look(is->by_message, s);
+    if (verdict != STOP_DEFAULT)
+        return verdict;
     uint64_t entry;
     struct iovec io;
     struct user_regs_struct regs;
@@ -376,7 +383,10 @@ static int serve(struct isolated *is, struct err *err)
     const char *listen = is->options->listen;
     bool pipe_mode = strcmp(listen, "-") == 0;
     struct ptrace_options options = {.restart = make_again, .restart_arg = is,
-                                     .hook = {on_stop, is}, .reverse = true,
+                                     .hook = {on_stop, is},
+                                     .run_hook = by_message_run_hook(is->by_message),
+                                     .monitor = by_message_commands(is->by_message),
+                                     .reverse = true,
                                      .recorded = {is, next_event, event_word, call_site, start_at},
                                      .stdio = {0, 1, 2}};
     struct gdbserver_options server = {.once = pipe_mode, .multi = true};
@@ -394,6 +404,7 @@ static int serve(struct isolated *is, struct err *err)
         fprintf(stderr, "dbg3: rank %u waits for GDB on %s\n", is->options->rank, tr.name);
     describe(is, &adopted);
     struct target *t = ptrace_target_create(&options);
+    by_message_serve(is->by_message, t);
     int r = ptrace_target_adopt(t, &adopted, &stop, err);
     if (r == 0)
         r = gdbserver_serve(t, &stop, &tr, &server, err);
@@ -410,7 +421,11 @@ int isolated_serve(const struct isolate_options *options, struct err *err)
     is.image = image_open(is.image_path, err);
     if (!is.image)
         return -1;
+    is.by_message = by_message_create(&(struct by_message_options){
+        options->session, options->rank, image_state(is.image)->meta.position.event,
+        options->recorded_from});
     int r = serve(&is, err);
+    by_message_destroy(is.by_message);
     image_close(is.image);
     return r;
 }

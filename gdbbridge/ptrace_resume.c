@@ -71,11 +71,24 @@ static void apply(struct thread *th, const struct resume *a)
     drop_void_event(th);
 }
 
+/* Does the caller move the process, instead of running it? Then its stop is pending. */
+static bool moved_instead(struct ptrace_target *t, const struct resume *actions, size_t n)
+{
+    const struct run_hook *hook = &t->options.run_hook;
+    for (size_t i = 0; i < n; i++)
+        if (actions[i].how != RESUME_CONT)
+            return false;
+    t->has_pending = hook->move && hook->move(hook->arg, &t->base, &t->pending);
+    return t->has_pending;
+}
+
 int target_resume(struct target *base, const struct resume *actions, size_t n)
 {
     struct ptrace_target *t = ptrace_target_of(base);
     bool waiting = false, any = false;
     wait_reap(t);
+    if (t->processes && moved_instead(t, actions, n))
+        return 0;
     for (struct process *p = t->processes; p; p = p->next) {
         waiting |= p->gone;
         any = true;
@@ -99,6 +112,9 @@ int target_resume(struct target *base, const struct resume *actions, size_t n)
             if (th->resumed && th->state == THREAD_STOPPED) {
                 if (t->past)
                     past_resume(t->past, th);
+                if (t->options.run_hook.start)
+                    t->options.run_hook.start(t->options.run_hook.arg, base, thread_shown(th),
+                                              th->stepping);
                 thread_start(th, th->deliver);
             }
     return 0;

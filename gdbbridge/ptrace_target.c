@@ -375,6 +375,12 @@ static void make_monitor(struct ptrace_target *t, const struct monitor_command *
         memcpy(own, more, n * sizeof *more);
 }
 
+void ptrace_target_ends_here(struct target *t)
+{
+    if (ptrace_target_of(t)->past)
+        past_ends_here(ptrace_target_of(t)->past);
+}
+
 struct target *ptrace_target_create(const struct ptrace_options *options)
 {
     struct ptrace_target *t = calloc(1, sizeof *t);

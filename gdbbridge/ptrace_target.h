@@ -48,6 +48,16 @@ struct stop_hook {
     void *arg;
 };
 
+/* Told when a thread is about to run for GDB (it may write memory then: copies of the process for
+ * going back have been made), and when all have stopped for it. Asked before, where GDB continues
+ * the process: it may move it to another place instead, and then says what GDB is to see. */
+struct run_hook {
+    bool (*move)(void *arg, struct target *t, struct event *stop); /* moved? */
+    void (*start)(void *arg, struct target *t, struct ptid thread, bool stepping);
+    void (*stopped)(void *arg, struct target *t, struct ptid thread);
+    void *arg;
+};
+
 /* ---- a process that the caller made */
 
 struct adopted {
@@ -86,6 +96,7 @@ struct ptrace_options {
     int (*restart)(void *arg, struct adopted *out, struct err *err);
     void *restart_arg;
     struct stop_hook hook;                  /* look == NULL: none */
+    struct run_hook run_hook;               /* start == NULL: none */
     const struct monitor_command *monitor;  /* further ones, ended by a row without name; or NULL */
     void (*other_child)(void *arg, pid_t pid, int status); /* or NULL */
     void *other_child_arg;
@@ -106,6 +117,10 @@ int ptrace_target_start(struct target *t, const struct run *how, struct event *s
 int ptrace_target_attach(struct target *t, pid_t pid, struct event *stop, struct err *err);
 int ptrace_target_adopt(struct target *t, const struct adopted *a, struct event *stop,
                         struct err *err);
+
+/* From a stop hook that is going to report this stop, in a process with a recording: another run
+ * would not stop here by itself. */
+void ptrace_target_ends_here(struct target *t);
 
 /*
  * Moves the one process, stopped, to the boundary of `event`: the events before it have been taken,

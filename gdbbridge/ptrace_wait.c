@@ -612,6 +612,8 @@ int target_poll(struct target *base, struct event *event)
     struct thread *th = choose(t);
     if (th) {
         report(t, th, event);
+        if (t->options.run_hook.stopped)
+            t->options.run_hook.stopped(t->options.run_hook.arg, base, thread_shown(th));
         if (t->past)
             past_stopped(t->past, th, th->stop_pc ? th->stop_pc : thread_pc(th));
     } else {

@@ -49,6 +49,7 @@ struct past {
     struct leg *leg[LEGS_MAX];
     size_t n;
     bool touched;
+    bool by_event;  /* the stop to come is one that only the recording tells */
     size_t thinned; /* how often, ever */
     char why[256]; /* why there is no past, or empty */
 };
@@ -205,9 +206,21 @@ void past_stepped(struct past *h, uint64_t pc)
         trace_add(l->trace, pc);
 }
 
+static const struct recorded *recorded_of(const struct past *h)
+{
+    return &h->target->options.recorded;
+}
+
+void past_ends_here(struct past *h)
+{
+    h->by_event = true;
+}
+
 void past_stopped(struct past *h, struct thread *th, uint64_t pc)
 {
     struct leg *l = last(h);
+    bool by_event = h->by_event;
+    h->by_event = false;
     if (!l)
         return;
     if (l->trace && trace_pc(l->trace) == pc)
@@ -217,7 +230,8 @@ void past_stopped(struct past *h, struct thread *th, uint64_t pc)
         l->trace = NULL;
     }
     const struct user_regs_struct *regs = thread_user(th);
-    l->measured = l->by_event = false;
+    l->measured = false;
+    l->by_event = by_event && event_place(recorded_of(h), th->tid, &l->place) == 0;
     l->interrupted = th->faked == SIGINT;
     l->end = (struct mark){.addr = pc};
     if (regs)
@@ -266,11 +280,6 @@ static int measure_by_stop(struct leg *l, pid_t pid)
     l->end.n = copy_run_count(&run) + (stop.counted ? 0 : 1);
     copy_run_end(&run);
     return stop.end != COPY_GONE && stop.pc == l->end.addr ? 0 : -1;
-}
-
-static const struct recorded *recorded_of(const struct past *h)
-{
-    return &h->target->options.recorded;
 }
 
 /* Finds the leg's end as a mark. Returns 0 or -1. */

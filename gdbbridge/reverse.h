@@ -38,6 +38,9 @@ void past_stepped(struct past *h, uint64_t pc);
 /* It has stopped: pc is where the processor stopped it, whatever GDB is going to see. */
 void past_stopped(struct past *h, struct thread *th, uint64_t pc);
 
+/* It is about to be reported as stopped where no breakpoint would stop it again. */
+void past_ends_here(struct past *h);
+
 /* bs and bc: leave their event in t->pending. */
 int target_reverse_step(struct target *t, struct ptid thread);
 int target_reverse_continue(struct target *t);

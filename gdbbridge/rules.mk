@@ -9,9 +9,18 @@ GDBBRIDGE_OBJS := $(RSP_OBJS) $(patsubst %,$(BUILD)/gdbbridge/%.o,procfs tls ptr
                     reverse_copy reverse_event reverse_trace transport \
                     gdbserver gdbserver_main)
 
+# GDB's end of moving by messages.
+PROGRAMS += $(BUILD)/dbg3-gdb.py
+$(BUILD)/dbg3-gdb.py: gdbbridge/dbg3-gdb.py
+	@mkdir -p $(@D)
+	cp $< $@
+INSTALL += $(BUILD)/dbg3-gdb.py:lib/dbg3/dbg3-gdb.py
+
 # The stub as a program of its own, for the tests.
 # An isolated rank behind the protocol; only the dbg3 command needs it.
-DBG3_OBJS += $(GDBBRIDGE_OBJS) $(BUILD)/gdbbridge/isolated.o
+DBG3_OBJS += $(GDBBRIDGE_OBJS) \
+             $(patsubst %,$(BUILD)/gdbbridge/%.o,isolated by_message by_message_say recording)
+$(BUILD)/gdbbridge/recording.o: $(BUILD)/gen/call_id.h
 
 PROGRAMS += $(BUILD)/gdbbridge/gdbserver
 $(BUILD)/gdbbridge/gdbserver: $(BUILD)/tests/flow/gdb/serve.o $(GDBBRIDGE_OBJS) $(BASE_OBJS)
@@ -49,6 +58,13 @@ $(BUILD)/tests/unit/test_gdb_target: $(patsubst %,$(BUILD)/%.o,tests/unit/test_g
                                        gdbbridge/bytes gdbbridge/registers gdbbridge/tls \
                                        gdbbridge/procfs) $(BASE_OBJS)
 	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check)
+
+UNIT_TESTS += $(BUILD)/tests/unit/test_recording
+PURE_TESTS += $(BUILD)/tests/unit/test_recording
+$(BUILD)/tests/unit/test_recording.o: $(BUILD)/gen/call_id.h
+$(BUILD)/tests/unit/test_recording: $(patsubst %,$(BUILD)/%.o,tests/unit/test_recording \
+                                      gdbbridge/recording) $(LOG_OBJS) $(BASE_OBJS)
+	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check jansson libxxhash)
 
 UNIT_TESTS += $(BUILD)/tests/unit/test_reverse
 PURE_TESTS += $(BUILD)/tests/unit/test_reverse

@@ -179,14 +179,18 @@ static char *stub_command(const struct isolate_options *o)
 static int become_gdb(const struct isolate_options *o, const char *program, struct err *err)
 {
     const char *argv[GDB_ARGS];
+    char commands[PATH_BYTES];
     int n = 0;
     char *connect = stub_command(o);
     if (!connect)
         return err_sys(err, "no memory");
+    snprintf(commands, sizeof commands, "source %s/dbg3-gdb.py", o->runtime);
     argv[n++] = "gdb";
     argv[n++] = "-q";
     argv[n++] = "-iex";
     argv[n++] = "set sysroot /";
+    argv[n++] = "-iex";
+    argv[n++] = commands;
     argv[n++] = "-ex";
     argv[n++] = connect;
     for (char *const *a = o->gdb_args; a && *a && n < GDB_ARGS - 3; a++)

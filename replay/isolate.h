@@ -21,6 +21,7 @@ struct isolate_options {
     char *const *gdb_args; /* what follows "under gdb", NULL-terminated; NULL: none */
     int expect_signal; /* the recorded failure of this rank, 0 if it did not fail by a signal */
     bool json;
+    uint64_t recorded_from; /* epoch that the recording began at; 0: the start of the program */
 };
 
 /* What a check found. */

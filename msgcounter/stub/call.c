@@ -394,7 +394,7 @@ int stub_call(enum call call, const uint64_t *v, void *site)
         stub_inert(call_table[call].name);
     stub_enter();
     call_where.call = (int32_t)call;
-    call_where.site = (uint64_t)site;
+    call_where.site = stub_thread.call_site = (uint64_t)site;
     struct counters_file *f = count.file;
     counters_set(&f->call, (uint64_t)call + 1);
     counters_set(&f->call_pc, (uint64_t)site);

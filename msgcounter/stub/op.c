@@ -86,8 +86,10 @@ void op_replay(const struct log_record *rec)
         layout_unpack(t->layout, count, operand[i], log_field_value(f), log_field_length(f));
     }
     struct call_where outer = call_where; /* the callback may call MPI */
+    uint64_t site = stub_thread.call_site;
     op_call(o, operand[0], operand[1], count, type);
     call_where = outer;
+    stub_thread.call_site = site;
     stub_free(mem);
 }
 

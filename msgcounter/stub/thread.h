@@ -29,6 +29,7 @@ struct stub_thread {
     uint32_t ending; /* rounds of destructors of thread-local data that have begun */
     uint32_t cursor_valid; /* replay: `cursor` holds this thread's place in the log */
     struct stub_place cursor;
+    uint64_t call_site; /* where its MPI call, or the last one it made, returns to */
     /* CLOCK_MONOTONIC ns when the call that waits with a timeout began, 0: none (wait.c) */
     uint64_t wait_since;
     struct timespec wait_rest; /* of such a call that a checkpoint has interrupted */

@@ -153,6 +153,7 @@ static int prepare(struct isolate *a, struct session *s, const char *runtime, st
     a->options.runtime = runtime;
     a->options.rank = (unsigned)a->rank;
     a->options.json = a->common.json;
+    a->options.recorded_from = recording.from_epoch;
     a->options.expect_signal = recorded_signal(s, recording.id, a->options.rank);
     /* One that failed before its first call has no fine checkpoint: it begins where all began. */
     if (!a->options.from && !a->options.at && !a->from_epoch && recording.from_epoch &&

@@ -1,0 +1,470 @@
+/*
+ * by_message.c - where an isolated rank is among its events, goals, breakpoints on messages
+ */
+#include <inttypes.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/uio.h>
+#include <sys/user.h>
+
+#include "gdbbridge/by_message_private.h"
+#include "gdbbridge/bytes.h"
+#include "msgcounter/stub/thread.h"
+
+#define NT_PRSTATUS 1
+
+/* ---- the rank's memory ---- */
+
+static int peek(struct by_message *b, pid_t pid, uint64_t addr, void *to, size_t size)
+{
+    return b->target->ops->read_memory(b->target, pid, addr, to, size) == (ssize_t)size ? 0 : -1;
+}
+
+static int peek_gate(struct by_message *b, pid_t pid, size_t offset, uint64_t *word)
+{
+    return peek(b, pid, GATE_ADDR + offset, word, sizeof *word);
+}
+
+/* A field of the stub's table. */
+static int peek_stub(struct by_message *b, pid_t pid, size_t offset, uint64_t *word)
+{
+    uint64_t stub;
+    return peek_gate(b, pid, offsetof(struct gate, stub), &stub) ||
+                   peek(b, pid, stub + offset, word, sizeof *word)
+               ? -1
+               : 0;
+}
+
+static void arm(struct by_message *b, pid_t pid, uint64_t stop_at)
+{
+    b->target->ops->write_memory(b->target, pid,
+                                 GATE_ADDR + offsetof(struct gate, replay_stop_at), &stop_at,
+                                 sizeof stop_at);
+    b->armed = stop_at != 0;
+}
+
+/* What the stub keeps for a thread. */
+static int peek_thread(struct by_message *b, struct ptid thread, struct stub_thread *state)
+{
+    struct thread_info info;
+    uint64_t offset;
+    return b->target->ops->thread_info(b->target, thread, &info) || !info.handle ||
+                   peek_stub(b, thread.pid, offsetof(struct gate_stub, tls_thread), &offset) ||
+                   peek(b, thread.pid, info.handle + offset, state, sizeof *state)
+               ? -1
+               : 0;
+}
+
+int by_message_next_event(struct by_message *b, struct ptid thread, uint64_t *next,
+                          struct err *err)
+{
+    struct stub_thread state;
+    if (peek_thread(b, thread, &state))
+        return err_set(err, "cannot tell at which event the rank is");
+    *next = state.cursor.at.event;
+    if (!state.cursor_valid &&
+        peek_gate(b, thread.pid, offsetof(struct gate, log_start_event), next))
+        return err_set(err, "cannot tell at which event the rank begins");
+    return 0;
+}
+
+int by_message_thread(struct by_message *b, struct ptid *thread, struct err *err)
+{
+    return b->target->ops->threads(b->target, thread, 1)
+               ? 0
+               : err_set(err, "the rank has ended; type: run");
+}
+
+struct recording *by_message_recording(struct by_message *b, unsigned rank, struct err *err)
+{
+    char logs[4096];
+    if (rank >= b->nrecordings) {
+        b->recording = realloc(b->recording, (rank + 1) * sizeof *b->recording);
+        if (!b->recording)
+            abort();
+        for (; b->nrecordings <= rank; b->nrecordings++)
+            b->recording[b->nrecordings] = NULL;
+    }
+    snprintf(logs, sizeof logs, "%s/logs", b->options.session);
+    if (!b->recording[rank])
+        b->recording[rank] = recording_open(logs, rank, err);
+    return b->recording[rank];
+}
+
+static struct recording *own(struct by_message *b, struct err *err)
+{
+    return by_message_recording(b, b->options.rank, err);
+}
+
+/* ---- running ---- */
+
+/* The first event from `next` on that something waits for, or NO_EVENT. */
+static uint64_t wanted(struct by_message *b, uint64_t next)
+{
+    uint64_t event = b->goal;
+    for (size_t i = 0; i < BREAKS_MAX; i++) {
+        struct recording *r = b->breaks[i].number ? own(b, NULL) : NULL;
+        uint64_t hit = r ? recording_next(r, next, &b->breaks[i].filter) : NO_EVENT;
+        event = hit < event ? hit : event;
+    }
+    return event;
+}
+
+static void tell(struct by_message *b, const char *why, char *text, size_t size)
+{
+    struct recording *r = own(b, NULL);
+    struct bytes out = {0};
+    bytes_text(&out, "dbg3: ");
+    bytes_text(&out, why);
+    if (r && b->here != NO_EVENT)
+        by_message_describe(r, b->here, &out);
+    snprintf(text, size, "%.*s\n", (int)out.size, out.data);
+    bytes_free(&out);
+}
+
+/* Back, where the goal lies there. */
+static bool on_move(void *arg, struct target *t, struct event *stop)
+{
+    struct by_message *b = arg;
+    struct ptid thread;
+    struct err err;
+    if (b->goal == NO_EVENT || !b->back || by_message_thread(b, &thread, NULL) < 0)
+        return false;
+    uint64_t goal = b->goal;
+    b->goal = NO_EVENT;
+    *stop = (struct event){.kind = EVENT_STOPPED, .thread = thread};
+    if (ptrace_target_goto(t, goal + 1, &err) < 0) {
+        snprintf(stop->console, sizeof stop->console, "dbg3: cannot go back: %.400s\n", err.text);
+        return true;
+    }
+    b->here = goal;
+    tell(b, "", stop->console, sizeof stop->console);
+    return true;
+}
+
+static void on_start(void *arg, struct target *t, struct ptid thread, bool stepping)
+{
+    struct by_message *b = arg;
+    b->here = NO_EVENT;
+    if (stepping || by_message_next_event(b, thread, &b->next_then, NULL) < 0)
+        return;
+    uint64_t event = wanted(b, b->next_then);
+    if (event != NO_EVENT)
+        arm(b, thread.pid, event + 1);
+}
+
+static void stop_returning(struct by_message *b)
+{
+    if (b->returning)
+        b->target->ops->remove_point(b->target, b->thread.pid, POINT_HW, b->site, 1);
+    b->returning = false;
+}
+
+static void on_stopped(void *arg, struct target *t, struct ptid thread)
+{
+    struct by_message *b = arg;
+    stop_returning(b);
+    if (b->armed)
+        arm(b, thread.pid, 0);
+    b->goal = NO_EVENT;
+}
+
+struct run_hook by_message_run_hook(struct by_message *b)
+{
+    return (struct run_hook){on_move, on_start, on_stopped, b};
+}
+
+void by_message_serve(struct by_message *b, struct target *t)
+{
+    b->target = t;
+}
+
+void by_message_restarted(struct by_message *b)
+{
+    b->armed = b->returning = false;
+    b->goal = NO_EVENT;
+    b->here = b->options.first_event ? b->options.first_event - 1 : NO_EVENT;
+}
+
+/* ---- stops ---- */
+
+static int registers(struct ptid thread, struct user_regs_struct *regs)
+{
+    struct iovec io = {regs, sizeof *regs};
+    return ptrace(PTRACE_GETREGSET, thread.tid, NT_PRSTATUS, &io) < 0 ? -1 : 0;
+}
+
+/* The call of GATE->stop returns, and the thread runs on to where its MPI call does. */
+static enum stop_verdict begin_return(struct by_message *b, struct stop *s,
+                                      struct user_regs_struct *regs)
+{
+    struct iovec io = {regs, sizeof *regs};
+    struct stub_thread state = {.call_site = 0};
+    b->armed = false; /* the rank has taken it back */
+    if (peek(b, s->thread.pid, regs->rsp, &regs->rip, sizeof regs->rip))
+        return STOP_DEFAULT;
+    regs->rsp += 8;
+    ptrace(PTRACE_SETREGSET, s->thread.tid, NT_PRSTATUS, &io);
+    peek_thread(b, s->thread, &state);
+    if (!state.call_site || b->target->ops->insert_point(b->target, s->thread.pid, POINT_HW,
+                                                         state.call_site, 1)) {
+        snprintf(s->text, sizeof s->text, "dbg3: inside of the MPI call: no debug register is free "
+                                          "to go on to its return\n");
+        s->signal = 0;
+        return STOP_REPORT;
+    }
+    b->returning = true;
+    b->thread = s->thread;
+    b->site = state.call_site;
+    return STOP_RESUME;
+}
+
+/* "break-msg 1, " for each that is hit here. */
+static void hits(const struct by_message *b, const struct recording *r, struct bytes *out)
+{
+    for (size_t i = 0; i < BREAKS_MAX; i++)
+        if (b->breaks[i].number && recording_fits(r, b->here, &b->breaks[i].filter))
+            bytes_printf(out, "break-msg %u, ", b->breaks[i].number);
+    bytes_add(out, "", 1);
+}
+
+/* The call has returned: the rank is at the event. */
+static enum stop_verdict arrived(struct by_message *b, struct stop *s)
+{
+    uint64_t next = b->next_then;
+    struct recording *r = own(b, NULL);
+    struct bytes text = {0};
+    stop_returning(b);
+    by_message_next_event(b, s->thread, &next, NULL);
+    b->here = next - 1;
+    while (r && b->here && recording_event(r, b->here) && recording_event(r, b->here)->no_call)
+        b->here--;
+    ptrace_target_ends_here(b->target);
+    if (r)
+        hits(b, r, &text);
+    tell(b, text.size ? text.data : "", s->text, sizeof s->text);
+    bytes_free(&text);
+    s->signal = 0;
+    return STOP_REPORT;
+}
+
+enum stop_verdict by_message_look(struct by_message *b, struct stop *s)
+{
+    struct user_regs_struct regs;
+    uint64_t entry;
+    if (s->info.si_signo != SIGTRAP || registers(s->thread, &regs))
+        return STOP_DEFAULT;
+    if (b->returning && s->pc == b->site)
+        return s->thread.tid == b->thread.tid ? arrived(b, s) : STOP_RESUME;
+    if (s->pc < GATE_ADDR || (int)regs.rdi != GATE_STOP_EVENT ||
+        peek_gate(b, s->thread.pid, offsetof(struct gate, stop), &entry) || s->pc != entry)
+        return STOP_DEFAULT;
+    return begin_return(b, s, &regs);
+}
+
+/* ---- going ---- */
+
+static int parse_event(const char *text, uint64_t *event, struct err *err)
+{
+    char *end;
+    unsigned long long n = strtoull(text, &end, 10);
+    if (end == text || *text == '-' || *end)
+        return err_set(err, "which event? a number of dbg3 messages");
+    *event = n;
+    return 0;
+}
+
+/* The rank is to go to `event`. */
+static int set_goal(struct by_message *b, uint64_t event, struct bytes *out, struct err *err)
+{
+    struct recording *r = own(b, err);
+    struct ptid thread;
+    uint64_t next = 0;
+    if (!r || by_message_thread(b, &thread, err) < 0 ||
+        by_message_next_event(b, thread, &next, err) < 0)
+        return -1;
+    const struct recorded_event *e = recording_event(r, event);
+    if (!e)
+        return err_set(err, "the recording has events %" PRIu64 " to %" PRIu64, recording_first(r),
+                       recording_end(r) - 1);
+    if (e->no_call)
+        return err_set(err, "event %" PRIu64 " is no MPI call of its own (the clock was read, say)",
+                       event);
+    if (event == b->here)
+        return err_set(err, "the rank is at event %" PRIu64, event);
+    b->goal = event;
+    b->back = event < next;
+    bytes_printf(out, "continue goes %sto ", b->back ? "back " : "");
+    by_message_describe(r, event, out);
+    bytes_text(out, "\n");
+    return 0;
+}
+
+static int run_goto(void *arg, const char *args, struct bytes *out, struct err *err)
+{
+    uint64_t event = 0;
+    return parse_event(args, &event, err) < 0 ? -1 : set_goal(arg, event, out, err);
+}
+
+static int parse_filter(const char *args, struct message_filter *f, struct err *err)
+{
+    const char *rest;
+    if (message_filter_parse(args, f, &rest, err) < 0)
+        return -1;
+    return *rest ? err_set(err, "unexpected word: %s", rest) : 0;
+}
+
+/* next-msg and prev-msg */
+static int go(struct by_message *b, const char *args, bool back, struct bytes *out, struct err *err)
+{
+    struct message_filter f;
+    struct ptid thread;
+    uint64_t next = 0;
+    struct recording *r = own(b, err);
+    if (!r || parse_filter(args, &f, err) < 0 || by_message_thread(b, &thread, err) < 0 ||
+        by_message_next_event(b, thread, &next, err) < 0)
+        return -1;
+    uint64_t event = !back             ? recording_next(r, next, &f)
+                     : b->here != NO_EVENT ? recording_previous(r, b->here, &f)
+                                           : recording_previous(r, next, &f);
+    if (event == NO_EVENT)
+        return err_set(err, "no such message %s here in the recording", back ? "before" : "after");
+    return set_goal(b, event, out, err);
+}
+
+static int run_next(void *arg, const char *args, struct bytes *out, struct err *err)
+{
+    return go(arg, args, false, out, err);
+}
+
+static int run_previous(void *arg, const char *args, struct bytes *out, struct err *err)
+{
+    return go(arg, args, true, out, err);
+}
+
+/* ---- breakpoints on messages ---- */
+
+static void describe_filter(const struct message_filter *f, struct bytes *out)
+{
+    static const struct {
+        unsigned kind;
+        const char *name;
+    } kinds[] = {{MESSAGE_SENT, " --send"}, {MESSAGE_RECEIVED, " --recv"},
+                 {MESSAGE_COLLECTIVE, " --coll"}};
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        if (f->kinds & kinds[i].kind)
+            bytes_text(out, kinds[i].name);
+    if (f->has_peer)
+        bytes_printf(out, " %s %d", f->kinds & MESSAGE_SENT ? "--to" : "--from", f->peer);
+    if (f->has_tag)
+        bytes_printf(out, " --tag %d", f->tag);
+    if (f->has_comm)
+        bytes_printf(out, " --comm %" PRIu32, f->comm);
+}
+
+static int list_breaks(const struct by_message *b, struct bytes *out)
+{
+    bool any = false;
+    for (size_t i = 0; i < BREAKS_MAX; i++) {
+        if (!b->breaks[i].number)
+            continue;
+        any = true;
+        bytes_printf(out, "break-msg %u:", b->breaks[i].number);
+        describe_filter(&b->breaks[i].filter, out);
+        bytes_text(out, "\n");
+    }
+    if (!any)
+        bytes_text(out, "no breakpoints on messages\n");
+    return 0;
+}
+
+static struct message_break *find_break(struct by_message *b, unsigned number)
+{
+    for (size_t i = 0; i < BREAKS_MAX; i++)
+        if (b->breaks[i].number == number)
+            return &b->breaks[i];
+    return NULL;
+}
+
+static int run_delete(void *arg, const char *args, struct bytes *out, struct err *err)
+{
+    struct by_message *b = arg;
+    uint64_t number = 0;
+    if (!*args) {
+        memset(b->breaks, 0, sizeof b->breaks);
+        return 0;
+    }
+    if (parse_event(args, &number, NULL) < 0 || number == 0 || number > b->last_break ||
+        !find_break(b, (unsigned)number))
+        return err_set(err, "there is no break-msg %s", args);
+    find_break(b, (unsigned)number)->number = 0;
+    return 0;
+}
+
+static int run_break(void *arg, const char *args, struct bytes *out, struct err *err)
+{
+    struct by_message *b = arg;
+    struct message_filter f;
+    if (!*args)
+        return list_breaks(b, out);
+    if (!own(b, err) || parse_filter(args, &f, err) < 0)
+        return -1;
+    struct message_break *free_one = find_break(b, 0);
+    if (!free_one)
+        return err_set(err, "there are %d breakpoints on messages already", BREAKS_MAX);
+    *free_one = (struct message_break){++b->last_break, f};
+    bytes_printf(out, "break-msg %u:", b->last_break);
+    describe_filter(&f, out);
+    bytes_text(out, "\n");
+    return 0;
+}
+
+/* ---- the commands ---- */
+
+static const struct monitor_command commands[] = {
+    {"when", "at which event the rank is, and what it sent or received there", by_message_when,
+     NULL},
+    {"messages", "[FILTER] [FIRST [LAST]]: the messages around here, or of these events",
+     by_message_list, NULL},
+    {"goto-msg", "N: continue goes to event N, where its call has just returned", run_goto, NULL},
+    {"next-msg", "[FILTER]: continue goes to the next message", run_next, NULL},
+    {"prev-msg", "[FILTER]: continue goes back to the message before", run_previous, NULL},
+    {"break-msg", "[FILTER]: stop at such messages; without FILTER: list these breakpoints",
+     run_break, NULL},
+    {"delete-msg", "[N]: delete break-msg N, or all", run_delete, NULL},
+    {"who-sent", "[FILTER] [N | @ADDRESS SIZE]: who sent what was received here, at event N, or "
+                 "lies in this buffer", by_message_who_sent, NULL},
+    {NULL, NULL, NULL, NULL},
+};
+
+struct by_message *by_message_create(const struct by_message_options *options)
+{
+    struct by_message *b = calloc(1, sizeof *b);
+    if (!b || !(b->commands = malloc(sizeof commands)))
+        abort();
+    b->options = *options;
+    memcpy(b->commands, commands, sizeof commands);
+    for (struct monitor_command *c = b->commands; c->name; c++)
+        c->arg = b;
+    by_message_restarted(b);
+    return b;
+}
+
+void by_message_destroy(struct by_message *b)
+{
+    if (!b)
+        return;
+    for (unsigned i = 0; i < b->nrecordings; i++)
+        recording_close(b->recording[i]);
+    free(b->recording);
+    free(b->commands);
+    free(b);
+}
+
+const struct monitor_command *by_message_commands(struct by_message *b)
+{
+    return b->commands;
+}

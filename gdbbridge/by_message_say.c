@@ -1,0 +1,317 @@
+/*
+ * by_message_say.c - when, messages, who-sent: what the recordings say, as text
+ */
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "gdbbridge/by_message_private.h"
+#include "gdbbridge/bytes.h"
+#include "runtime/image/image.h"
+
+#define WORLD        1 /* global id of MPI_COMM_WORLD */
+#define LIST_BEFORE  10
+#define LIST_AFTER   5
+#define WHEN_MAX     16
+#define SENDERS_MAX  16
+#define BUFFER_MAX   (64u << 20)
+
+/* ---- one message, one event ---- */
+
+static void describe_comm(uint32_t comm, struct bytes *out)
+{
+    if (comm != WORLD && comm)
+        bytes_printf(out, ", communicator %" PRIx32, comm);
+}
+
+void by_message_describe_one(const struct message *m, struct bytes *out)
+{
+    if (m->kind == MESSAGE_COLLECTIVE) {
+        bytes_text(out, "collective");
+        return;
+    }
+    bytes_printf(out, "%s %" PRIu64 " byte%s %s %d, tag %d",
+                 m->kind == MESSAGE_SENT ? "sent" : "received", m->bytes, m->bytes == 1 ? "" : "s",
+                 m->kind == MESSAGE_SENT ? "to" : "from", m->peer, m->tag);
+    describe_comm(m->comm, out);
+}
+
+void by_message_describe(const struct recording *r, uint64_t event, struct bytes *out)
+{
+    const struct recorded_event *e = recording_event(r, event);
+    size_t n;
+    const struct message *m = recording_messages(r, &n);
+    bytes_printf(out, "event %" PRIu64 ": %s", event, e ? e->call : "?");
+    if (e && e->nmessages == 1) {
+        bytes_text(out, ", ");
+        by_message_describe_one(&m[e->message], out);
+    } else if (e && e->nmessages) {
+        bytes_printf(out, ", %zu messages", e->nmessages);
+    }
+}
+
+/* ---- when ---- */
+
+static int place(struct by_message *b, struct recording **r, uint64_t *next, struct err *err)
+{
+    struct ptid thread;
+    *r = by_message_recording(b, b->options.rank, err);
+    return *r && by_message_thread(b, &thread, err) == 0 &&
+                   by_message_next_event(b, thread, next, err) == 0
+               ? 0
+               : -1;
+}
+
+int by_message_when(void *arg, const char *args, struct bytes *out, struct err *err)
+{
+    struct by_message *b = arg;
+    struct recording *r;
+    uint64_t next = 0;
+    size_t n;
+    if (place(b, &r, &next, err) < 0)
+        return -1;
+    uint64_t event = b->here != NO_EVENT ? b->here : next - 1;
+    const struct recorded_event *e = next ? recording_event(r, event) : NULL;
+    if (b->here != NO_EVENT)
+        bytes_text(out, "at ");
+    else if (next < recording_end(r))
+        bytes_printf(out, "%s event %" PRIu64 "; last was ",
+                     next ? "before" : "at the start, before", next);
+    else
+        bytes_text(out, "behind the last event of the recording, ");
+    if (!e) {
+        bytes_text(out, "none\n");
+        return 0;
+    }
+    by_message_describe(r, event, out);
+    bytes_printf(out, " (the recording ends with event %" PRIu64 ")\n", recording_end(r) - 1);
+    const struct message *m = recording_messages(r, &n);
+    for (size_t i = 0; e->nmessages > 1 && i < e->nmessages; i++) {
+        if (i == WHEN_MAX) {
+            bytes_printf(out, "    and %zu more: monitor messages %" PRIu64 "\n", e->nmessages - i,
+                         event);
+            break;
+        }
+        bytes_text(out, "    ");
+        by_message_describe_one(&m[e->message + i], out);
+        bytes_text(out, "\n");
+    }
+    return 0;
+}
+
+/* ---- messages ---- */
+
+static void list_one(const struct recording *r, const struct message *m, uint64_t here,
+                     struct bytes *out)
+{
+    const struct recorded_event *e = recording_event(r, m->event);
+    bytes_printf(out, "%s%9" PRIu64 " %-19s ", m->event == here ? "=>" : "  ", m->event,
+                 e->call + (strncmp(e->call, "MPI_", 4) ? 0 : 4));
+    if (m->kind != MESSAGE_COLLECTIVE)
+        by_message_describe_one(m, out);
+    bytes_text(out, "\n");
+}
+
+static const char *parse_number(const char *text, uint64_t *number)
+{
+    char *end;
+    text += strspn(text, " \t");
+    unsigned long long n = strtoull(text, &end, 0);
+    if (end == text || *text == '-' || (*end && !strchr(" \t", *end)))
+        return NULL;
+    *number = n;
+    return end + strspn(end, " \t");
+}
+
+/* The events that LIST_BEFORE and LIST_AFTER mean for this filter. */
+static void around(const struct recording *r, const struct message_filter *f, uint64_t next,
+                   uint64_t *first, uint64_t *last)
+{
+    *first = *last = next;
+    for (int i = 0; i < LIST_BEFORE; i++) {
+        uint64_t n = recording_previous(r, *first, f);
+        if (n == NO_EVENT)
+            break;
+        *first = n;
+    }
+    uint64_t at = next;
+    for (int i = 0; i < LIST_AFTER; i++) {
+        uint64_t n = recording_next(r, at, f);
+        if (n == NO_EVENT)
+            break;
+        *last = n;
+        at = n + 1;
+    }
+}
+
+int by_message_list(void *arg, const char *args, struct bytes *out, struct err *err)
+{
+    struct by_message *b = arg;
+    struct message_filter f;
+    struct recording *r;
+    uint64_t next, first = 0, last;
+    size_t n;
+    if (message_filter_parse(args, &f, &args, err) < 0 || place(b, &r, &next, err) < 0)
+        return -1;
+    if (*args) {
+        if (!(args = parse_number(args, &first)))
+            return err_set(err, "FIRST and LAST are numbers of events");
+        last = first;
+        if (*args && (!(args = parse_number(args, &last)) || *args))
+            return err_set(err, "FIRST and LAST are numbers of events");
+    } else {
+        around(r, &f, next, &first, &last);
+    }
+    uint64_t here = b->here != NO_EVENT ? b->here : next - 1;
+    const struct message *m = recording_messages(r, &n);
+    bool any = false;
+    for (size_t i = 0; i < n; i++)
+        if (m[i].event >= first && m[i].event <= last && message_fits(&m[i], &f)) {
+            list_one(r, &m[i], here, out);
+            any = true;
+        }
+    if (!any)
+        bytes_text(out, "no such message\n");
+    return 0;
+}
+
+/* ---- who-sent ---- */
+
+/* The newest fine checkpoint of a rank that is not behind an event; 0: none. */
+static uint64_t checkpoint_before(const char *session, unsigned rank, uint64_t event)
+{
+    char folder[PATH_MAX], path[PATH_MAX];
+    struct image_window w;
+    snprintf(folder, sizeof folder, "%s/fine/rank-%u", session, rank);
+    if (image_window_read(folder, &w, NULL) < 0)
+        return 0;
+    for (uint64_t n = w.newest; n >= w.oldest && n; n--) {
+        struct image *image =
+            image_window_path(folder, n, path, sizeof path, NULL) == 0 ? image_open(path, NULL)
+                                                                       : NULL;
+        bool before = image && image_state(image)->meta.position.event <= event;
+        image_close(image);
+        if (before)
+            return n;
+    }
+    return 0;
+}
+
+/* The option that names the session, unless it is the one that dbg3 takes in this folder. */
+static void say_session(const struct by_message *b, struct bytes *out)
+{
+    char usual[PATH_MAX], real[PATH_MAX];
+    if (realpath("latest.dbg3", usual) && realpath(b->options.session, real) &&
+        !strcmp(usual, real))
+        return;
+    bytes_printf(out, " --session %s", b->options.session);
+}
+
+static void say_command(struct by_message *b, unsigned rank, uint64_t event, struct bytes *out)
+{
+    uint64_t at = checkpoint_before(b->options.session, rank, event);
+    if (!at && !b->options.epoch) {
+        bytes_text(out, "    older than the sender's fine checkpoints: dbg3 refine --keep N keeps "
+                        "more\n");
+        return;
+    }
+    bytes_text(out, "    dbg3 isolate");
+    say_session(b, out);
+    if (at)
+        bytes_printf(out, " --rank %u --at %" PRIu64, rank, at);
+    else
+        bytes_printf(out, " --rank %u --from-epoch %" PRIu64, rank, b->options.epoch);
+    bytes_printf(out, " under gdb -ex 'dbg3 goto-msg %" PRIu64 "'\n", event);
+}
+
+static void say_sender(struct by_message *b, struct recording *own, const struct message *m,
+                       struct bytes *out)
+{
+    const struct message *sent;
+    struct recording *r;
+    struct err err;
+    by_message_describe_one(m, out);
+    bytes_printf(out, " (event %" PRIu64 ")\n", m->event);
+    if (m->comm != WORLD) {
+        bytes_text(out, m->comm ? "    sender unknown: only MPI_COMM_WORLD's ranks are known here\n"
+                                : "    sender unknown: begun before the recording\n");
+        return;
+    }
+    if (!(r = by_message_recording(b, (unsigned)m->peer, &err)) ||
+        recording_find_sender(own, m, r, &sent, &err) < 0) {
+        bytes_printf(out, "    sent by rank %d: %s\n", m->peer, err.text);
+        return;
+    }
+    bytes_printf(out, "    sent by rank %d at its event %" PRIu64 ", %s\n", m->peer, sent->event,
+                 recording_event(r, sent->event)->call);
+    say_command(b, (unsigned)m->peer, sent->event, out);
+}
+
+/* Does the message bring these bytes, at a multiple of their number? */
+static bool brings(const struct message *m, const uint8_t *bytes, size_t size)
+{
+    const uint8_t *data = m->data;
+    for (uint64_t at = 0; data && at + size <= m->bytes; at += size)
+        if (!memcmp(data + at, bytes, size))
+            return true;
+    return false;
+}
+
+/* "@ADDRESS SIZE": the last message before `next` with the bytes that lie there. */
+static int who_sent_buffer(struct by_message *b, struct recording *r, const char *args,
+                           const struct message_filter *f, uint64_t next, struct bytes *out,
+                           struct err *err)
+{
+    uint64_t addr, size;
+    struct ptid thread;
+    size_t n;
+    if (!(args = parse_number(args, &addr)) || !(args = parse_number(args, &size)) || *args ||
+        !size || size > BUFFER_MAX)
+        return err_set(err, "which buffer? @ADDRESS SIZE, SIZE in bytes");
+    uint8_t *bytes = malloc(size);
+    if (!bytes || by_message_thread(b, &thread, err) < 0 ||
+        b->target->ops->read_memory(b->target, thread.pid, addr, bytes, size) != (ssize_t)size) {
+        free(bytes);
+        return err_set(err, "there is no memory of %" PRIu64 " bytes at 0x%" PRIx64, size, addr);
+    }
+    const struct message *m = recording_messages(r, &n);
+    while (n && (m[n - 1].event >= next || m[n - 1].kind != MESSAGE_RECEIVED ||
+                 !message_fits(&m[n - 1], f) || !brings(&m[n - 1], bytes, size)))
+        n--;
+    free(bytes);
+    if (!n)
+        return err_set(err, "no message received so far brought what is there now");
+    bytes_text(out, "the last message with these bytes:\n");
+    say_sender(b, r, &m[n - 1], out);
+    return 0;
+}
+
+int by_message_who_sent(void *arg, const char *args, struct bytes *out, struct err *err)
+{
+    struct by_message *b = arg;
+    struct message_filter f;
+    struct recording *r;
+    uint64_t next = 0;
+    size_t n, said = 0;
+    if (message_filter_parse(args, &f, &args, err) < 0 || place(b, &r, &next, err) < 0)
+        return -1;
+    if (*args == '@')
+        return who_sent_buffer(b, r, args + 1, &f, next, out, err);
+    uint64_t event = b->here != NO_EVENT ? b->here : next - 1;
+    if (*args && (!(args = parse_number(args, &event)) || *args))
+        return err_set(err, "which event? a number of dbg3 messages");
+    const struct recorded_event *e = recording_event(r, event);
+    const struct message *m = recording_messages(r, &n);
+    for (size_t i = 0; e && i < e->nmessages; i++) {
+        const struct message *one = &m[e->message + i];
+        if (one->kind == MESSAGE_RECEIVED && message_fits(one, &f) && said++ < SENDERS_MAX)
+            say_sender(b, r, one, out);
+    }
+    if (said > SENDERS_MAX)
+        bytes_printf(out, "and %zu more; --from P --tag T choose\n", said - SENDERS_MAX);
+    return said ? 0
+                : err_set(err, "no such message was received at event %" PRIu64
+                               "; see: messages --recv", event);
+}
