@@ -132,18 +132,23 @@ static pid_t inject_clone(pid_t pid)
     return child && wait_stop((pid_t)child) >= 0 ? (pid_t)child : -1;
 }
 
+static bool has_syscall(pid_t pid, uint64_t addr)
+{
+    errno = 0;
+    long word = addr ? ptrace(PTRACE_PEEKTEXT, pid, addr, NULL) : 0;
+    return !errno && (word & 0xffff) == 0x050f;
+}
+
 pid_t copy_make(pid_t pid)
 {
-    static uint64_t syscall_at; /* of this machine's one isolated rank */
-    static pid_t syscall_of;
+    static uint64_t syscall_at; /* in the last process that was copied */
     struct user_regs_struct before, regs;
     if (copy_registers(pid, &before))
         return -1;
-    if (!syscall_of)
+    if (!has_syscall(pid, syscall_at))
         syscall_at = find_syscall(pid);
     if (!syscall_at)
         return -1;
-    syscall_of = pid;
     regs = before;
     regs.rip = syscall_at;
     regs.rax = SYS_clone;
