@@ -17,6 +17,7 @@
 struct keyval {
     struct object head;
     bool freed;
+    uint8_t of; /* enum handle_kind: what it may be an attribute of */
     void (*copy)(void), (*delete)(void);
     void *extra;
     attr_copy_proxy *copy_proxy; /* other languages' way to call them; NULL: C */
@@ -35,6 +36,33 @@ struct attr_predefined attr_predefined;
 static struct keyval *keyval_of(int id)
 {
     return (struct keyval *)handle_object(HANDLE_KEYVAL, id);
+}
+
+/* NULL, too, if it is one of another kind of object. */
+static struct keyval *keyval_for(enum handle_kind of, int id)
+{
+    struct keyval *k = keyval_of(id);
+    return k && k->of == of ? k : NULL;
+}
+
+/* MPICH looks at it before it looks at the object: MPI_COMM_WORLD's handler decides. */
+static int bad_keyval(enum call call)
+{
+    return error_return_comm(call, NULL, MPI_ERR_KEYVAL);
+}
+
+static enum handle_kind object_of_keyval(enum call call)
+{
+    switch (call) {
+    case CALL_MPI_Type_create_keyval:
+    case CALL_MPI_Type_free_keyval:
+        return HANDLE_DATATYPE;
+    case CALL_MPI_Win_create_keyval:
+    case CALL_MPI_Win_free_keyval:
+        return HANDLE_WIN;
+    default:
+        return HANDLE_COMM;
+    }
 }
 
 /* ----------------------------------------------------------------------------- callbacks */
@@ -128,6 +156,7 @@ int hand_keyval_create(enum call call, const uint64_t *v)
     struct keyval *k = stub_alloc(sizeof *k);
     k->head.kind = HANDLE_KEYVAL;
     k->head.made = call;
+    k->of = (uint8_t)object_of_keyval(call);
     k->copy = (void (*)(void))v[0];
     k->delete = (void (*)(void))v[1];
     k->extra = (void *)v[3];
@@ -137,9 +166,9 @@ int hand_keyval_create(enum call call, const uint64_t *v)
 
 int hand_keyval_free(enum call call, const uint64_t *v)
 {
-    struct keyval *k = v[0] ? keyval_of(*(int *)v[0]) : NULL;
+    struct keyval *k = v[0] ? keyval_for(object_of_keyval(call), *(int *)v[0]) : NULL;
     if (!k)
-        return error_return(call, v, MPI_ERR_KEYVAL);
+        return bad_keyval(call);
     if (!k->freed) {
         k->freed = true;
         handle_free(&k->head);
@@ -221,8 +250,8 @@ int attr_get(enum call call, const uint64_t *v, int type)
         return get_predefined(keyval, (void *)v[2], flag, type);
     if (keyval_is_builtin(keyval) && call_table[call].params[0].handle == HANDLE_WIN)
         return win_get_predefined((MPI_Win)v[0], keyval, (void *)v[2], flag, type);
-    if (!keyval_of(keyval))
-        return error_return(call, v, MPI_ERR_KEYVAL);
+    if (!keyval_for(call_table[call].params[0].handle, keyval))
+        return bad_keyval(call);
     a = *find(list, keyval);
     *flag = a != NULL;
     if (a)
@@ -233,11 +262,11 @@ int attr_get(enum call call, const uint64_t *v, int type)
 int attr_set(enum call call, const uint64_t *v, int type)
 {
     struct attr **list = list_of(call, v), **at;
-    struct keyval *k = keyval_of((int)v[1]);
+    struct keyval *k = keyval_for(call_table[call].params[0].handle, (int)v[1]);
     if (!list)
         return bad_object(call, v);
     if (!k)
-        return error_return(call, v, MPI_ERR_KEYVAL);
+        return bad_keyval(call);
     at = find(list, (int)v[1]);
     if (*at) {
         int rc = call_delete((int)v[0], *at);
@@ -272,8 +301,8 @@ int hand_attr_delete(enum call call, const uint64_t *v)
     struct attr **list = list_of(call, v), *a;
     if (!list)
         return bad_object(call, v);
-    if (!keyval_of((int)v[1]))
-        return error_return(call, v, MPI_ERR_KEYVAL);
+    if (!keyval_for(call_table[call].params[0].handle, (int)v[1]))
+        return bad_keyval(call);
     a = *find(list, (int)v[1]);
     if (!a)
         return MPI_SUCCESS;

@@ -225,21 +225,31 @@ int hand_errhandler_call(enum call call, const uint64_t *v)
 
 /* ----------------------------------------------------------------------------- user error codes */
 
-/* What was added, in order. */
+/* What was added and deleted, in order: MPI gives the number of what was deleted to the next. */
 static struct added {
     enum call call;
-    int code;   /* class of a code, code of a string */
+    int code;   /* class of a code, code of a string; what is deleted */
     char *text; /* of a string */
 } *added;
 static unsigned nadded;
 
-void after_add_error(enum call call, const uint64_t *v)
+static void note_error(enum call call, const uint64_t *v, const char *text)
 {
     struct added a = {.call = call, .code = (int)v[0]};
-    if (call_table[call].params[1].kind == PARAM_IN)
-        a.text = stub_memdup((const char *)v[1], strlen((const char *)v[1]) + 1);
+    if (text)
+        a.text = stub_memdup(text, strlen(text) + 1);
     added = stub_realloc(added, (nadded + 1) * sizeof *added);
     added[nadded++] = a;
+}
+
+void after_add_error(enum call call, const uint64_t *v)
+{
+    note_error(call, v, call == CALL_MPI_Add_error_string ? (const char *)v[1] : NULL);
+}
+
+void after_delete_error(enum call call, const uint64_t *v)
+{
+    note_error(call, v, NULL);
 }
 
 int errhandler_rebuild(void)
@@ -247,9 +257,10 @@ int errhandler_rebuild(void)
     int code, rc = 0;
     for (unsigned i = 0; i < nadded && !rc; i++) {
         const struct added *a = &added[i];
-        const struct call_info *info = &call_table[a->call];
-        if (info->nparams == 1)
+        if (a->call == CALL_MPI_Add_error_class)
             rc = mpi_cross(a->call, (uint64_t)&code);
+        else if (call_table[a->call].nparams == 1)
+            rc = mpi_cross(a->call, (uint64_t)a->code);
         else
             rc = mpi_cross(a->call, (uint64_t)a->code,
                            a->text ? (uint64_t)a->text : (uint64_t)&code);

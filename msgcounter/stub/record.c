@@ -12,6 +12,7 @@
 
 #include "msgcounter/stub/comm.h"
 #include "msgcounter/stub/op.h"
+#include "msgcounter/stub/request.h"
 #include "msgcounter/stub/stub.h"
 #include "msgcounter/stub/turn.h"
 
@@ -183,6 +184,7 @@ static void attach_cursor(void)
         stub_stop(125, "the recording does not reach back to event %lu, where this image was saved",
                   (unsigned long)start.event);
     stub_thread.cursor_valid = 0;
+    requests_drop_owned();
     turn_start(start.event);
     generation = GATE->generation;
 }

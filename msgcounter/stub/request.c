@@ -133,6 +133,18 @@ void request_own(struct request *r, bool bounded)
     stub_unlock(&lock);
 }
 
+static void drop_owned(struct request *r, void *arg)
+{
+    if (r->owned)
+        request_delete(r);
+}
+
+void requests_drop_owned(void)
+{
+    if (request_nowned)
+        request_each(drop_owned, NULL);
+}
+
 void request_abandon(struct request *r)
 {
     stub_lock(&lock);

@@ -171,6 +171,10 @@ void request_each(void (*fn)(struct request *r, void *arg), void *arg);
  * the application's buffer. */
 void request_own(struct request *r, bool bounded);
 
+/* At the start of a replay: no message is sent from those that the image has, and the recording may
+ * have given their ids away. */
+void requests_drop_owned(void);
+
 /* The application has freed a pending request. */
 void request_abandon(struct request *r);
 
