@@ -3,6 +3,10 @@
  *
  * A block's header names its class; freed blocks go to their class's list and never back to the
  * kernel, except large ones, which are mappings of their own. No libc: mmap is called directly.
+ *
+ * A replay needs other tables than the recording had. So that the application's memory is at the
+ * same addresses all the same, the stub's lies apart, where the kernel places nothing on its own,
+ * and what the application asks MPI for is a heap of its own beside the application's mappings.
  */
 #include "msgcounter/stub/alloc.h"
 
@@ -15,6 +19,8 @@
 #include "runtime/half/sys.h"
 
 #define CHUNK      (1ul << 20)
+#define APART      0x300000000000ul /* far below mappings, far above brk and shadows of sanitizers */
+#define APART_END  0x500000000000ul
 #define CLASSES    13 /* 32 bytes << class, header included: up to 128 KiB */
 #define LARGE      CLASSES
 #define SMALLEST   32ul
@@ -26,13 +32,18 @@ struct block {
     uint32_t pad;
 };
 
-static struct {
+struct heap {
+    void *(*map)(size_t size);
     struct stub_lock lock;
     struct free_block {
         struct free_block *next;
     } *free[CLASSES];
     unsigned char *at, *end; /* the present chunk */
-} heap;
+};
+
+static void *map(size_t size);
+static void *map_apart(size_t size);
+static struct heap own = {.map = map_apart}, application = {.map = map};
 
 bool stub_threads_multiple;
 
@@ -52,6 +63,23 @@ static void *map(size_t size)
     return p;
 }
 
+static void *map_apart(size_t size)
+{
+    static uint64_t next = APART;
+    for (int tries = 0; tries < 1000; tries++) {
+        uint64_t at = __atomic_fetch_add(&next, size, __ATOMIC_RELAXED);
+        if (at + size > APART_END) {
+            __atomic_store_n(&next, APART, __ATOMIC_RELAXED);
+            continue;
+        }
+        void *p = sys_mmap((void *)at, size, PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+        if (!sys_failed((long)p))
+            return p;
+    }
+    return map(size);
+}
+
 static unsigned class_of(size_t size)
 {
     unsigned c = 0;
@@ -60,39 +88,70 @@ static unsigned class_of(size_t size)
     return c;
 }
 
-static struct block *carve(unsigned class)
+static struct block *carve(struct heap *h, unsigned class)
 {
     size_t size = SMALLEST << class;
-    if ((size_t)(heap.end - heap.at) < size) {
-        heap.at = map(CHUNK);
-        heap.end = heap.at + CHUNK;
+    if ((size_t)(h->end - h->at) < size) {
+        h->at = h->map(CHUNK);
+        h->end = h->at + CHUNK;
     }
-    struct block *b = (struct block *)heap.at;
-    heap.at += size;
+    struct block *b = (struct block *)h->at;
+    h->at += size;
     return b;
 }
 
-void *stub_alloc(size_t size)
+static void *heap_alloc(struct heap *h, size_t size)
 {
     unsigned class = class_of(size + HEADER);
     if (class == LARGE) {
         size_t whole = (size + HEADER + 4095) & ~4095ul;
-        struct block *b = map(whole);
+        struct block *b = h->map(whole);
         *b = (struct block){.size = whole - HEADER, .class = LARGE};
         return b + 1;
     }
-    stub_lock(&heap.lock);
+    stub_lock(&h->lock);
     struct block *b;
-    struct free_block *f = heap.free[class];
+    struct free_block *f = h->free[class];
     if (f) {
-        heap.free[class] = f->next;
+        h->free[class] = f->next;
         b = (struct block *)f - 1;
     } else {
-        b = carve(class);
+        b = carve(h, class);
     }
-    stub_unlock(&heap.lock);
+    stub_unlock(&h->lock);
     *b = (struct block){.size = (SMALLEST << class) - HEADER, .class = class};
     return memset(b + 1, 0, b->size); /* all of it: stub_realloc grows in place */
+}
+
+static void heap_free(struct heap *h, void *p)
+{
+    if (!p)
+        return;
+    struct block *b = (struct block *)p - 1;
+    if (b->class == LARGE) {
+        sys_call(SYS_munmap, (uint64_t)b, b->size + HEADER, 0, 0, 0, 0);
+        return;
+    }
+    struct free_block *f = p;
+    stub_lock(&h->lock);
+    f->next = h->free[b->class];
+    h->free[b->class] = f;
+    stub_unlock(&h->lock);
+}
+
+void *stub_alloc(size_t size)
+{
+    return heap_alloc(&own, size);
+}
+
+void *application_alloc(size_t size)
+{
+    return heap_alloc(&application, size);
+}
+
+void application_free(void *p)
+{
+    heap_free(&application, p);
 }
 
 void *stub_realloc(void *p, size_t size)
@@ -111,18 +170,7 @@ void *stub_realloc(void *p, size_t size)
 
 void stub_free(void *p)
 {
-    if (!p)
-        return;
-    struct block *b = (struct block *)p - 1;
-    if (b->class == LARGE) {
-        sys_call(SYS_munmap, (uint64_t)b, b->size + HEADER, 0, 0, 0, 0);
-        return;
-    }
-    struct free_block *f = p;
-    stub_lock(&heap.lock);
-    f->next = heap.free[b->class];
-    heap.free[b->class] = f;
-    stub_unlock(&heap.lock);
+    heap_free(&own, p);
 }
 
 void *stub_memdup(const void *src, size_t size)

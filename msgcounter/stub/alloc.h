@@ -23,6 +23,10 @@ void *stub_realloc(void *p, size_t size) __attribute__((returns_nonnull));
 /* NULL is fine. */
 void stub_free(void *p);
 
+/* The same for what the application asks MPI for: at the same addresses in recording and replay. */
+void *application_alloc(size_t size) __attribute__((malloc, returns_nonnull));
+void application_free(void *p);
+
 /* A copy of `size` bytes. */
 void *stub_memdup(const void *src, size_t size) __attribute__((malloc, returns_nonnull));
 

@@ -202,11 +202,11 @@ int hand_get_address(enum call call, const uint64_t *v)
 int hand_alloc_mem(enum call call, const uint64_t *v)
 {
     if (call_table[call].nparams == 1)
-        stub_free((void *)v[0]);
+        application_free((void *)v[0]);
     else if ((MPI_Aint)v[0] < 0)
         return error_return(call, v, MPI_ERR_ARG);
     else
-        *(void **)v[2] = stub_alloc(v[0]);
+        *(void **)v[2] = application_alloc(v[0]);
     return MPI_SUCCESS;
 }
 

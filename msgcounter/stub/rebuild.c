@@ -18,6 +18,7 @@
 #include "msgcounter/stub/op.h"
 #include "msgcounter/stub/order.h"
 #include "msgcounter/stub/request.h"
+#include "msgcounter/stub/stub.h"
 #include "msgcounter/stub/win.h"
 #include "msgcounter/stub/tool.h"
 
@@ -44,6 +45,7 @@ static const char *kind_name(enum handle_kind kind)
     return names[kind] ? names[kind] : "object";
 }
 
+/* The agent asks: FS is the lower half's, so this must do without the libc's printf. */
 const char *rebuild_unable(void)
 {
     static char text[160];
@@ -58,8 +60,9 @@ const char *rebuild_unable(void)
             handle_each(kind, find_unable, &found);
     if (!found)
         return NULL;
-    snprintf(text, sizeof text, "a %s that %s made", kind_name(found->kind),
-             call_table[found->made].name);
+    char start[64];
+    stub_join(start, sizeof start, "a ", kind_name(found->kind), " that ");
+    stub_join(text, sizeof text, start, call_table[found->made].name, " made");
     return text;
 }
 

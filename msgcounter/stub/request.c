@@ -4,7 +4,6 @@
 #include "msgcounter/stub/request.h"
 
 #include <sched.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "msgcounter/stub/alloc.h"
@@ -12,6 +11,7 @@
 #include "msgcounter/stub/grequest.h"
 #include "msgcounter/stub/icoll.h"
 #include "msgcounter/stub/order.h"
+#include "msgcounter/stub/stub.h"
 
 unsigned request_nleft, request_nowned, request_nreceiving;
 int64_t request_buffered;
@@ -281,8 +281,8 @@ const char *request_unable(void)
     for (uint32_t i = 0; i < TABLE->used; i++) {
         if (!request_at(i)->slot->object || request_restorable(request_at(i)))
             continue;
-        snprintf(line, sizeof line, "an MPI_Request (made by %s)",
-                 call_table[request_at(i)->start].name);
+        stub_join(line, sizeof line, "an MPI_Request that ",
+                  call_table[request_at(i)->start].name, " made");
         return line;
     }
     return NULL;

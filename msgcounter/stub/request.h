@@ -222,7 +222,7 @@ void requests_each_pending(void (*fn)(struct request *r, void *arg), void *arg);
 void requests_repost(void);
 
 /* A pending or inactive request that cannot be restored, as one line for gate_stub.unable(); NULL:
- * none. */
+ * none. [agent] */
 const char *request_unable(void);
 
 /* --- statuses --- */

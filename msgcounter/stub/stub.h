@@ -19,4 +19,15 @@ void stub_thread_attach(void);
 /* libc's function, where one of the stub has taken its place. *known keeps it for the next time. */
 void *stub_next(const char *name, void **known);
 
+/* Three texts as one, cut off at `size`. No libc. [any FS] */
+static inline void stub_join(char *to, unsigned size, const char *a, const char *b, const char *c)
+{
+    const char *texts[] = {a, b, c};
+    unsigned n = 0;
+    for (int i = 0; i < 3; i++)
+        for (const char *p = texts[i]; *p && n + 1 < size; p++)
+            to[n++] = *p;
+    to[n] = 0;
+}
+
 #endif

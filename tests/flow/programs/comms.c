@@ -196,6 +196,41 @@ static void case_attributes(int round)
     MPI_Comm_free_keyval(&key);
 }
 
+/* Classes and codes keep their numbers, also what came into the place of a deleted one. */
+static void case_error_codes(int round)
+{
+    static int kept, code;
+    char text[MPI_MAX_ERROR_STRING];
+    int gone, class, length;
+    if (!kept) {
+        MPI_Add_error_class(&gone);
+        MPI_Add_error_class(&kept);
+        MPIX_Delete_error_class(gone);
+        MPI_Add_error_class(&class);
+        MPI_Add_error_code(class, &code);
+        MPI_Add_error_string(code, "a reason of our own");
+    }
+    MPI_Error_class(code, &class);
+    CHECK(class != kept && class >= MPI_ERR_LASTCODE);
+    MPI_Error_string(code, text, &length);
+    CHECK(!strcmp(text, "a reason of our own"));
+}
+
+/* A keyval is for one kind of object. */
+static void case_keyval_kinds(int round)
+{
+    int key, value = 1;
+    MPI_Datatype type;
+    MPI_Comm_create_keyval(MPI_COMM_NULL_COPY_FN, MPI_COMM_NULL_DELETE_FN, &key, NULL);
+    MPI_Type_contiguous(2, MPI_INT, &type);
+    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+    CHECK(MPI_Type_set_attr(type, key, &value) != MPI_SUCCESS);
+    CHECK(MPI_Type_free_keyval(&key) != MPI_SUCCESS);
+    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_ARE_FATAL);
+    MPI_Comm_free_keyval(&key);
+    MPI_Type_free(&type);
+}
+
 static void case_predefined_attributes(int round)
 {
     int *value, found;
@@ -339,6 +374,8 @@ static const struct check_case cases[] = {
     {"create", case_create},
     {"cart", case_cart},
     {"attributes", case_attributes},
+    {"error_codes", case_error_codes},
+    {"keyval_kinds", case_keyval_kinds},
     {"predefined_attributes", case_predefined_attributes},
     {"names", case_names},
     {"error_handlers", case_error_handlers},

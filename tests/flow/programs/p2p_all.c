@@ -98,6 +98,19 @@ static void case_bsend(int round)
     free(buffer);
 }
 
+/* Its message is on its way from a copy, which no one waits for. */
+static void case_isendrecv(int round)
+{
+    MPI_Request req;
+    for (int n = LEN; n <= LONG_LEN; n += LONG_LEN - LEN) {
+        set_up(n, round);
+        MPI_Isendrecv(out, n, MPI_INT, neighbour(1), 14, in, n, MPI_INT, neighbour(-1), 14,
+                      MPI_COMM_WORLD, &req);
+        MPI_Wait(&req, MPI_STATUS_IGNORE);
+        check_data(in, n, neighbour(-1), round);
+    }
+}
+
 static void nonblocking_send(isend_fn *isend, int n, int round)
 {
     MPI_Request reqs[2];
@@ -530,6 +543,7 @@ static const struct check_case cases[] = {
     {"probe", case_probe},
     {"mprobe", case_mprobe},
     {"sendrecv", case_sendrecv},
+    {"isendrecv", case_isendrecv},
     {"proc_null", case_proc_null},
     {"cancel", case_cancel},
     {"request_free", case_request_free},

@@ -215,6 +215,44 @@ static void attributes(int round)
     MPI_Win_free(&win);
 }
 
+/* Memory from MPI and from malloc, at addresses that other ranks get to know: a replay must come to
+ * the same ones. Scattered changes, too. */
+static void addresses(int round)
+{
+    long *given, *large, at[2], theirs[2], mine = number(round, rank, 0);
+    const int many = 1 << 16;
+    MPI_Win win, far;
+    MPI_Alloc_mem(CELLS * sizeof *given, MPI_INFO_NULL, &given);
+    MPI_Win_create(given, CELLS * sizeof *given, sizeof *given, MPI_INFO_NULL, MPI_COMM_WORLD,
+                   &win);
+    large = calloc((size_t)many, sizeof *large);
+    MPI_Win_create_dynamic(MPI_INFO_NULL, MPI_COMM_WORLD, &far);
+    MPI_Win_attach(far, large, (MPI_Aint)(many * sizeof *large));
+    MPI_Get_address(given, &at[0]);
+    MPI_Get_address(large, &at[1]);
+    MPI_Sendrecv(at, 2, MPI_LONG, neighbour(-1), 5, theirs, 2, MPI_LONG, neighbour(1), 5,
+                 MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+    for (int i = 0; i < CELLS; i++)
+        given[i] = 0;
+    MPI_Win_fence(0, win);
+    MPI_Win_fence(0, far);
+    for (int i = 0; i < CELLS; i += 3)
+        MPI_Put(&mine, 1, MPI_LONG, neighbour(1), i, 1, MPI_LONG, win);
+    for (int i = 0; i < many; i += many / 16)
+        MPI_Put(&mine, 1, MPI_LONG, neighbour(1), theirs[1] + 8 * i, 1, MPI_LONG, far);
+    MPI_Win_fence(0, far);
+    MPI_Win_fence(0, win);
+    for (int i = 0; i < CELLS; i++)
+        CHECK(given[i] == (i % 3 ? 0 : number(round, neighbour(-1), 0)));
+    for (int i = 0; i < many; i += many / 16)
+        CHECK(large[i] == number(round, neighbour(-1), 0));
+    MPI_Win_detach(far, large);
+    MPI_Win_free(&far);
+    MPI_Win_free(&win);
+    MPI_Free_mem(given);
+    free(large);
+}
+
 /* Called by MPI_Finalize. */
 static int close_windows(MPI_Comm comm, int keyval, void *value, void *extra)
 {
@@ -260,7 +298,8 @@ static void lasting(int round)
 static const struct check_case cases[] = {
     {"fence", fence},           {"strided", strided},   {"post_start", post_start},
     {"passive", passive},       {"requests", requests}, {"dynamic", dynamic},
-    {"attributes", attributes}, {"lasting", lasting},   {NULL, NULL},
+    {"attributes", attributes}, {"lasting", lasting},   {"addresses", addresses},
+    {NULL, NULL},
 };
 
 int main(int argc, char **argv)
