@@ -19,7 +19,7 @@
 #include "runtime/half/sys.h"
 
 #define CHUNK      (1ul << 20)
-#define APART      0x300000000000ul /* far below mappings, far above brk and shadows of sanitizers */
+#define APART      0x300000000000ul /* far from mappings, brk and sanitizers' shadows */
 #define APART_END  0x500000000000ul
 #define CLASSES    13 /* 32 bytes << class, header included: up to 128 KiB */
 #define LARGE      CLASSES

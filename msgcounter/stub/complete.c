@@ -20,6 +20,7 @@
 #include "msgcounter/stub/grequest.h"
 #include "msgcounter/stub/icoll.h"
 #include "msgcounter/stub/order.h"
+#include "msgcounter/stub/part.h"
 #include "msgcounter/stub/post.h"
 
 #define FEW 64 /* sets up to this size need no memory */
@@ -148,6 +149,8 @@ static uint64_t data_bytes(const struct request *r)
     const struct gate_status *st = &r->status;
     if (r->coll)
         return icoll_bytes(r);
+    if (part_receives(r))
+        return st->error ? 0 : (uint64_t)r->bytes;
     if (r->kind != REQUEST_RECV || st->cancelled)
         return 0;
     int64_t room = st->error ? layout_packed_size(request_layout(r), r->count) : st->bytes;

@@ -15,6 +15,7 @@
 #include "msgcounter/stub/count.h"
 #include "msgcounter/stub/icoll.h"
 #include "msgcounter/stub/order.h"
+#include "msgcounter/stub/part.h"
 
 /* ------------------------------------------------------------------------------ buffered sends */
 
@@ -286,6 +287,10 @@ static int start_persistent(enum call call, MPI_Request id)
         rc = icoll_start(call, r);
         if (rc)
             request_persist(r);
+        return rc ? error_return_comm(call, r->comm, rc) : MPI_SUCCESS;
+    }
+    if (r->kind == REQUEST_OTHER) {
+        rc = part_start(call, r);
         return rc ? error_return_comm(call, r->comm, rc) : MPI_SUCCESS;
     }
     request_activate(r);

@@ -11,6 +11,7 @@
 #include "msgcounter/stub/grequest.h"
 #include "msgcounter/stub/icoll.h"
 #include "msgcounter/stub/order.h"
+#include "msgcounter/stub/part.h"
 #include "msgcounter/stub/stub.h"
 
 unsigned request_nleft, request_nowned, request_nreceiving;
@@ -218,6 +219,8 @@ static void count_delivered(const struct request *r)
     if (r->kind == REQUEST_OTHER) {
         if (call_table[r->start].class == CLASS_ICOLL)
             count_collective();
+        else if (r->parts && r->peer != MPI_PROC_NULL)
+            part_receives(r) ? count_recv(r->world, r->bytes) : count_send(r->world, r->bytes);
     } else if (r->peer != MPI_PROC_NULL) {
         if (r->kind == REQUEST_SEND)
             count_send(r->world, r->bytes);
@@ -245,6 +248,7 @@ struct request *request_of_call(enum call call, struct comm *comm, uint64_t real
     r->head.real = r->slot->real = real;
     r->world = -1;
     r->peer = MPI_ANY_SOURCE;
+    r->parts = 0;
     if (comm && !comm->head.predefined)
         object_get(&comm->head);
     r->comm = comm;
@@ -263,6 +267,8 @@ MPI_Request request_adopt(enum call call, struct comm *comm, MPI_Request real)
 struct layout *request_layout(const struct request *r)
 {
     struct datatype *t = r->type ? r->type : datatype_of(r->datatype);
+    /* A message of no elements may come without a datatype: MPICH does not look at it. */
+    t = t || r->count ? t : datatype_of(MPI_BYTE);
     return t ? t->layout : NULL;
 }
 

@@ -70,6 +70,7 @@ struct request {
     int world;      /* world rank of peer, -1 if it has none */
     uint32_t outcome; /* place of its source in the order log, 0: none */
     int64_t bytes;  /* of a send */
+    int parts;      /* of a partitioned operation (part.h); only for REQUEST_OTHER */
     uint64_t order; /* of the start among all of this rank */
 
     struct icoll *coll;        /* of a collective: what it keeps (icoll.h) */
