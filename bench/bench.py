@@ -164,10 +164,10 @@ def fine(bench):
         taken = need(dig(listed, "fine"), "fine checkpoints")
         if not taken:
             raise Failed("the recording has no fine checkpoint")
-        yield Row(f"fine checkpoint, {mib} MiB: pause", "s",
+        yield Row(f"fine, {mib} MiB: pause", "s",
                   dbg3=[need(dig(f, "us"), "us") / 1e6 for f in taken],
                   note="every 10 messages; about 50 pages were changed in between")
-        yield Row(f"fine checkpoint, {mib} MiB: size", "B",
+        yield Row(f"fine, {mib} MiB: size", "B",
                   dbg3=[need(dig(f, "bytes"), "bytes") for f in taken])
 
 
