@@ -45,8 +45,14 @@ struct scan_arg { /* struct pm_scan_arg */
 
 #define SCAN_MAX 1024
 
-static int uffd = -1, pagemap = -1;
-static bool precise;
+/* /proc/PID/pagemap, an entry a page: Documentation/admin-guide/mm/pagemap.rst */
+#define ENTRY_SOFT_DIRTY (1ul << 55)
+#define ENTRY_SWAPPED    (1ul << 62)
+#define ENTRY_PRESENT    (1ul << 63)
+#define ENTRIES_MAX      8192
+
+static int uffd = -1, pagemap = -1, clear_refs = -1;
+static enum track_way way;
 
 struct ranges {
     struct image_range *list;
@@ -56,21 +62,45 @@ struct ranges {
 /* Written pages; memory that counts as changed without a look; both. Kept for the next call. */
 static struct ranges written, unwatched, all;
 
-bool track_precise(void)
-{
-    return precise;
-}
-
-int track_start(struct err *err)
+static bool can_protect(void)
 {
     struct uffdio_api api = {.api = UFFD_API,
                              .features = UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED};
     uffd = own_fd_take((int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY));
+    return uffd >= 0 && ioctl(uffd, UFFDIO_API, &api) == 0;
+}
+
+static bool clear_soft_dirty(void)
+{
+    return write(clear_refs, "4", 1) == 1;
+}
+
+/* A kernel built without them takes the request to clear the bits, and shows none. */
+static bool has_soft_dirty(void)
+{
+    static volatile char page[2 * IMAGE_PAGE];
+    uint64_t entry = 0;
+    clear_refs = own_fd_take(open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC));
+    if (clear_refs < 0 || !clear_soft_dirty())
+        return false;
+    page[IMAGE_PAGE] = 1;
+    uint64_t at = (uint64_t)&page[IMAGE_PAGE] / IMAGE_PAGE * sizeof entry;
+    return pread(pagemap, &entry, sizeof entry, (off_t)at) == sizeof entry &&
+           entry & ENTRY_SOFT_DIRTY;
+}
+
+enum track_way track_start(void)
+{
+    const char *force = getenv("DBG3_TRACK");
     pagemap = own_fd_take(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
-    precise = uffd >= 0 && pagemap >= 0 && ioctl(uffd, UFFDIO_API, &api) == 0;
-    if (!precise)
-        log_info("no asynchronous write protection here: fine checkpoints write all of memory");
-    return 0;
+    way = TRACK_NOTHING;
+    if (pagemap >= 0 && (force ? !strcmp(force, "protect") : true) && can_protect())
+        way = TRACK_PROTECT;
+    else if (pagemap >= 0 && (force ? !strcmp(force, "soft-dirty") : true) && has_soft_dirty())
+        way = TRACK_SOFT_DIRTY;
+    else
+        log_info("no way to tell what was written: fine checkpoints write all of memory");
+    return way;
 }
 
 static int add(struct ranges *r, uint64_t start, uint64_t end, struct err *err)
@@ -169,16 +199,52 @@ static int everything(const struct save_regions *regions, struct err *err)
     return 0;
 }
 
-int track_collect(const struct save_regions *regions, const struct image_range **changed, size_t *n,
-                  struct err *err)
+/* What is not there counts as changed: it may have been given back since (MADV_DONTNEED). */
+static int soft_dirty_in(uint64_t start, uint64_t end, struct err *err)
+{
+    static uint64_t entry[ENTRIES_MAX];
+    while (start < end) {
+        uint64_t n = (end - start) / IMAGE_PAGE;
+        size_t bytes = (n < ENTRIES_MAX ? n : ENTRIES_MAX) * sizeof entry[0];
+        ssize_t got = pread(pagemap, entry, bytes, (off_t)(start / IMAGE_PAGE * sizeof entry[0]));
+        if (got <= 0)
+            return err_sys(err, "reading /proc/self/pagemap at %#lx", start);
+        for (size_t i = 0; i < (size_t)got / sizeof entry[0]; i++, start += IMAGE_PAGE)
+            if ((entry[i] & ENTRY_SOFT_DIRTY || !(entry[i] & (ENTRY_PRESENT | ENTRY_SWAPPED))) &&
+                add(&all, start, start + IMAGE_PAGE, err) < 0)
+                return -1;
+    }
+    return 0;
+}
+
+static int soft_dirty(const struct save_regions *regions, struct err *err)
+{
+    all.n = 0;
+    for (size_t i = 0; i < regions->n; i++) {
+        uint64_t start = regions->region[i].start, end = regions->region[i].end;
+        bool shared = regions->region[i].flags & IMAGE_REGION_SHARED;
+        if ((shared ? add(&all, start, end, err) : soft_dirty_in(start, end, err)) < 0)
+            return -1;
+    }
+    return clear_soft_dirty() ? 0 : err_sys(err, "writing to /proc/self/clear_refs");
+}
+
+static int written_since(const struct save_regions *regions, struct err *err)
 {
     /* the kernel has a short way for exactly this question */
     struct scan_arg arg = {.flags = SCAN_WP_MATCHING, .category_mask = SCAN_IS_WRITTEN,
                            .return_mask = SCAN_IS_WRITTEN};
-    int rc = precise ? 0 : everything(regions, err);
-    if (precise && (find_unwatched(regions, err) < 0 || scan(arg, &written, err) < 0 ||
-                    join(err) < 0))
-        rc = -1;
+    if (find_unwatched(regions, err) < 0 || scan(arg, &written, err) < 0)
+        return -1;
+    return join(err);
+}
+
+int track_collect(const struct save_regions *regions, const struct image_range **changed, size_t *n,
+                  struct err *err)
+{
+    int rc = way == TRACK_PROTECT      ? written_since(regions, err)
+             : way == TRACK_SOFT_DIRTY ? soft_dirty(regions, err)
+                                       : everything(regions, err);
     *changed = all.list;
     *n = all.n;
     return rc;

@@ -1,23 +1,29 @@
 /*
  * track.h - which pages of the upper half were written since the last look
  *
- * userfaultfd write protection in asynchronous mode (Linux 6.7+), read and re-armed by
- * PAGEMAP_SCAN: about a millisecond for a clean GiB, two microseconds a dirty page, for any user.
- * Writes by the kernel (read(2) into a buffer) are seen. Where the kernel lacks it, every page
- * counts as changed.
+ * TRACK_PROTECT: userfaultfd write protection in asynchronous mode (Linux 6.7+), read and armed
+ * again by PAGEMAP_SCAN: about a millisecond for a clean GiB, two microseconds a dirty page, for
+ * any user.
+ *
+ * TRACK_SOFT_DIRTY: the soft-dirty bits of /proc/PID/pagemap (Linux 3.11+ where it is configured,
+ * as in Debian 12's 6.1). Each look reads eight bytes a page and walks all of memory to clear the
+ * bits. Not mprotect: read(2) into a page that is protected fails with EFAULT.
+ *
+ * In both, writes by the kernel (read(2) into a buffer) are seen. Where the kernel has neither,
+ * every page counts as changed.
  */
 #ifndef DBG3_CKPT_TRACK_H
 #define DBG3_CKPT_TRACK_H
 
-#include <stdbool.h>
 #include <stddef.h>
 
 #include "runtime/base/err.h"
 #include "runtime/ckpt/save.h"
 
-/* Opens the kernel's facility. Returns 0 also where there is none; track_precise() tells. */
-int track_start(struct err *err);
-bool track_precise(void);
+enum track_way { TRACK_NOTHING, TRACK_SOFT_DIRTY, TRACK_PROTECT };
+
+/* Opens the best that the kernel has; DBG3_TRACK=protect, soft-dirty or nothing asks for one. */
+enum track_way track_start(void);
 
 /*
  * Application threads parked, lower FS. Fills *changed with the sorted ranges written since the
