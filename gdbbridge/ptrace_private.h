@@ -38,6 +38,9 @@ struct thread {
     uint64_t step_low, step_high;
     int deliver; /* signal to hand over when it runs next, or 0 */
 
+    /* Steps over a system call that the program handles itself (dispatch.h): until it is behind the
+     * instruction again, on the same stack. */
+    uint64_t call_pc, call_sp;
     bool newborn;      /* its first stop, which comes by itself, has not been seen */
     bool interrupting; /* PTRACE_INTERRUPT sent, its stop not seen */
     bool in_vfork;     /* blocked in the kernel until its vfork child is done */

@@ -64,6 +64,7 @@ static void apply(struct thread *th, const struct resume *a)
 {
     th->resumed = a && a->how != RESUME_NOT;
     th->stepping = th->resumed && a->how == RESUME_STEP;
+    th->call_pc = 0;
     th->step_low = th->stepping ? a->low : 0;
     th->step_high = th->stepping ? a->high : 0;
     if (th->resumed && a->signal && !th->process->owner->moved)

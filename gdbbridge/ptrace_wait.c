@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "gdbbridge/dispatch.h"
 #include "gdbbridge/procfs.h"
 #include "gdbbridge/ptrace_private.h"
 #include "gdbbridge/reverse.h"
@@ -327,6 +328,26 @@ static bool ask_hook(struct thread *th, int signal, const siginfo_t *info)
     return false;
 }
 
+/* A step over such a call is one step: begins it, or goes on with it. Returns true if it is not
+ * over. */
+static bool steps_over_call(struct thread *th, int signal, const siginfo_t *info)
+{
+    const struct user_regs_struct *user = thread_user(th);
+    if (!user || !th->stepping)
+        return false;
+    if (dispatch_is_call(signal, info)) {
+        th->call_pc = user->rip;
+        th->call_sp = user->rsp;
+        return true;
+    }
+    if (!th->call_pc || signal != SIGTRAP)
+        return false;
+    if (user->rip != th->call_pc || user->rsp != th->call_sp)
+        return true;
+    th->call_pc = 0;
+    return false;
+}
+
 static void on_signal(struct thread *th, int signal, int injecting)
 {
     struct ptrace_target *t = th->process->owner;
@@ -340,8 +361,17 @@ static void on_signal(struct thread *th, int signal, int injecting)
         go_on(th, signal);
         return;
     }
+    if (dispatch_is_call(signal, &info)) {
+        steps_over_call(th, signal, &info);
+        go_on(th, signal);
+        return;
+    }
     if (signal == SIGTRAP)
         trap = why_trap(th, &info, &addr);
+    if (trap == TRAP_STEP && steps_over_call(th, signal, &info)) {
+        go_on(th, 0);
+        return;
+    }
     th->stop_pc = thread_pc(th);
     if (trap == TRAP_STEP && t->past)
         past_stepped(t->past, th->stop_pc);

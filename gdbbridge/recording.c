@@ -189,7 +189,8 @@ static void scan_record(struct recording *r, const struct log_record *rec)
     r->event[r->nevents++] = (struct recorded_event){
         .call = rec->call < CALL_COUNT ? call_names[rec->call] : "?",
         .thread = rec->thread,
-        .no_call = rec->flags & FLAGS_NO_CALL || rec->call == CALL_MPI_Wtime,
+        .no_call = rec->flags & FLAGS_NO_CALL || rec->call == CALL_MPI_Wtime ||
+                   rec->call >= CALL_COUNT, /* a system call */
         .message = before,
         .nmessages = r->nmessages - before,
     };

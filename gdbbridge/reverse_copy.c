@@ -21,6 +21,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "gdbbridge/dispatch.h"
+
 #define INT3        0xcc
 #define RESUME_FLAG COPY_COUNTED_FLAG /* eflags.RF */
 
@@ -162,7 +164,8 @@ pid_t copy_make(pid_t pid)
     pid_t child = inject_clone(pid);
     ptrace(PTRACE_SETREGS, pid, NULL, &before);
     before.eflags &= ~(unsigned long long)RESUME_FLAG;
-    if (child > 0 && ptrace(PTRACE_SETREGS, child, NULL, &before)) {
+    if (child > 0 &&
+        (ptrace(PTRACE_SETREGS, child, NULL, &before) || dispatch_copy(pid, child) < 0)) {
         copy_kill(child);
         return -1;
     }
@@ -378,6 +381,14 @@ static void on_syscall(pid_t pid, bool *skipping)
     ptrace(PTRACE_SETREGS, pid, NULL, &regs);
 }
 
+/* Whether the stop is for a system call that the process handles itself. */
+static bool is_call(pid_t pid, int signal)
+{
+    siginfo_t info;
+    return signal == SIGSYS && !ptrace(PTRACE_GETSIGINFO, pid, NULL, &info) &&
+           dispatch_is_call(signal, &info);
+}
+
 void copy_run_on(struct copy_run *run, struct copy_stop *stop)
 {
     struct user_regs_struct regs;
@@ -405,6 +416,10 @@ void copy_run_on(struct copy_run *run, struct copy_stop *stop)
             return;
         stop->pc = regs.rip;
         stop->signal = WSTOPSIG(status);
+        if (is_call(run->pid, stop->signal)) {
+            signal = stop->signal;
+            continue;
+        }
         if (stop->signal == SIGTRAP && !on_trap(run, stop, &regs))
             return;
         if (stop->signal != SIGTRAP) {
@@ -433,7 +448,8 @@ static bool step_over_output(pid_t pid, struct user_regs_struct *regs)
 {
     errno = 0;
     long word = ptrace(PTRACE_PEEKTEXT, pid, regs->rip, NULL);
-    if (errno || (word & 0xffff) != 0x050f || !is_output(regs->rax))
+    if (errno || (word & 0xffff) != 0x050f || !is_output(regs->rax) ||
+        dispatch_would(pid, regs->rip))
         return false;
     regs->rip += 2;
     regs->rax = regs->rdx;
@@ -442,22 +458,39 @@ static bool step_over_output(pid_t pid, struct user_regs_struct *regs)
     return !ptrace(PTRACE_SETREGS, pid, NULL, regs);
 }
 
+/* One instruction. *signal is handed over before; afterwards it is what the process has met instead
+ * of the step's end, or 0. Returns false if it is gone. */
+static bool step_once(pid_t pid, struct user_regs_struct *regs, int *signal)
+{
+    if (!*signal && step_over_output(pid, regs))
+        return true;
+    for (int stops = 0; stops < 4; stops++) {
+        if (ptrace(PTRACE_SINGLESTEP, pid, NULL, *signal))
+            return false;
+        int status = wait_stop(pid);
+        if (status < 0)
+            return false;
+        *signal = status >> 16 || WSTOPSIG(status) == SIGTRAP ? 0 : WSTOPSIG(status);
+        if (!(status >> 16))
+            return !copy_registers(pid, regs);
+    }
+    return false;
+}
+
 uint64_t copy_step(pid_t pid)
 {
     struct user_regs_struct regs;
-    if (copy_registers(pid, &regs))
+    int signal = 0;
+    if (copy_registers(pid, &regs) || !step_once(pid, &regs, &signal))
         return 0;
-    if (step_over_output(pid, &regs))
+    if (!signal)
         return regs.rip;
-    for (int stops = 0; stops < 4; stops++) {
-        if (ptrace(PTRACE_SINGLESTEP, pid, NULL, 0))
+    if (!is_call(pid, signal))
+        return 0;
+    uint64_t behind = regs.rip, sp = regs.rsp; /* the handler returns to behind the instruction */
+    do
+        if (!step_once(pid, &regs, &signal) || signal)
             return 0;
-        int status = wait_stop(pid);
-        if (status < 0)
-            return 0;
-        if (status >> 16)
-            continue;
-        return WSTOPSIG(status) == SIGTRAP && !copy_registers(pid, &regs) ? regs.rip : 0;
-    }
-    return 0;
+    while (regs.rip != behind || regs.rsp != sp);
+    return behind;
 }

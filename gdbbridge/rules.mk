@@ -5,7 +5,7 @@ RSP_OBJS := $(patsubst %,$(BUILD)/gdbbridge/%.o,bytes rsp rsp_command signals re
               session_run session_state session_query session_xfer session_file)
 # All of it, for dbg3.
 GDBBRIDGE_OBJS := $(RSP_OBJS) $(patsubst %,$(BUILD)/gdbbridge/%.o,procfs tls ptrace_target \
-                    ptrace_start ptrace_wait ptrace_resume ptrace_state ptrace_points reverse \
+                    ptrace_start ptrace_wait ptrace_resume ptrace_state ptrace_points dispatch reverse \
                     reverse_copy reverse_event reverse_trace transport \
                     gdbserver gdbserver_main)
 

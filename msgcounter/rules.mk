@@ -3,12 +3,17 @@
 # ---- payload log and layouts
 
 ORDER_OBJS := $(patsubst %,$(BUILD)/msgcounter/log/%.o,order order_file order_dump)
-LOG_OBJS := $(patsubst %,$(BUILD)/msgcounter/log/%.o,log log_file log_read log_dump) $(ORDER_OBJS)
+LOG_OBJS := $(patsubst %,$(BUILD)/msgcounter/log/%.o,log log_file log_read log_dump system_table) $(ORDER_OBJS)
 
 UNIT_TESTS += $(BUILD)/tests/unit/test_log
 $(BUILD)/tests/unit/test_log: $(patsubst %,$(BUILD)/%.o,tests/unit/test_log tests/fuzz/fuzz_log \
                                 runtime/base/err) $(LOG_OBJS)
 	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check jansson)
+
+UNIT_TESTS += $(BUILD)/tests/unit/test_system
+$(BUILD)/tests/unit/test_system: $(patsubst %,$(BUILD)/%.o,tests/unit/test_system \
+                                   msgcounter/stub/system_data msgcounter/log/system_table)
+	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check)
 
 FUZZERS += $(BUILD)/tests/fuzz/fuzz_log
 $(BUILD)/tests/fuzz/fuzz_log: $(patsubst %,msgcounter/log/%.c,log log_file log_read log_dump) \
@@ -62,7 +67,8 @@ $(BUILD)/gen/stamp: msgcounter/api/gen.py msgcounter/api/mpi.api msgcounter/api/
 # Hidden unless exported; initial-exec TLS, which the crossing reads; no canary, which would be the other half's.
 STUB_CFLAGS = $(filter-out -fstack-protector-strong,$(CFLAGS)) -fPIC -fvisibility=hidden \
               -ftls-model=initial-exec -fno-stack-protector $(shell pkg-config --cflags mpich)
-STUB_SRCS  := $(wildcard msgcounter/stub/*.c msgcounter/stub/*.S) msgcounter/log/log.c msgcounter/log/order.c \
+STUB_SRCS  := $(wildcard msgcounter/stub/*.c msgcounter/stub/*.S) \
+              $(patsubst %,msgcounter/log/%.c,log order system_table) \
               $(wildcard msgcounter/layout/*.c)
 STUB_OBJS  := $(patsubst %,$(BUILD)/stub/%.o,$(basename $(STUB_SRCS))) \
               $(BUILD)/stub/gen/call_table.o $(BUILD)/stub/gen/wrappers.o
@@ -104,7 +110,7 @@ $(BUILD)/tests/unit/test_match: $(BUILD)/tests/unit/test_match.o $(BUILD)/msgcou
 # The stub as ordinary objects, over a lower half of the test's own. gcc takes MPI_STATUSES_IGNORE
 # for an array of no elements.
 P2P_TEST_OBJS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard msgcounter/stub/*.c msgcounter/layout/*.c)) \
-                 $(patsubst %,$(BUILD)/msgcounter/log/%.o,log order) \
+                 $(patsubst %,$(BUILD)/msgcounter/log/%.o,log order system_table) \
                  $(patsubst %.S,$(BUILD)/stub/%.o,$(wildcard msgcounter/stub/*.S)) \
                  $(BUILD)/stub/gen/call_table.o $(BUILD)/stub/gen/wrappers.o
 $(BUILD)/tests/unit/test_p2p.o $(patsubst %.c,$(BUILD)/%.o,$(wildcard msgcounter/stub/*.c)): \

@@ -56,7 +56,7 @@ struct log_record {
         uint64_t head; /* both; 0: no record here yet */
     };
     uint64_t event; /* number of the event, dense from 0 at the start of recording */
-    uint16_t call;  /* row of the call table */
+    uint16_t call;  /* row of the call table, or a system call (system_table.h) */
     uint16_t flags;
     uint32_t thread; /* ordinal of the calling thread in its rank */
 };

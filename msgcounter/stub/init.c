@@ -18,6 +18,7 @@
 #include "msgcounter/stub/post.h"
 #include "msgcounter/stub/record.h"
 #include "msgcounter/stub/stub.h"
+#include "msgcounter/stub/system.h"
 
 #define EXPORT     __attribute__((visibility("default")))
 #define LEVEL_NONE ((uint64_t)-1)
@@ -101,6 +102,7 @@ int hand_init(enum call call, const uint64_t *v)
         record_begin(call, LOG_FIELD_ROOM(sizeof started));
         log_put(&record_writer, LOG_PARAM_NONE, LOG_ROLE_VALUE, &started, sizeof started);
         record_end(0);
+        system_thread_started();
     }
     return 0;
 }

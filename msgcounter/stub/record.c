@@ -10,10 +10,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "msgcounter/log/system_table.h"
 #include "msgcounter/stub/comm.h"
 #include "msgcounter/stub/op.h"
 #include "msgcounter/stub/request.h"
 #include "msgcounter/stub/stub.h"
+#include "msgcounter/stub/system.h"
 #include "msgcounter/stub/turn.h"
 
 struct log_writer record_writer;
@@ -21,7 +23,7 @@ struct log_writer record_writer;
 static struct stub_lock lock;
 #define EARLY_SEGMENT 65536
 
-static void begin(enum call call, uint16_t flags, uint32_t thread, uint64_t max_bytes);
+static void begin(uint16_t call, uint16_t flags, uint32_t thread, uint64_t max_bytes);
 
 static bool attached; /* record_writer has a log */
 
@@ -68,7 +70,7 @@ static void copy_early(void)
         return;
     while ((rec = log_cursor_next(&c))) {
         const struct log_field *f = NULL;
-        begin((enum call)rec->call, rec->flags, rec->thread, log_record_size(rec));
+        begin(rec->call, rec->flags, rec->thread, log_record_size(rec));
         while ((f = log_field_next(rec, f)))
             log_put(&record_writer, f->param, f->role, log_field_value(f), log_field_length(f));
         log_commit(&record_writer);
@@ -80,13 +82,20 @@ static void copy_early(void)
     nearly = 0;
 }
 
-static void begin(enum call call, uint16_t flags, uint32_t thread, uint64_t max_bytes)
+static const char *name_of(uint16_t call)
+{
+    if (call & SYSTEM_CALL)
+        return system_name(call & ~SYSTEM_CALL);
+    return call < CALL_COUNT ? call_table[call].name : "a clock reading";
+}
+
+static void begin(uint16_t call, uint16_t flags, uint32_t thread, uint64_t max_bytes)
 {
     if (!record_writer.rotate)
         log_writer_init(&record_writer, &(struct log_owner){0}, rotate_early, NULL);
-    int rc = log_begin(&record_writer, (uint16_t)call, thread, max_bytes + LOG_FIELD_ROOM(4));
+    int rc = log_begin(&record_writer, call, thread, max_bytes + LOG_FIELD_ROOM(4));
     if (rc < 0)
-        stub_stop(125, "%s: event %lu cannot be recorded: %s", call_table[call].name,
+        stub_stop(125, "%s: event %lu cannot be recorded: %s", name_of(call),
                   (unsigned long)record_writer.at.event, strerror(-rc));
     log_set_flags(&record_writer, flags);
 }
@@ -97,7 +106,7 @@ static void flush(void)
         return;
     uint64_t count = idle.count;
     idle.count = 0;
-    begin(idle.call, RECORD_IDLE, idle.thread, LOG_FIELD_ROOM(8) + LOG_FIELD_ROOM(4));
+    begin((uint16_t)idle.call, RECORD_IDLE, idle.thread, LOG_FIELD_ROOM(8) + LOG_FIELD_ROOM(4));
     log_put_u64(&record_writer, LOG_PARAM_NONE, LOG_ROLE_VALUE, count);
     log_put_i32(&record_writer, LOG_PARAM_NONE, LOG_ROLE_HANDLE, idle.object);
     log_commit(&record_writer);
@@ -129,21 +138,36 @@ void record_begin(enum call call, uint64_t max_bytes)
 {
     writer_lock();
     flush();
-    begin(call, 0, stub_thread_ordinal(), max_bytes);
+    begin((uint16_t)call, 0, stub_thread_ordinal(), max_bytes);
 }
 
 void record_callback_begin(enum call call, uint64_t max_bytes)
 {
     writer_lock();
     flush();
-    begin(call, RECORD_CALLBACK, stub_thread_ordinal(), max_bytes);
+    begin((uint16_t)call, RECORD_CALLBACK, stub_thread_ordinal(), max_bytes);
 }
 
 void record_memory_begin(enum call call, uint64_t max_bytes)
 {
     writer_lock();
     flush();
-    begin(call, RECORD_MEMORY, stub_thread_ordinal(), max_bytes);
+    begin((uint16_t)call, RECORD_MEMORY, stub_thread_ordinal(), max_bytes);
+}
+
+void record_system_begin(unsigned number, uint16_t flags, uint64_t max_bytes)
+{
+    writer_lock();
+    flush();
+    begin((uint16_t)(SYSTEM_CALL | number), flags, stub_thread_ordinal(),
+          max_bytes + LOG_FIELD_ROOM(8));
+}
+
+void record_system_end(long result)
+{
+    log_put_u64(&record_writer, LOG_PARAM_NONE, LOG_ROLE_RETCODE, (uint64_t)result);
+    log_commit(&record_writer);
+    writer_unlock();
 }
 
 uint64_t record_end(int rc)
@@ -183,6 +207,7 @@ static void attach_cursor(void)
     if (log_cursor_seek(&cursor, start) < 0)
         stub_stop(125, "the recording does not reach back to event %lu, where this image was saved",
                   (unsigned long)start.event);
+    start = cursor.at; /* one that was noted before there was a segment has been made good */
     stub_thread.cursor_valid = 0;
     requests_drop_owned();
     turn_start(start.event);
@@ -257,12 +282,7 @@ const struct log_record *replay_peek(void)
     return look_past_callbacks(&after);
 }
 
-static const char *name_of(const struct log_record *rec)
-{
-    return rec->call < CALL_COUNT ? call_table[rec->call].name : "a clock reading";
-}
-
-static void __attribute__((noreturn)) no_event(enum call call)
+static void __attribute__((noreturn)) no_event(uint16_t call)
 {
     unsigned long event = thread_place()->at.event;
     static const char *const why[] = {
@@ -272,20 +292,19 @@ static void __attribute__((noreturn)) no_event(enum call call)
     };
     if (cursor.why == LOG_STOP_END) {
         turn_end();
-        stub_stop(0, "end of recording: event %lu (the rank is in %s)", event,
-                  call_table[call].name);
+        stub_stop(0, "end of recording: event %lu (the rank is in %s)", event, name_of(call));
     }
     stub_stop(125, "the recording cannot be read at event %lu: %s", event, why[cursor.why]);
 }
 
-static void __attribute__((noreturn)) diverged(enum call call, const struct log_record *rec)
+static void __attribute__((noreturn)) diverged(uint16_t call, const struct log_record *rec)
 {
     stub_stop(3, "diverged at event %lu: %s is called where %s%s was recorded",
-              (unsigned long)rec->event, call_table[call].name, name_of(rec),
+              (unsigned long)rec->event, name_of(call), name_of(rec->call),
               rec->flags & RECORD_IDLE ? " without success" : "");
 }
 
-const struct log_record *replay_next(enum call call)
+static const struct log_record *next_of(uint16_t call)
 {
     struct log_position after;
     const struct log_record *rec = look_past_callbacks(&after);
@@ -295,6 +314,16 @@ const struct log_record *replay_next(enum call call)
         diverged(call, rec);
     take(rec, after);
     return rec;
+}
+
+const struct log_record *replay_next(enum call call)
+{
+    return next_of((uint16_t)call);
+}
+
+const struct log_record *replay_system(unsigned number)
+{
+    return next_of((uint16_t)(SYSTEM_CALL | number));
 }
 
 bool replay_idle(enum call call, int object)
@@ -333,7 +362,7 @@ const struct log_field *replay_field(const struct log_record *rec, uint8_t param
     if (!f)
         stub_stop(125,
                   "event %lu of the recording lacks a value of %s: it is of another build of dbg3",
-                  (unsigned long)rec->event, name_of(rec));
+                  (unsigned long)rec->event, name_of(rec->call));
     return f;
 }
 
@@ -354,16 +383,16 @@ void replay_check_envelope(const struct log_record *rec, int peer, int tag, uint
         log_field_value(replay_field(rec, LOG_PARAM_NONE, LOG_ROLE_ENVELOPE));
     unsigned long event = rec->event;
     if (e->peer != peer)
-        stub_stop(3, "diverged at event %lu: %s names peer %d, recorded %d", event, name_of(rec),
-                  peer, e->peer);
+        stub_stop(3, "diverged at event %lu: %s names peer %d, recorded %d", event,
+                  name_of(rec->call), peer, e->peer);
     if (e->tag != tag)
         stub_stop(3, "diverged at event %lu: %s of peer %d has tag %d, recorded %d", event,
-                  name_of(rec), peer, tag, e->tag);
+                  name_of(rec->call), peer, tag, e->tag);
     if (e->comm != comm)
         stub_stop(
             3,
             "diverged at event %lu: %s of peer %d tag %d is on another communicator than recorded",
-            event, name_of(rec), peer, tag);
+            event, name_of(rec->call), peer, tag);
 }
 
 void replay_check_digest(const struct log_record *rec, uint8_t param, uint64_t digest,
@@ -373,11 +402,11 @@ void replay_check_digest(const struct log_record *rec, uint8_t param, uint64_t d
     char to[64];
     if (d->bytes != bytes)
         stub_stop(3, "diverged at event %lu: %s%s has %lu bytes, recorded %lu",
-                  (unsigned long)rec->event, name_of(rec), envelope_text(rec, to, sizeof to),
+                  (unsigned long)rec->event, name_of(rec->call), envelope_text(rec, to, sizeof to),
                   (unsigned long)bytes, (unsigned long)d->bytes);
     if (d->digest != digest)
         stub_stop(3, "diverged at event %lu: %s%s has other data than recorded",
-                  (unsigned long)rec->event, name_of(rec), envelope_text(rec, to, sizeof to));
+                  (unsigned long)rec->event, name_of(rec->call), envelope_text(rec, to, sizeof to));
 }
 
 /* ----------------------------------------------------------------------------- place */
@@ -399,6 +428,7 @@ void record_attach(void)
         log_writer_init(&record_writer, &owner, rotate, NULL);
         attached = true;
         copy_early();
+        system_record();
     }
     generation = GATE->generation;
 }

@@ -31,6 +31,7 @@ enum record_flag {
     RECORD_IDLE = 1,     /* `VALUE` times in a row the call said that nothing has happened */
     RECORD_CALLBACK = 2, /* of a function of the application that MPI called */
     RECORD_MEMORY = 4,   /* what other ranks had written to memory of this one (win_watch.h) */
+    RECORD_UNKNOWN = 8,  /* of a system call whose outputs are not known: no replay gets past it */
 };
 
 /* The field of an event that holds the note of the object that the call made (call.h). */
@@ -58,6 +59,10 @@ void record_callback_begin(enum call call, uint64_t max_bytes);
 /* The same for memory that other ranks have written, known when `call` has been recorded. */
 void record_memory_begin(enum call call, uint64_t max_bytes);
 
+/* The same for a system call of the application, which record_system_end closes. */
+void record_system_begin(unsigned number, uint16_t flags, uint64_t max_bytes);
+void record_system_end(long result);
+
 /* Adds the return code and closes the event. Returns its number. */
 uint64_t record_end(int rc);
 
@@ -73,6 +78,9 @@ void record_flush(void);
  * diverged and stops with a line; at the end of the log it stops with "end of recording".
  * Borrowed for good. */
 const struct log_record *replay_next(enum call call);
+
+/* The same for a system call. */
+const struct log_record *replay_system(unsigned number);
 
 /* Whether the next event is an idle one of this call and object; takes one from its counter. */
 bool replay_idle(enum call call, int object);

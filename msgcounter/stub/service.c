@@ -11,6 +11,7 @@
 #include "msgcounter/stub/rebuild.h"
 #include "msgcounter/stub/record.h"
 #include "msgcounter/stub/stub.h"
+#include "msgcounter/stub/system.h"
 
 static void where(int32_t *call, uint64_t *site, uint64_t *event)
 {
@@ -57,6 +58,7 @@ struct gate_stub stub_gate = {
     .position = position,
     .where = where,
     .renumber = pid_renumber,
+    .thread_resumes = system_thread_resumes,
     .crossing = gate_cross_returned,
     .taken = record_taken,
 };

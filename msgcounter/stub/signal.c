@@ -19,6 +19,7 @@
 #include <sys/mman.h>
 
 #include "msgcounter/stub/thread.h"
+#include "msgcounter/stub/system.h"
 #include "runtime/half/gate.h"
 #include "runtime/half/sys.h"
 
@@ -40,7 +41,7 @@ static __thread void *altstack; /* of ours, that this thread has */
 static struct kernel_action actions[NSIG_KERNEL + 1]; /* what the application asked for */
 
 /* signal_return.S: the bytes by which debuggers recognise a signal frame. */
-void stub_signal_return(void);
+void stub_sigaction_return(void);
 
 static long kernel_sigaction(int sig, const struct kernel_action *act, struct kernel_action *old)
 {
@@ -60,31 +61,54 @@ __attribute__((noinline)) static void dispatch(int sig, siginfo_t *info, void *u
         ((void (*)(int))act.handler)(sig);
 }
 
+/* The signal came of what the thread itself did: it will again, at the same place, in a replay. */
+static bool certain(int sig, const siginfo_t *info)
+{
+    if (info->si_code > 0)
+        return sig == SIGSEGV || sig == SIGBUS || sig == SIGFPE || sig == SIGILL || sig == SIGTRAP;
+    return info->si_code == SI_TKILL && !stub_threads_made;
+}
+
 /* Runs on whichever FS was interrupted: nothing here may use TLS before the switch. */
 static void stub_signal_entry(int sig, siginfo_t *info, void *uc)
 {
     uint64_t fs = fs_base();
     if (fs >= GATE_ADDR)
         set_fs_base(*(const uint64_t *)(fs + (uint64_t)GATE->tls_upper_fs));
+    struct system_handler before = system_handler_begun(uc, certain(sig, info));
     dispatch(sig, info, uc);
+    system_handler_ended(before);
     if (fs >= GATE_ADDR)
         set_fs_base(fs);
 }
 
+void stub_signal_forward(int sig, siginfo_t *info, void *uc)
+{
+    dispatch(sig, info, uc);
+}
+
+static void (*system_handler)(void); /* of SIGSYS, while system calls are dispatched */
+
 static struct kernel_action for_kernel(int sig, const struct kernel_action *app)
 {
     struct kernel_action k = *app;
-    k.restorer = (void *)stub_signal_return;
+    k.restorer = (void *)stub_sigaction_return;
     k.flags |= SA_RESTORER_FLAG;
     if (app->handler == (void *)SIG_DFL) {
         if (GATE->fatal && (GATE->fatal_mask >> (sig - 1) & 1)) {
             k.handler = (void *)GATE->fatal;
             k.flags = SA_SIGINFO | SA_ONSTACK | SA_RESTORER_FLAG;
-            k.mask = ~0ul;
+            k.mask = ~SYSTEM_SIGNAL_BIT;
         }
     } else if (app->handler != (void *)SIG_IGN) {
         k.handler = (void *)stub_signal_entry;
         k.flags |= SA_SIGINFO;
+        k.mask &= ~SYSTEM_SIGNAL_BIT;
+    }
+    if (sig == SIGSYS && system_handler) {
+        k.handler = (void *)system_handler;
+        k.flags = SA_SIGINFO | SA_ONSTACK | SA_RESTORER_FLAG;
+        k.mask = ~0ul;
     }
     return k;
 }
@@ -103,7 +127,7 @@ EXPORT int sigaction(int sig, const struct sigaction *act, struct sigaction *old
         actions[sig] = app;
         struct kernel_action k = stub_active ? for_kernel(sig, &app) : app;
         if (!stub_active) {
-            k.restorer = (void *)stub_signal_return;
+            k.restorer = (void *)stub_sigaction_return;
             k.flags |= SA_RESTORER_FLAG;
         }
         long r = kernel_sigaction(sig, &k, NULL);
@@ -169,6 +193,16 @@ sighandler_t __sysv_signal(int sig, sighandler_t handler)
 EXPORT sighandler_t sysv_signal(int sig, sighandler_t handler)
 {
     return __sysv_signal(sig, handler);
+}
+
+void stub_signal_system(void (*handler)(void))
+{
+    system_handler = handler;
+    for (int sig = 1; sig <= NSIG_KERNEL; sig++) {
+        struct kernel_action k = for_kernel(sig, &actions[sig]);
+        if (sig == SIGSYS || (uint64_t)actions[sig].handler > (uint64_t)SIG_IGN)
+            kernel_sigaction(sig, &k, NULL);
+    }
 }
 
 /* A stack on which a stack overflow can still be told. UCX has set one in the lower half, which

@@ -4,6 +4,8 @@
 #ifndef DBG3_STUB_SIGNAL_H
 #define DBG3_STUB_SIGNAL_H
 
+#include <signal.h>
+
 /* Takes over dispositions that the kernel holds at the start. Called by the constructor. */
 void stub_signal_init(void);
 
@@ -12,5 +14,11 @@ void stub_signal_thread_started(void);
 
 /* At its end. */
 void stub_signal_thread_ended(void);
+
+/* From now on SIGSYS goes to this function (system_entry.S); no handler runs with it blocked. */
+void stub_signal_system(void (*handler)(void));
+
+/* Runs the application's handler, if it has one. [handler of that signal] */
+void stub_signal_forward(int sig, siginfo_t *info, void *uc);
 
 #endif

@@ -1,15 +1,16 @@
 /*
  * signal_return.S - return from a signal handler
  *
- * The bytes are what debuggers and unwinders look for: mov $15,%rax; syscall.
+ * The bytes are what debuggers and unwinders look for: mov $15,%rax; syscall. GDB does only where a
+ * function has no name, or one in which there is "sigaction" (amd64-linux-tdep.c).
  */
     .text
-    .globl stub_signal_return
-    .hidden stub_signal_return
-    .type stub_signal_return, @function
+    .globl stub_sigaction_return
+    .hidden stub_sigaction_return
+    .type stub_sigaction_return, @function
     nop
-stub_signal_return:
+stub_sigaction_return:
     mov $15, %rax
     syscall
-    .size stub_signal_return, .-stub_signal_return
+    .size stub_sigaction_return, .-stub_sigaction_return
     .section .note.GNU-stack,"",@progbits

@@ -28,6 +28,9 @@ syscall:
     mov 16(%rsp), %r9
     mov (%rsp), %eax
     syscall
+    .globl syscall_site
+    .hidden syscall_site
+syscall_site:                    /* system.c */
     cmp $-4095, %rax
     jae 1f
     add $8, %rsp

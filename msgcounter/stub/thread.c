@@ -16,6 +16,7 @@
 #include "msgcounter/stub/signal.h"
 #include "msgcounter/stub/storm.h"
 #include "msgcounter/stub/stub.h"
+#include "msgcounter/stub/system.h"
 #include "runtime/half/sys.h"
 
 #define EXPORT __attribute__((visibility("default")))
@@ -90,6 +91,7 @@ static void *start_thread(void *arg)
     pthread_setspecific(detach_key, &stub_thread);
     stub_signal_thread_started();
     pid_thread_started();
+    system_thread_started();
     return start.fn(start.arg);
 }
 

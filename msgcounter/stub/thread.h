@@ -36,6 +36,11 @@ struct stub_thread {
     uint32_t named;    /* `ordinal` is known */
     uint32_t children; /* threads that this one has made so far */
     struct order_thread *order; /* order.c's */
+    /* The byte that the kernel looks at when the application makes a system call (system.c), and
+     * whether it does for this thread. */
+    volatile uint8_t dispatch;
+    uint8_t dispatched;
+    void *handler; /* frame of an application's handler that came at no certain place; or NULL */
 };
 
 extern __thread struct stub_thread stub_thread __attribute__((tls_model("initial-exec")));

@@ -165,10 +165,11 @@ void park_on_fine(void (*fine)(struct parked *self))
 
 extern void park_signal_return(void);
 
+/* Not SIGSYS: the stub, whose functions are called here, may make system calls (system.h there). */
 static void arm(void)
 {
     struct park_action act = {(uint64_t)on_signal, SA_SIGINFO | SA_RESTART | 0x04000000,
-                              (uint64_t)park_signal_return, ~0ul};
+                              (uint64_t)park_signal_return, ~(1ul << (SIGSYS - 1))};
     struct park_action old;
     if (sys_call(SYS_rt_sigaction, GATE_SIGNAL, &act, &old, 8, 0, 0) == 0 &&
         old.handler != (uint64_t)on_signal)

@@ -173,6 +173,8 @@ __attribute__((noreturn)) static void go_on(const struct start *s)
     pending_put(s->was, (pid_t)sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0));
     interrupt_redo(frame, pending_now());
     interrupt_resume(s->resume.fs_base);
+    if (GATE->stub->thread_resumes)
+        GATE->stub->thread_resumes(s->resume.fs_base, frame);
     park_continue(&s->resume);
 }
 

@@ -8,6 +8,7 @@
 #include "msgcounter/log/log_dump.h"
 #include "msgcounter/log/order_dump.h"
 #include "msgcounter/log/order_file.h"
+#include "msgcounter/log/system_table.h"
 #include "runtime/cmd/cmd.h"
 
 struct messages {
@@ -78,6 +79,8 @@ static const char *name_of(void *arg, uint16_t call)
 #define X(name) #name,
     static const char *const names[] = {CALL_LIST(X)};
 #undef X
+    if (call & SYSTEM_CALL)
+        return system_name(call & ~SYSTEM_CALL);
     return call < sizeof names / sizeof names[0] ? names[call] : NULL;
 }
 

@@ -13,5 +13,7 @@ void cross_offsets(void)
     __asm__ volatile("\n#define GATE_GENERATION %0" ::"i"(offsetof(struct gate, generation)));
     __asm__ volatile("\n#define GATE_TLS_UPPER_FS %0" ::"i"(offsetof(struct gate, tls_upper_fs)));
     __asm__ volatile("\n#define GATE_POST %0" ::"i"(offsetof(struct gate, post)));
+    __asm__ volatile("\n#define GATE_SIGNAL_RETURN %0" ::"i"(
+        offsetof(struct gate, signal_return)));
     __asm__ volatile("\n#define GATE_VDSO %0" ::"i"(offsetof(struct gate, vdso)));
 }

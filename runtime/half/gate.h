@@ -161,6 +161,10 @@ struct gate_stub {
      * in this process. [any FS] */
     void (*renumber)(int was, int is);
 
+    /* A thread of the image, with this upper FS base, is about to go on in this signal frame (a
+     * ucontext_t). [any FS] */
+    void (*thread_resumes)(uint64_t upper_fs, void *frame);
+
     /* Where functions of the lower half return to in gate_cross. Above that word on the stack lie
      * their stack arguments, if any, r15 twice, r14, r13, r12, rbx, rbp of its caller, and the
      * return address. */
@@ -277,6 +281,9 @@ struct gate {
     void (*safe_point)(void);
     /* [any FS] count reached gate_settings.epoch_every. */
     void (*want_epoch)(void);
+    /* rt_sigreturn(2), jumped to with the stack pointer at the ucontext_t of the frame. NULL: this
+     * lower half cannot tell the application's system calls from its own. */
+    const void *signal_return;
 
     /* --- data --- */
     /* set by the stub's constructor; by the restorer from the image's root */

@@ -202,6 +202,11 @@ static int check_machine(struct err *err)
     return 0;
 }
 
+/* GATE->signal_return. */
+extern const char half_signal_return[];
+__asm__(".text\n.globl half_signal_return\n.hidden half_signal_return\n"
+        "half_signal_return:\n\tmov $15, %eax\n\tsyscall\n\tud2\n");
+
 int half_prepare(uint32_t mode, uint32_t ncalls, struct err *err)
 {
     own_fd_start();
@@ -220,6 +225,7 @@ int half_prepare(uint32_t mode, uint32_t ncalls, struct err *err)
     GATE->tls_upper_fs = (int64_t)((uint64_t)&threads_upper_fs - fs_base());
     GATE->thread_attach = threads_attach;
     GATE->thread_detach = threads_detach;
+    GATE->signal_return = half_signal_return;
     half_vdso();
     if (steer_install(err) < 0 || steer_fence(err) < 0)
         return -1;

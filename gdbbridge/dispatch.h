@@ -1,0 +1,25 @@
+/*
+ * dispatch.h - programs that handle their own system calls (syscall user dispatch)
+ *
+ * An isolated rank answers its system calls itself, in a handler of SIGSYS: to GDB and to copies of
+ * the process this is how the instruction works, and no signal.
+ */
+#ifndef DBG3_GDBBRIDGE_DISPATCH_H
+#define DBG3_GDBBRIDGE_DISPATCH_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* Whether a signal that the stopped thread got is such a system call. */
+bool dispatch_is_call(int signal, const siginfo_t *info);
+
+/* Whether a `syscall` instruction of the stopped thread at `pc` would be one. */
+bool dispatch_would(pid_t tid, uint64_t pc);
+
+/* Gives a copy what the kernel does not copy. Both are stopped. Returns 0, or -1 if it cannot (it
+ * needs Linux 6.4). */
+int dispatch_copy(pid_t from, pid_t to);
+
+#endif

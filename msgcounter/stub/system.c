@@ -1,0 +1,604 @@
+/*
+ * system.c - the application's system calls, recorded and replayed
+ *
+ *     application       ... syscall ...
+ *                             | SIGSYS: the kernel makes no call of code below the split
+ *     system_signal()     is it ours? make it. Else, by its row (system_table.h):
+ *                           recording: make it, write result and outputs to the log
+ *                           replay:    take result and outputs from the log
+ *
+ * Why syscall user dispatch: it sees every call, whatever library makes it, and its range of code
+ * that is left alone is just the lower half. It costs 1.3 us a call, beside which only programs
+ * that do little but system calls would notice. Patching the call instructions of libc would cost
+ * less, but not all of them have a form that can be patched, and other libraries make calls too.
+ *
+ * - While the handler runs, the selector lets all calls of the thread pass; so they do where this
+ *   thread is inside the stub, whose own calls have no place in the recording.
+ * - All signals are blocked in the handler but while a call waits: then the mask is the
+ *   application's, so that its handlers run, and a checkpoint may stop the thread there.
+ * - The handler is on the alternate stack that every thread has (signal.c): it leaves no trace on
+ *   the application's, which a program with an uninitialised variable would read.
+ * - Addresses are the same in replay: outputs are put where they were put, and arguments compared.
+ * - Descriptors that the rank opens in a replay do not exist; nor do its children.
+ */
+#include "msgcounter/stub/system.h"
+
+#include <errno.h>
+#include <linux/sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "msgcounter/log/system_table.h"
+#include "msgcounter/stub/record.h"
+#include "msgcounter/stub/signal.h"
+#include "msgcounter/stub/stub.h"
+#include "msgcounter/stub/system_data.h"
+#include "runtime/half/sys.h"
+
+/* linux/prctl.h and linux/syscall_user_dispatch.h, which may be older than the kernel */
+#ifndef PR_SET_SYSCALL_USER_DISPATCH
+#define PR_SET_SYSCALL_USER_DISPATCH 59
+#endif
+#define DISPATCH_ON    1
+#define DISPATCH_ALLOW 0
+#define DISPATCH_BLOCK 1
+#ifndef SYS_USER_DISPATCH
+#define SYS_USER_DISPATCH 2 /* siginfo's code */
+#endif
+
+#define USER_END     0x800000000000ul
+#define SYSTEM_AGAIN (-4096) /* system_make() was left for a replay; see system_entry.S */
+#define PATH_BYTES   4096
+#define CONTENT_MAX  (1ul << 30) /* of a mapped file */
+#define HANDLER_SPAN (8ul << 20) /* bytes of stack that a handler uses at most */
+#define CLONE_WORDS  13
+
+extern const char system_made[], system_again[];
+long system_make(long number, const long args[6]);
+long system_make_on(long number, const long args[2], long sp);
+long system_clone(long number, const long args[6]);
+uint64_t system_signal(int sig, siginfo_t *info, ucontext_t *uc);
+
+/* Of this library's code; defined by the linker. */
+extern const char __ehdr_start[] __attribute__((visibility("hidden")));
+extern const char etext[] __attribute__((visibility("hidden")));
+extern const char syscall_site[]; /* syscall.S: the one call there that is the application's */
+
+static bool dispatched;       /* the calls of this process are recorded or answered */
+static uint32_t shown = 6;    /* bit n: what is written to descriptor n shows in a replay, too */
+
+/* ---- making a call ---- */
+
+static void set_mask(const void *mask)
+{
+    sys_call(SYS_rt_sigprocmask, SIG_SETMASK, mask, NULL, 8, 0, 0);
+}
+
+static uint64_t mask_of(const ucontext_t *uc)
+{
+    uint64_t mask;
+    memcpy(&mask, &uc->uc_sigmask, sizeof mask);
+    return mask;
+}
+
+/* A signal mask that a call waits with must not have SIGSYS. */
+static void clean_mask(const struct system_row *row, long args[6], uint64_t *copy)
+{
+    if (!row || !row->mask || !args[row->mask - 1])
+        return;
+    *copy = *(const uint64_t *)args[row->mask - 1] & ~SYSTEM_SIGNAL_BIT;
+    args[row->mask - 1] = (long)copy;
+}
+
+/* Makes a call for the application. Returns SYSTEM_AGAIN if the thread goes on in a replay. */
+static long make(const ucontext_t *uc, const struct system_row *row, long number, const long *given)
+{
+    long args[6], result;
+    uint64_t copy, all = ~0ul, mask = mask_of(uc);
+    memcpy(args, given, sizeof args);
+    clean_mask(row, args, &copy);
+    if (!row || !(row->flags & SYSTEM_WAITS))
+        return system_make(number, args);
+    set_mask(&mask);
+    do
+        result = system_make(number, args);
+    while (result == SYSTEM_AGAIN && (!replaying() || row->kind == SYSTEM_PASSED));
+    set_mask(&all);
+    return result;
+}
+
+/* ---- calls that change what the handler returns to ---- */
+
+static long hand_sigprocmask(ucontext_t *uc, const long *a)
+{
+    uint64_t now = mask_of(uc), set;
+    if (a[3] != 8)
+        return -EINVAL;
+    if (a[1]) {
+        memcpy(&set, (const void *)a[1], sizeof set);
+        if (a[0] != SIG_BLOCK && a[0] != SIG_UNBLOCK && a[0] != SIG_SETMASK)
+            return -EINVAL;
+        set = a[0] == SIG_BLOCK ? now | set : a[0] == SIG_UNBLOCK ? now & ~set : set;
+        set &= ~SYSTEM_SIGNAL_BIT;
+        memcpy(&uc->uc_sigmask, &set, sizeof set);
+    }
+    if (a[2])
+        memcpy((void *)a[2], &now, sizeof now);
+    return 0;
+}
+
+/* libc's own, in system() and abort(): the application's come through sigaction(). */
+static long hand_sigaction(ucontext_t *uc, const long *a)
+{
+    struct {
+        uint64_t handler, flags, restorer, mask;
+    } act;
+    long args[6];
+    memcpy(args, a, sizeof args);
+    if (a[0] == SIGSYS)
+        return 0;
+    if (a[1]) {
+        memcpy(&act, (const void *)a[1], sizeof act);
+        act.mask &= ~SYSTEM_SIGNAL_BIT;
+        args[1] = (long)&act;
+    }
+    return system_make(SYS_rt_sigaction, args);
+}
+
+/* The handler is on that stack itself, where it cannot be changed; and its return sets the one that
+ * the frame names. */
+static long hand_sigaltstack(ucontext_t *uc, const long *a)
+{
+    long result = system_make_on(SYS_sigaltstack, a, uc->uc_mcontext.gregs[REG_RSP]);
+    if (result == 0 && a[0])
+        memcpy(&uc->uc_stack, (const void *)a[0], sizeof uc->uc_stack);
+    return result;
+}
+
+/* ---- new threads and processes ---- */
+
+/* The registers with which a child on a stack of its own goes on; system_entry.S reads them. */
+static void fill_child(const ucontext_t *uc, uint64_t stack)
+{
+    static const uint8_t order[CLONE_WORDS] = {REG_RIP, REG_RBX, REG_RBP, REG_RDI, REG_RSI,
+                                               REG_RDX, REG_R8,  REG_R9,  REG_R10, REG_R12,
+                                               REG_R13, REG_R14, REG_R15};
+    for (int i = 0; i < CLONE_WORDS; i++)
+        ((greg_t *)stack)[-1 - i] = uc->uc_mcontext.gregs[order[i]];
+}
+
+struct cloning {
+    uint64_t flags, stack;
+};
+
+static struct cloning cloning_of(long number, const long *a)
+{
+    if (number == SYS_clone)
+        return (struct cloning){(uint64_t)a[0], (uint64_t)a[1]};
+    if (number == SYS_vfork)
+        return (struct cloning){CLONE_VM | CLONE_VFORK, 0};
+    if (number == SYS_clone3) {
+        const struct clone_args *c = (const struct clone_args *)a[0];
+        return (struct cloning){c->flags, c->stack ? c->stack + c->stack_size : 0};
+    }
+    return (struct cloning){0, 0};
+}
+
+/* Calls are not dispatched in the child, of whatever kind. */
+static long make_child(const ucontext_t *uc, long number, const long *args)
+{
+    struct cloning c = cloning_of(number, args);
+    uint64_t mask = mask_of(uc), all = ~0ul;
+    long result;
+    set_mask(&mask);
+    if (c.stack) {
+        fill_child(uc, c.stack);
+        result = system_clone(number, args);
+    } else if (c.flags & CLONE_VM) {
+        /* Both would return on the same stack, over the frame of this handler. */
+        result = sys_call(SYS_fork, 0, 0, 0, 0, 0, 0);
+    } else {
+        result = system_make(number, args);
+    }
+    if (result == 0 && !c.stack) {
+        stub_active = false; /* it has the rank's memory, but is no rank */
+        stub_thread.dispatched = 0;
+        return 0;
+    }
+    set_mask(&all);
+    return result;
+}
+
+static bool makes_child(long number)
+{
+    return number == SYS_clone || number == SYS_clone3 || number == SYS_fork ||
+           number == SYS_vfork;
+}
+
+/* ---- recording ---- */
+
+struct sum {
+    uint64_t room, digest, bytes;
+};
+
+static void add_room(void *arg, void *at, uint64_t bytes)
+{
+    ((struct sum *)arg)->room += LOG_FIELD_ROOM(8) + LOG_FIELD_ROOM(bytes);
+}
+
+static void add_digest(void *arg, void *at, uint64_t bytes)
+{
+    struct sum *s = arg;
+    s->digest = XXH3_64bits_withSeed(at, bytes, s->digest);
+    s->bytes += bytes;
+}
+
+static void put_chunk(void *arg, void *at, uint64_t bytes)
+{
+    log_put_u64(&record_writer, LOG_PARAM_NONE, LOG_ROLE_HANDLE, (uint64_t)at);
+    log_put(&record_writer, LOG_PARAM_NONE, LOG_ROLE_DATA, at, bytes);
+}
+
+/* Arguments, and the name of a file, which a replay compares. */
+static void put_arguments(const struct system_row *row, const long *args, size_t path)
+{
+    log_put(&record_writer, LOG_PARAM_NONE, LOG_ROLE_VALUE, args, row->nargs * sizeof *args);
+    if (path)
+        log_put(&record_writer, (uint8_t)(row->path - 1), LOG_ROLE_TEXT,
+                (const char *)args[row->path - 1], path);
+}
+
+static size_t path_bytes(const struct system_row *row, const long *args, long result)
+{
+    return row->path && args[row->path - 1] && result != -EFAULT
+               ? strnlen((const char *)args[row->path - 1], PATH_BYTES)
+               : 0;
+}
+
+static void record(const struct system_row *row, long number, const long *args, long result,
+                   uint64_t before)
+{
+    struct sum sum = {0};
+    bool output = row->kind == SYSTEM_OUTPUT;
+    bool known = system_data_find(row, args, result, before, output ? add_digest : add_room, &sum);
+    size_t path = path_bytes(row, args, result);
+    record_system_begin((unsigned)number, known ? 0 : RECORD_UNKNOWN,
+                        sum.room + LOG_FIELD_ROOM(sizeof(long[6])) + LOG_FIELD_ROOM(path) +
+                            LOG_FIELD_ROOM(sizeof(struct log_digest)));
+    put_arguments(row, args, path);
+    if (output)
+        log_put_digest(&record_writer, LOG_PARAM_NONE, sum.digest, sum.bytes);
+    else if (known)
+        system_data_find(row, args, result, before, put_chunk, NULL);
+    record_system_end(result);
+}
+
+/* A mapping, with what is in the file. */
+static void record_mapping(const struct system_row *row, const long *args, long result)
+{
+    bool file = !sys_failed(result) && !(args[3] & MAP_ANONYMOUS);
+    uint64_t bytes = file ? (uint64_t)args[1] : 0;
+    bool known = bytes <= CONTENT_MAX;
+    bytes = known ? bytes : 0;
+    record_system_begin(SYS_mmap, known ? 0 : RECORD_UNKNOWN,
+                        LOG_FIELD_ROOM(sizeof(long[6])) + LOG_FIELD_ROOM(bytes));
+    put_arguments(row, args, 0);
+    if (bytes) {
+        void *at = log_reserve(&record_writer, LOG_PARAM_NONE, LOG_ROLE_DATA, bytes);
+        long got = sys_call(SYS_pread64, args[4], at, bytes, args[5], 0, 0);
+        got = got < 0 ? 0 : got;
+        memset((char *)at + got, 0, bytes - (uint64_t)got);
+    }
+    record_system_end(result);
+}
+
+/* ---- replay ---- */
+
+static void compare_arguments(const struct log_record *rec, const struct system_row *row,
+                              const long *args)
+{
+    const struct log_field *f = replay_field(rec, LOG_PARAM_NONE, LOG_ROLE_VALUE);
+    const long *was = log_field_value(f);
+    for (unsigned i = 0; i < row->nargs && i < log_field_length(f) / sizeof *was; i++)
+        if (was[i] != args[i])
+            stub_stop(3, "diverged at event %lu: %s has %#lx as argument %u, recorded %#lx",
+                      (unsigned long)rec->event, row->name, (unsigned long)args[i], i + 1,
+                      (unsigned long)was[i]);
+    const struct log_field *text =
+        row->path ? log_field_find(rec, NULL, (uint8_t)(row->path - 1), LOG_ROLE_TEXT) : NULL;
+    int length = text ? (int)log_field_length(text) : 0;
+    if (text && strncmp((const char *)args[row->path - 1], log_field_value(text),
+                        (size_t)length) != 0)
+        stub_stop(3, "diverged at event %lu: %s of %.*s, recorded %.*s", (unsigned long)rec->event,
+                  row->name, length + 64, (const char *)args[row->path - 1], length,
+                  (const char *)log_field_value(text));
+}
+
+/* Output that a person sees is made again; its outcome is the recorded one. */
+static void compare_output(const struct log_record *rec, const struct system_row *row, long number,
+                           const long *args, long result)
+{
+    struct sum sum = {0};
+    if (result > 0)
+        system_data_find(row, args, result, 0, add_digest, &sum);
+    replay_check_digest(rec, LOG_PARAM_NONE, sum.digest, sum.bytes);
+    if ((number == SYS_write || number == SYS_writev) && args[0] >= 0 && args[0] < 3 &&
+        shown & 1u << args[0])
+        system_make(number, args);
+}
+
+static void take_outputs(const struct log_record *rec)
+{
+    void *at = NULL;
+    for (const struct log_field *f = NULL; (f = log_field_next(rec, f));) {
+        if (f->role == LOG_ROLE_HANDLE)
+            at = (void *)log_field_int(f);
+        else if (f->role == LOG_ROLE_DATA && at)
+            memcpy(at, log_field_value(f), log_field_length(f));
+    }
+}
+
+static void __attribute__((noreturn)) moved(const struct log_record *rec, const char *name,
+                                            long result, long was)
+{
+    stub_stop(3, "diverged at event %lu: %s gives %#lx, recorded %#lx", (unsigned long)rec->event,
+              name, (unsigned long)result, (unsigned long)was);
+}
+
+static void replay_mapping(const struct log_record *rec, const long *a, long was)
+{
+    const struct log_field *content = log_field_find(rec, NULL, LOG_PARAM_NONE, LOG_ROLE_DATA);
+    int flags = (int)(a[3] & ~(MAP_TYPE | MAP_HUGETLB)) | MAP_PRIVATE | MAP_ANONYMOUS;
+    flags |= a[3] & MAP_FIXED ? 0 : MAP_FIXED_NOREPLACE;
+    if (sys_failed(was))
+        return;
+    long got = (long)sys_mmap((void *)was, (uint64_t)a[1],
+                              (int)a[2] | (content ? PROT_READ | PROT_WRITE : 0), flags, -1, 0);
+    if (got != was)
+        moved(rec, "mmap", got, was);
+    if (!content)
+        return;
+    memcpy((void *)was, log_field_value(content), log_field_length(content));
+    sys_call(SYS_mprotect, was, a[1], a[2], 0, 0, 0);
+}
+
+static void replay_memory_call(const struct log_record *rec, const struct system_row *row,
+                               long number, const long *given, long was)
+{
+    long args[6];
+    memcpy(args, given, sizeof args);
+    if (number == SYS_mmap) {
+        replay_mapping(rec, args, was);
+        return;
+    }
+    if (sys_failed(was))
+        return;
+    if (number == SYS_mremap && was != args[0]) {
+        args[3] |= MREMAP_MAYMOVE | MREMAP_FIXED;
+        args[4] = was;
+    }
+    long result = system_make(number, args);
+    if (result != was && number != SYS_madvise)
+        moved(rec, row->name, result, was);
+}
+
+/* The recorded numbers are those of another process. */
+static void replay_signal(long number, const long *given, long was)
+{
+    long args[6];
+    bool thread = number == SYS_tgkill || number == SYS_rt_tgsigqueueinfo;
+    memcpy(args, given, sizeof args);
+    if (was == 0 && (number == SYS_tkill || args[0] == sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0)) &&
+        args[0] > 1 && (!thread || args[1] > 1))
+        system_make(number, args);
+}
+
+static long replay(const struct system_row *row, long number, const long *args)
+{
+    const struct log_record *rec = replay_system((unsigned)number);
+    long was = log_field_int(replay_field(rec, LOG_PARAM_NONE, LOG_ROLE_RETCODE));
+    if (rec->flags & RECORD_UNKNOWN)
+        stub_stop(1, "event %lu: what the rank gets from %s (number %ld) cannot be recorded yet",
+                  (unsigned long)rec->event, system_name((uint64_t)number), number);
+    if (row->kind == SYSTEM_SIGNAL) {
+        replay_signal(number, args, was);
+        return was;
+    }
+    compare_arguments(rec, row, args);
+    if (row->kind == SYSTEM_OUTPUT)
+        compare_output(rec, row, number, args, was);
+    else if (row->kind == SYSTEM_MEMORY)
+        replay_memory_call(rec, row, number, args, was);
+    else
+        take_outputs(rec);
+    return was;
+}
+
+/* ---- one call of the application ---- */
+
+/* Descriptors 1 and 2 are the job's until the application puts something else there. */
+static void note_descriptor(long number, const long *args, long result)
+{
+    long fd = number == SYS_close                        ? args[0]
+              : number == SYS_dup2 || number == SYS_dup3 ? args[1]
+                                                         : -1;
+    if (result >= 0 && fd >= 0 && fd < 3)
+        shown &= ~(1u << fd);
+}
+
+static long live(const ucontext_t *uc, const struct system_row *row, long number, const long *args)
+{
+    uint64_t before = row ? system_data_before(row, args) : 0;
+    long result = makes_child(number) ? make_child(uc, number, args)
+                                      : make(uc, row, number, args);
+    if (result == SYSTEM_AGAIN)
+        return replay(row, number, args);
+    if (!stub_active) /* this is the child */
+        return result;
+    if (!row) {
+        record_system_begin((unsigned)number, RECORD_UNKNOWN, 0);
+        record_system_end(result);
+    } else if (number == SYS_mmap) {
+        record_mapping(row, args, result);
+    } else {
+        record(row, number, args, result, before);
+    }
+    return result;
+}
+
+static long of_application(ucontext_t *uc, long number, const long *args)
+{
+    const struct system_row *row = system_row((uint64_t)number);
+    bool thread = makes_child(number) && cloning_of(number, args).flags & CLONE_THREAD;
+    if (thread)
+        return make_child(uc, number, args);
+    if (row && row->kind == SYSTEM_PASSED)
+        return make(uc, row, number, args);
+    if (number < 0 || number >= (long)SYSTEM_CALL)
+        return -ENOSYS;
+    long result = replaying() ? replay(row, number, args) : live(uc, row, number, args);
+    note_descriptor(number, args, result);
+    return result;
+}
+
+/* Code of the stub, and what it calls, makes calls of its own. */
+static bool is_own(uint64_t pc)
+{
+    return stub_thread.inside || ((uint64_t)__ehdr_start <= pc && pc < (uint64_t)etext &&
+                                  pc != (uint64_t)syscall_site);
+}
+
+static long call(ucontext_t *uc, long number, const long *args)
+{
+    const greg_t *g = uc->uc_mcontext.gregs;
+    switch (number) {
+    case SYS_rt_sigprocmask:
+        return hand_sigprocmask(uc, args);
+    case SYS_rt_sigaction:
+        return is_own((uint64_t)g[REG_RIP]) ? system_make(number, args) : hand_sigaction(uc, args);
+    case SYS_sigaltstack:
+        return hand_sigaltstack(uc, args);
+    default:
+        break;
+    }
+    if (is_own((uint64_t)g[REG_RIP]) || system_in_handler((uint64_t)g[REG_RSP]))
+        return makes_child(number) ? make_child(uc, number, args)
+                                   : make(uc, system_row((uint64_t)number), number, args);
+    return of_application(uc, number, args);
+}
+
+/* Called by system_entry(). Returns the frame to go on in. */
+uint64_t system_signal(int sig, siginfo_t *info, ucontext_t *uc)
+{
+    struct stub_thread *t = &stub_thread;
+    greg_t *g = uc->uc_mcontext.gregs;
+    if (info->si_code != SYS_USER_DISPATCH) {
+        stub_signal_forward(sig, info, uc);
+        return (uint64_t)uc;
+    }
+    t->dispatch = DISPATCH_ALLOW;
+    uint64_t frame = (uint64_t)uc;
+    if (g[REG_RAX] == SYS_rt_sigreturn) {
+        frame = (uint64_t)g[REG_RSP]; /* of the handler that returns */
+    } else {
+        const long args[6] = {g[REG_RDI], g[REG_RSI], g[REG_RDX], g[REG_R10], g[REG_R8], g[REG_R9]};
+        g[REG_RAX] = call(uc, g[REG_RAX], args);
+        g[REG_RCX] = g[REG_RIP]; /* as the instruction does */
+        g[REG_R11] = g[REG_EFL];
+    }
+    t->dispatch = t->dispatched ? DISPATCH_BLOCK : DISPATCH_ALLOW;
+    return frame;
+}
+
+/* ---- handlers of the application ---- */
+
+struct system_handler system_handler_begun(void *frame, bool certain)
+{
+    struct stub_thread *t = &stub_thread;
+    struct system_handler before = {t->handler, t->dispatch};
+    if (!t->dispatched)
+        return before;
+    if (!certain && !system_in_handler((uint64_t)frame))
+        t->handler = frame;
+    t->dispatch = DISPATCH_BLOCK;
+    return before;
+}
+
+void system_handler_ended(struct system_handler before)
+{
+    stub_thread.handler = before.frame;
+    stub_thread.dispatch = before.dispatch;
+}
+
+/* A handler may be left by longjmp(3): then the stack pointer is above its frame again. */
+bool system_in_handler(uint64_t sp)
+{
+    uint64_t frame = (uint64_t)stub_thread.handler;
+    if (!frame)
+        return false;
+    if (sp < frame && frame - sp < HANDLER_SPAN)
+        return true;
+    stub_thread.handler = NULL;
+    return false;
+}
+
+/* ---- start ---- */
+
+static bool possible(void)
+{
+    return stub_active && GATE->signal_return && GATE->mode != GATE_LIVE;
+}
+
+/* [any FS] */
+static long dispatch_on(struct stub_thread *t)
+{
+    return sys_call(SYS_prctl, PR_SET_SYSCALL_USER_DISPATCH, DISPATCH_ON, GATE_ADDR,
+                    USER_END - GATE_ADDR, &t->dispatch, 0);
+}
+
+void system_record(void)
+{
+    if (!possible() || !recording() || dispatched)
+        return;
+    dispatched = true;
+    stub_signal_system(system_entry);
+}
+
+void system_thread_started(void)
+{
+    struct stub_thread *t = &stub_thread;
+    uint64_t bit = SYSTEM_SIGNAL_BIT;
+    if (!dispatched || !possible() || t->dispatched)
+        return;
+    sys_call(SYS_rt_sigprocmask, SIG_UNBLOCK, &bit, NULL, 8, 0, 0);
+    t->dispatch = DISPATCH_ALLOW;
+    t->dispatched = dispatch_on(t) == 0;
+    t->dispatch = t->dispatched ? DISPATCH_BLOCK : DISPATCH_ALLOW;
+}
+
+/* [any FS] */
+void system_thread_resumes(uint64_t upper_fs, void *frame)
+{
+    struct stub_thread *t = (struct stub_thread *)(upper_fs + (uint64_t)stub_gate.tls_thread);
+    ucontext_t *uc = frame;
+    greg_t *pc = &uc->uc_mcontext.gregs[REG_RIP];
+    if (!dispatched || !GATE->signal_return || GATE->mode == GATE_LIVE)
+        return;
+    if (GATE->mode == GATE_RECORD && !t->dispatched) {
+        uint64_t mask = mask_of(uc) & ~SYSTEM_SIGNAL_BIT;
+        memcpy(&uc->uc_sigmask, &mask, sizeof mask);
+        t->dispatched = 1;
+        t->dispatch = DISPATCH_BLOCK;
+    }
+    if (!t->dispatched || dispatch_on(t) < 0)
+        return;
+    if (GATE->mode == GATE_REPLAY && (uint64_t)*pc >= (uint64_t)system_make &&
+        (uint64_t)*pc < (uint64_t)system_made)
+        *pc = (greg_t)(uint64_t)system_again;
+}

@@ -1,0 +1,46 @@
+/*
+ * system.h - the application's system calls, recorded and replayed
+ *
+ * While recording, and in replay, the kernel does not make the system calls of the upper half but
+ * sends SIGSYS (syscall user dispatch, Linux 5.11: Documentation/admin-guide/
+ * syscall-user-dispatch.rst), whose handler here makes and records them, or answers them from the
+ * log, as system_table.h says. Batch has none of this.
+ */
+#ifndef DBG3_STUB_SYSTEM_H
+#define DBG3_STUB_SYSTEM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* SIGSYS in a kernel's signal mask: never blocked while system calls are dispatched, because the
+ * kernel ends a process whose call it cannot tell of. */
+#define SYSTEM_SIGNAL_BIT (1ul << 30)
+
+/* From now on the calls of this process's threads are recorded: each begins when it calls
+ * system_thread_started(), or goes on from an image. */
+void system_record(void);
+
+/* The calling thread, which is new or the one that starts MPI. */
+void system_thread_started(void);
+
+/* gate_stub.thread_resumes */
+void system_thread_resumes(uint64_t upper_fs, void *frame);
+
+/* Around a handler of the application. `certain`: the signal came from what the thread itself
+ * did, and will again in a replay; else the handler's calls are its own affair. Returns what
+ * system_handler_ended() needs. */
+struct system_handler {
+    void *frame;
+    uint8_t dispatch;
+};
+struct system_handler system_handler_begun(void *frame, bool certain);
+void system_handler_ended(struct system_handler before);
+
+/* Whether the calling thread, whose stack pointer is `sp`, is in a handler that came at no certain
+ * place. */
+bool system_in_handler(uint64_t sp);
+
+/* Handler of SIGSYS for the kernel (system_entry.S). */
+void system_entry(void);
+
+#endif

@@ -1,0 +1,134 @@
+/*
+ * system_entry.S - the application's system calls: entry, the call itself, new threads
+ */
+#include "cross_offsets.h"
+
+#define AGAIN     -4096 /* SYSTEM_AGAIN in system.c */
+
+    .text
+
+/*
+ * Handler of SIGSYS. It does not return to the restorer, whose rt_sigreturn would be taken for
+ * another call of the application, but by way of the lower half, whose calls are not looked at.
+ */
+    .globl system_entry
+    .hidden system_entry
+    .type system_entry, @function
+    .p2align 4
+system_entry:
+    .cfi_startproc
+    sub $8, %rsp
+    .cfi_adjust_cfa_offset 8
+    call system_signal           /* which frame to go on in */
+    mov %rax, %rsp
+    movabs $GATE_ADDR_VALUE, %rcx
+    jmp *GATE_SIGNAL_RETURN(%rcx)
+    .cfi_endproc
+    .size system_entry, .-system_entry
+
+/*
+ * long system_make(long number, const long args[6])
+ *
+ * The kernel's result. A checkpoint may end the call to have it made again, for which
+ * runtime/ckpt/interrupt.c knows the instruction before it; in a replay that begins inside
+ * it, the thread goes on at system_again.
+ */
+    .globl system_make, system_made, system_again
+    .hidden system_make, system_made, system_again
+    .type system_make, @function
+    .p2align 4
+system_make:
+    .cfi_startproc
+    push %rdi
+    .cfi_adjust_cfa_offset 8
+    mov %rsi, %rax
+    mov 0(%rax), %rdi
+    mov 8(%rax), %rsi
+    mov 16(%rax), %rdx
+    mov 24(%rax), %r10
+    mov 32(%rax), %r8
+    mov 40(%rax), %r9
+    mov (%rsp), %eax
+    syscall
+system_made:
+    pop %rcx
+    .cfi_remember_state
+    .cfi_adjust_cfa_offset -8
+    ret
+    .cfi_restore_state
+system_again:
+    mov $AGAIN, %rax
+    jmp system_made
+    .cfi_endproc
+    .size system_make, .-system_make
+
+/*
+ * long system_make_on(long number, const long args[2], long sp)
+ *
+ * The same with the stack pointer of the application, to which nothing is written.
+ */
+    .globl system_make_on
+    .hidden system_make_on
+    .type system_make_on, @function
+    .p2align 4
+system_make_on:
+    .cfi_startproc
+    push %rbx
+    .cfi_adjust_cfa_offset 8
+    .cfi_offset %rbx, -16
+    mov %rsp, %rbx
+    .cfi_def_cfa_register %rbx
+    mov %rdi, %rax
+    mov 0(%rsi), %rdi
+    mov 8(%rsi), %rsi
+    mov %rdx, %rsp
+    syscall
+    mov %rbx, %rsp
+    .cfi_def_cfa_register %rsp
+    pop %rbx
+    .cfi_adjust_cfa_offset -8
+    ret
+    .cfi_endproc
+    .size system_make_on, .-system_make_on
+
+/*
+ * long system_clone(long number, const long args[6])
+ *
+ * For a child on a stack of its own, whose first red zone holds the registers with which it goes on
+ * behind the application's call: rip, rbx, rbp, rdi, rsi, rdx, r8, r9, r10, r12 .. r15 downwards.
+ */
+    .globl system_clone
+    .hidden system_clone
+    .type system_clone, @function
+    .p2align 4
+system_clone:
+    .cfi_startproc
+    mov %rdi, %rax
+    mov 0(%rsi), %rdi
+    mov 16(%rsi), %rdx
+    mov 24(%rsi), %r10
+    mov 32(%rsi), %r8
+    mov 8(%rsi), %rsi
+    syscall
+    test %rax, %rax
+    jz 1f
+    ret
+1:  .cfi_undefined %rip
+    mov -16(%rsp), %rbx
+    mov -24(%rsp), %rbp
+    mov -32(%rsp), %rdi
+    mov -40(%rsp), %rsi
+    mov -48(%rsp), %rdx
+    mov -56(%rsp), %r8
+    mov -64(%rsp), %r9
+    mov -72(%rsp), %r10
+    mov -80(%rsp), %r12
+    mov -88(%rsp), %r13
+    mov -96(%rsp), %r14
+    mov -104(%rsp), %r15
+    mov -8(%rsp), %rcx
+    xor %eax, %eax
+    jmp *%rcx
+    .cfi_endproc
+    .size system_clone, .-system_clone
+    .section .note.GNU-stack,"",@progbits

@@ -1,0 +1,242 @@
+/*
+ * inputs: what a rank gets from elsewhere than MPI, mixed into a number that goes round the ring.
+ *
+ * Usage: inputs [ROUNDS [CASE]]: default 20. Random numbers, files, standard input, the clock,
+ * children, directories, sockets, pipes, the kernel's figures. Each message depends on all that
+ * came before it: a replay that gets anything else than the recorded run sends something else.
+ */
+#define _GNU_SOURCE
+#include "check.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysinfo.h>
+#include <sys/time.h>
+#include <sys/times.h>
+#include <sys/uio.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <time.h>
+
+static uint64_t state = 1;
+
+static void mix(const void *bytes, size_t n)
+{
+    const unsigned char *p = bytes;
+
+    for (size_t i = 0; i < n; i++)
+        state = (state ^ p[i]) * 0x100000001b3u;
+}
+
+#define MIX(value) mix(&(value), sizeof(value))
+
+/* The number goes on to the next rank, which mixes it with its own. */
+static void exchange(void)
+{
+    uint64_t coming;
+
+    MPI_Sendrecv(&state, 1, MPI_UINT64_T, neighbour(1), 1, &coming, 1, MPI_UINT64_T, neighbour(-1),
+                 1, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+    MIX(coming);
+}
+
+static void random_numbers(int round)
+{
+    uint64_t seed, more[16];
+    int fd = open("/dev/urandom", O_RDONLY);
+
+    CHECK(fd >= 0 && read(fd, &seed, sizeof(seed)) == sizeof(seed) && close(fd) == 0);
+    CHECK(getrandom(more, sizeof(more), 0) == sizeof(more));
+    srand((unsigned)seed);
+    int number = rand();
+    MIX(number);
+    MIX(more);
+}
+
+/* A file that another process (any rank) changes all the time. */
+static void input_file(int round)
+{
+    char line[256], name[64];
+    struct stat st;
+    snprintf(name, sizeof(name), "inputs.%d", rank);
+    FILE *f = fopen(name, "a+");
+
+    CHECK(f && fprintf(f, "%d %ld\n", round, (long)state) > 0 && fflush(f) == 0);
+    rewind(f);
+    while (fgets(line, sizeof(line), f))
+        mix(line, strlen(line));
+    CHECK(fstat(fileno(f), &st) == 0 && st.st_size == ftell(f));
+    MIX(st.st_mtim);
+    char *map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fileno(f), 0);
+    CHECK(map != MAP_FAILED);
+    mix(map, (size_t)st.st_size);
+    CHECK(munmap(map, (size_t)st.st_size) == 0 && fclose(f) == 0);
+    if (round % 8 == 7)
+        CHECK(remove(name) == 0);
+}
+
+/* Only rank 0 has the launcher's. */
+static void standard_input(int round)
+{
+    char line[64];
+
+    if (rank == 0 && fgets(line, sizeof(line), stdin))
+        mix(line, strlen(line));
+}
+
+static void processes(int round)
+{
+    pid_t pid = getpid(), parent = getppid(), group = getpgrp();
+    char line[64];
+    int status;
+    FILE *f = popen("echo $$; date +%N", "r");
+
+    MIX(pid);
+    MIX(parent);
+    MIX(group);
+    while (f && fgets(line, sizeof(line), f))
+        mix(line, strlen(line));
+    CHECK(f && pclose(f) == 0);
+    pid_t child = fork();
+    if (child == 0)
+        _exit((int)getpid() & 63);
+    CHECK(child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status));
+    MIX(child);
+    MIX(status);
+}
+
+static void clocks(int round)
+{
+    struct timespec now, nap = {0, 100000};
+    struct timeval t;
+    struct tms cpu;
+    struct rusage used;
+
+    for (int i = 0; i < 10; i++) {
+        gettimeofday(&t, NULL);
+        MIX(t);
+    }
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    MIX(now);
+    CHECK(nanosleep(&nap, NULL) == 0);
+    clock_t ticks = times(&cpu);
+    MIX(ticks);
+    getrusage(RUSAGE_SELF, &used);
+    MIX(used);
+}
+
+static void kernel_figures(int round)
+{
+    struct utsname name;
+    struct sysinfo info;
+    struct winsize window;
+    char text[4096];
+    int fd = open("/proc/self/stat", O_RDONLY);
+    ssize_t n = read(fd, text, sizeof(text));
+
+    CHECK(fd >= 0 && n > 0 && close(fd) == 0);
+    mix(text, (size_t)n);
+    CHECK(uname(&name) == 0 && sysinfo(&info) == 0);
+    MIX(name);
+    MIX(info);
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &window) == 0)
+        MIX(window);
+    CHECK(getcwd(text, sizeof(text)));
+    mix(text, strlen(text));
+}
+
+static void directories(int round)
+{
+    DIR *d = opendir("/proc");
+    struct dirent *e;
+    struct stat st;
+
+    CHECK(d);
+    while ((e = readdir(d)))
+        mix(e->d_name, strlen(e->d_name));
+    CHECK(closedir(d) == 0);
+    CHECK(stat("/proc", &st) == 0 && stat("/no such file", &st) < 0 && errno == ENOENT);
+    MIX(st.st_mtim);
+}
+
+static void sockets(int round)
+{
+    char name[64];
+    int pair[2], ends[2], events = epoll_create1(EPOLL_CLOEXEC);
+    struct iovec out[2] = {{&round, sizeof(round)}, {&state, sizeof(state)}}, in[1];
+    struct epoll_event e = {.events = EPOLLIN, .data.u64 = 7}, got;
+    struct pollfd p;
+    fd_set set;
+
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0 && pipe(ends) == 0 && events >= 0);
+    CHECK(epoll_ctl(events, EPOLL_CTL_ADD, pair[1], &e) == 0);
+    CHECK(writev(pair[0], out, 2) == sizeof(round) + sizeof(state));
+    CHECK(epoll_wait(events, &got, 1, 1000) == 1 && got.data.u64 == 7);
+    in[0] = (struct iovec){name, sizeof(name)};
+    struct msghdr m = {.msg_iov = in, .msg_iovlen = 1};
+    CHECK(recvmsg(pair[1], &m, 0) == sizeof(round) + sizeof(state));
+    mix(name, sizeof(round) + sizeof(state));
+    CHECK(write(ends[1], "pipe", 4) == 4);
+    p = (struct pollfd){.fd = ends[0], .events = POLLIN};
+    CHECK(poll(&p, 1, 1000) == 1 && p.revents == POLLIN);
+    FD_ZERO(&set);
+    FD_SET(ends[0], &set);
+    CHECK(select(ends[0] + 1, &set, NULL, NULL, NULL) == 1 && FD_ISSET(ends[0], &set));
+    CHECK(read(ends[0], name, sizeof(name)) == 4);
+    CHECK(close(pair[0]) + close(pair[1]) + close(ends[0]) + close(ends[1]) + close(events) == 0);
+}
+
+/* Memory comes from the kernel, too. */
+static void memory(int round)
+{
+    size_t size = 1u << 20;
+    char *big = malloc(size), *map = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                                          MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    CHECK(big && map != MAP_FAILED);
+    MIX(big);
+    MIX(map);
+    memset(big, round, size);
+    map[0] = 1;
+    map = mremap(map, size, 4 * size, MREMAP_MAYMOVE);
+    CHECK(map != MAP_FAILED && map[0] == 1);
+    MIX(map);
+    free(big);
+    CHECK(munmap(map, 4 * size) == 0);
+}
+
+static const struct check_case bare[] = {
+    {"random_numbers", random_numbers}, {"input_file", input_file},
+    {"standard_input", standard_input}, {"processes", processes},
+    {"clocks", clocks},                 {"kernel_figures", kernel_figures},
+    {"directories", directories},       {"sockets", sockets},
+    {"memory", memory},                 {NULL, NULL},
+};
+
+#define CASES (sizeof(bare) / sizeof(bare[0]) - 1)
+
+static void exchange_after(int round)
+{
+    exchange();
+}
+
+int main(int argc, char **argv)
+{
+    struct check_case cases[2 * CASES + 1] = {{NULL, NULL}};
+
+    for (size_t i = 0; i < CASES; i++) {
+        cases[2 * i] = bare[i];
+        cases[2 * i + 1] = (struct check_case){bare[i].name, exchange_after};
+    }
+    return check_main(argc, argv, "inputs", cases, 20);
+}
