@@ -425,18 +425,20 @@ static int run_break(void *arg, const char *args, struct bytes *out, struct err 
 /* ---- the commands ---- */
 
 static const struct monitor_command commands[] = {
-    {"when", "at which event the rank is, and what it sent or received there", by_message_when,
-     NULL},
-    {"messages", "[FILTER] [FIRST [LAST]]: the messages around here, or of these events",
+    {"when", "\n    says at which event the rank is, and what it sent or received there",
+     by_message_when, NULL},
+    {"messages", "[FILTER] [FIRST [LAST]]\n    the messages around here, or of these events",
      by_message_list, NULL},
-    {"goto-msg", "N: continue goes to event N, where its call has just returned", run_goto, NULL},
-    {"next-msg", "[FILTER]: continue goes to the next message", run_next, NULL},
-    {"prev-msg", "[FILTER]: continue goes back to the message before", run_previous, NULL},
-    {"break-msg", "[FILTER]: stop at such messages; without FILTER: list these breakpoints",
+    {"goto-msg", "N\n    goes to event N: its call has just returned", run_goto, NULL},
+    {"next-msg", "[FILTER]\n    goes to the next message", run_next, NULL},
+    {"prev-msg", "[FILTER]\n    goes back to the message before", run_previous, NULL},
+    {"break-msg", "[FILTER]\n    stops at such messages; without FILTER: list these breakpoints",
      run_break, NULL},
-    {"delete-msg", "[N]: delete break-msg N, or all", run_delete, NULL},
-    {"who-sent", "[FILTER] [N | @ADDRESS SIZE]: who sent what was received here, at event N, or "
-                 "lies in this buffer", by_message_who_sent, NULL},
+    {"delete-msg", "[N]\n    deletes break-msg N, or all", run_delete, NULL},
+    {"who-sent",
+     "[FILTER] [N | EXPRESSION]\n    who sent what was received here, at event N, or lies in a "
+     "buffer (in\n    monitor: @ADDRESS SIZE); and the command that isolates the sender there",
+     by_message_who_sent, NULL},
     {NULL, NULL, NULL, NULL},
 };
 
@@ -462,6 +464,11 @@ void by_message_destroy(struct by_message *b)
     free(b->recording);
     free(b->commands);
     free(b);
+}
+
+const struct monitor_command *by_message_help(void)
+{
+    return commands;
 }
 
 const struct monitor_command *by_message_commands(struct by_message *b)

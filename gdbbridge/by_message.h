@@ -30,6 +30,9 @@ struct by_message;
 struct by_message *by_message_create(const struct by_message_options *options);
 void by_message_destroy(struct by_message *b);
 
+/* The commands, for help: they cannot be run. */
+const struct monitor_command *by_message_help(void);
+
 /* For ptrace_options: commands, what happens when threads run and have stopped. */
 const struct monitor_command *by_message_commands(struct by_message *b);
 struct run_hook by_message_run_hook(struct by_message *b);

@@ -148,11 +148,12 @@ $(BUILD)/tests/fuzz/fuzz_proto: runtime/coord/proto.c runtime/base/err.c tests/f
 # ---- man page and completion, from the command's own tables
 
 $(BUILD)/dbg3.1: docs/man/dbg3.1.in $(BUILD)/dbg3
-	@for part in commands exit settings; do $(BUILD)/dbg3 help man-$$part > $@.$$part || exit 1; done
+	@for part in commands gdb exit settings; do $(BUILD)/dbg3 help man-$$part > $@.$$part || exit 1; done
 	sed -e 's/@VERSION@/$(shell sed -n 's/^#define DBG3_VERSION "\(.*\)"/\1/p' runtime/cmd/cmd.h)/' \
-	    -e '/^@COMMANDS@$$/{r $@.commands' -e 'd}' -e '/^@EXIT@$$/{r $@.exit' -e 'd}' \
+	    -e '/^@COMMANDS@$$/{r $@.commands' -e 'd}' -e '/^@GDB@$$/{r $@.gdb' -e 'd}' \
+	    -e '/^@EXIT@$$/{r $@.exit' -e 'd}' \
 	    -e '/^@SETTINGS@$$/{r $@.settings' -e 'd}' $< > $@
-	@rm -f $@.commands $@.exit $@.settings
+	@rm -f $@.commands $@.gdb $@.exit $@.settings
 $(BUILD)/dbg3.bash: $(BUILD)/dbg3
 	$(BUILD)/dbg3 help completion > $@
 PROGRAMS += $(BUILD)/dbg3.1 $(BUILD)/dbg3.bash

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "call_limits.h" /* generated from the table of MPI calls */
+#include "gdbbridge/by_message.h"
 #include "runtime/base/fault.h"
 #include "runtime/cmd/cmd.h"
 
@@ -33,6 +34,16 @@ static void print_faults(void)
            "coordinator is dbg3.\n\n");
     for (const struct fault_row *f = &fault_rows[1]; f->name; f++)
         printf("%-16s %-12s %s\n", f->name, f->whose, f->what);
+}
+
+static void print_gdb(void)
+{
+    printf("GDB, where \"dbg3 isolate\" starts it, has these commands beside its own (help dbg3).\n"
+           "Without Python they are: monitor COMMAND, and continue where that says so.\n\n");
+    for (const struct monitor_command *c = by_message_help(); c->name; c++)
+        printf("dbg3 %s%s%s\n", c->name, *c->help == '\n' ? "" : " ", c->help);
+    printf("\nN, FIRST, LAST are events: calls of the rank, numbered as in \"dbg3 messages\".\n"
+           "FILTER is any of --send --recv --coll --from P --to P --tag T --comm C.\n");
 }
 
 /* Names in lines of 78 columns. */
@@ -205,12 +216,32 @@ static void print_completion(void)
 
 /* ---- help -------------------------------------------------------------------------------- */
 
+static void print_man_gdb(void)
+{
+    printf("Where\n.B dbg3 isolate\nstarts GDB, GDB has these commands beside its own. An event "
+           "is a call of the rank,\nnumbered as by\n.BR \"dbg3 messages\" .\n"
+           "FILTER is any of \\-\\-send, \\-\\-recv, \\-\\-coll, \\-\\-from P, "
+           "\\-\\-to P, \\-\\-tag T, \\-\\-comm C.\n"
+           "Without Python they are\n.BI monitor \" COMMAND\"\nand, for moves,\n.BR continue .\n");
+    for (const struct monitor_command *c = by_message_help(); c->name; c++) {
+        printf(".TP\n.B dbg3 ");
+        roff_text(c->name);
+        for (const char *line = c->help; line; line = strchr(line, '\n')) {
+            line += strspn(line, "\n "); /* usage stands behind the name, text below */
+            printf("%s%.*s", line == c->help ? " " : "\n", (int)strcspn(line, "\n"), line);
+        }
+        putchar('\n');
+    }
+}
+
 static const struct topic topics[] = {
     {"settings", "environment variables that dbg3 reads", print_settings},
     {"exit-codes", "what the exit code says", print_exit_codes},
     {"calls", "MPI calls that cannot be recorded or saved yet, and why", print_calls},
+    {"gdb", "commands in GDB: moving an isolated rank by its messages", print_gdb},
     {"faults", "points of a checkpoint at which tests kill a process", print_faults},
     {"man-commands", NULL, print_man_commands},
+    {"man-gdb", NULL, print_man_gdb},
     {"man-exit", NULL, print_man_exit},
     {"man-settings", NULL, print_man_settings},
     {"completion", "completion for bash, to be sourced", print_completion},

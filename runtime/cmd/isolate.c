@@ -95,7 +95,8 @@ const struct argp isolate_argp = {options,
                                   "the recording.\v"
                                   "\"under gdb\" is the default. What follows it goes to GDB:\n"
                                   "  dbg3 isolate --rank 2 under gdb -batch -ex continue -ex bt\n"
-                                  "then the exit code is GDB's.",
+                                  "then the exit code is GDB's. Its commands for moving by "
+                                  "messages: dbg3 help gdb.",
                                   children,
                                   NULL,
                                   NULL};
