@@ -3,6 +3,7 @@
  */
 #include "msgcounter/stub/handle.h"
 
+#include <sched.h>
 #include <string.h>
 
 #include "msgcounter/stub/thread.h"
@@ -100,14 +101,17 @@ static uint32_t extend(struct handle_table *t)
     return i;
 }
 
+/* How often a replay looks whether another thread has freed a handle: some 0.1 s. */
+#define LOOKS 300000
+
 /* Takes index `want` out of the free list or extends the table to it. Replay only: the list is
- * searched where threads raced for ids while recording. */
-static uint32_t take_index(struct handle_table *t, uint32_t want)
+ * searched where threads raced for ids while recording. False: it is in use. */
+static bool take_index(struct handle_table *t, uint32_t want)
 {
     while (want >= t->used) {
         uint32_t i = extend(t);
         if (i == want)
-            return i;
+            return true;
         slot_at(t, i)->real = t->free_list;
         t->free_list = i + 1;
     }
@@ -117,13 +121,25 @@ static uint32_t take_index(struct handle_table *t, uint32_t want)
         i = (uint32_t)slot_at(t, i - 1)->real;
     }
     if (!i)
-        stub_stop(125, "dbg3: handle %x of the recording is in use", want);
+        return false;
     uint32_t next = (uint32_t)slot_at(t, want)->real;
     if (before)
         slot_at(t, before - 1)->real = next;
     else
         t->free_list = next;
-    return want;
+    return true;
+}
+
+/* The same, where another thread that has had its turn may be about to free the handle. */
+static void take_index_soon(struct handle_table *t, uint32_t want)
+{
+    for (unsigned looks = 0; !take_index(t, want); looks++) {
+        if (looks == LOOKS)
+            stub_stop(1, "diverged: handle %x of the recording is in use", want);
+        stub_unlock(&lock);
+        sched_yield();
+        stub_lock(&lock);
+    }
 }
 
 static uint32_t new_index(struct handle_table *t)
@@ -139,7 +155,11 @@ int handle_new(struct object *o, int want)
 {
     struct handle_table *t = &handle_tables[o->kind];
     stub_lock(&lock);
-    uint32_t i = want ? take_index(t, want & HANDLE_INDEX) : new_index(t);
+    uint32_t i = (uint32_t)want & HANDLE_INDEX;
+    if (want)
+        take_index_soon(t, i);
+    else
+        i = new_index(t);
     struct handle_slot *s = slot_at(t, i);
     s->real = o->real;
     s->object = o;
