@@ -23,6 +23,7 @@
 #include "msgcounter/stub/part.h"
 #include "msgcounter/stub/post.h"
 
+#define GREQUEST_PATIENCE 1000000 /* pauses: about a minute */
 #define FEW 64 /* sets up to this size need no memory */
 
 /* Flag of a Request_free event that stands for the end of a request freed earlier (beside
@@ -205,6 +206,15 @@ static void completion_record(const struct request *r, int index, uint8_t param)
     received_record(r, param, param);
 }
 
+/* In replay: another thread completes it, however long that takes to come (it may sleep). */
+static void await_complete(const struct request *r)
+{
+    unsigned turn = 0;
+    while (__atomic_load_n(&r->state, __ATOMIC_ACQUIRE) == REQUEST_PENDING &&
+           turn < GREQUEST_PATIENCE)
+        grequest_pause(&turn);
+}
+
 /* Takes one completion of a record: f is its REQUEST field. Returns the last field used. */
 static const struct log_field *completion_apply(const struct log_record *rec,
                                                 const struct log_field *f, struct request *r)
@@ -213,6 +223,8 @@ static const struct log_field *completion_apply(const struct log_record *rec,
         stub_stop(1, "diverged at event %lu: %s completes request %#x, which is not in use here",
                   (unsigned long)rec->event, call_table[rec->call].name,
                   (unsigned)log_field_int(f));
+    if (r->kind == REQUEST_GENERAL)
+        await_complete(r);
     f = received_apply(rec, log_field_next(rec, f), r);
     struct gate_status st = r->status;
     if (r->state == REQUEST_PENDING)
