@@ -57,4 +57,9 @@ static inline void stub_unlock(struct stub_lock *l)
         __atomic_clear(&l->held, __ATOMIC_RELEASE);
 }
 
+/* Where a mapping of the stub's own should lie, for mmap(2): while calls are recorded or replayed,
+ * away from where the kernel puts the application's, whose places a replay must find free. Else
+ * NULL. */
+void *stub_place(size_t size);
+
 #endif

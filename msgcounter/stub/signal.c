@@ -19,6 +19,7 @@
 #include <sys/mman.h>
 
 #include "msgcounter/stub/thread.h"
+#include "msgcounter/stub/alloc.h"
 #include "msgcounter/stub/system.h"
 #include "runtime/half/gate.h"
 #include "runtime/half/sys.h"
@@ -213,8 +214,8 @@ void stub_signal_thread_started(void)
     if (sigaltstack(NULL, &old) < 0 ||
         (!(old.ss_flags & SS_DISABLE) && (uint64_t)old.ss_sp < GATE_ADDR))
         return;
-    st.ss_sp = sys_mmap(NULL, ALTSTACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                        -1, 0);
+    st.ss_sp = sys_mmap(stub_place(ALTSTACK_BYTES), ALTSTACK_BYTES, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (!sys_failed((long)st.ss_sp) && sigaltstack(&st, NULL) == 0)
         altstack = st.ss_sp;
 }
