@@ -13,6 +13,8 @@
 /* Flags of records of callbacks and of memory (the stub's record.h). */
 #define FLAGS_NO_CALL 6
 
+#define PROC_NULL (-1) /* MPI_PROC_NULL: its status may say anything */
+
 /* A receive that was begun and is not over, by the number of its request. */
 struct posted {
     int64_t request;
@@ -122,7 +124,7 @@ static void scan_status(struct recording *r, struct scan *s, const struct log_st
         known = true;
     }
     s->has_request = false;
-    if (st->source < 0 || st->cancelled)
+    if (st->source < 0 || st->cancelled || (known && p.envelope.peer == PROC_NULL))
         return;
     s->received = add(r, (struct message){.kind = MESSAGE_RECEIVED,
                                           .event = s->event,

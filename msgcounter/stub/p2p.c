@@ -555,7 +555,8 @@ static int replay_exchange(enum call call, const uint64_t *v, const struct excha
     p2p_check_operation(rec, &send);
     received_apply(rec, f, &recv);
     count_started(send.world, 1);
-    count_taken(comm_world_rank(recv.comm, recv.status.source));
+    if (recv.peer != MPI_PROC_NULL)
+        count_taken(comm_world_rank(recv.comm, recv.status.source));
     return exchange_done(call, v, x, &send, &recv);
 }
 
@@ -603,7 +604,7 @@ static int exchange(enum call call, const uint64_t *v, const struct exchange *x)
     count_waiting(recv->world);
     enum settle s = requests_settle(GATE_COMPLETE_ALL | GATE_COMPLETE_WAIT, 2, both);
     count_waited();
-    recv_op.status = recv->status;
+    recv_op.status = recv_op.peer == MPI_PROC_NULL ? status_no_proc : recv->status;
     request_delete(send);
     request_delete(recv);
     if (s != SETTLE_REPLAY)

@@ -303,6 +303,9 @@ static void case_proc_null(int round)
     MPI_Send(out, LEN, MPI_INT, MPI_PROC_NULL, 0, MPI_COMM_WORLD);
     MPI_Recv(in, LEN, MPI_INT, MPI_PROC_NULL, 0, MPI_COMM_WORLD, &status);
     check_status(&status, MPI_PROC_NULL, MPI_ANY_TAG, 0);
+    MPI_Sendrecv(out, LEN, MPI_INT, MPI_PROC_NULL, 0, in, LEN, MPI_INT, MPI_PROC_NULL, 0,
+                 MPI_COMM_WORLD, &status);
+    check_status(&status, MPI_PROC_NULL, MPI_ANY_TAG, 0);
     CHECK(in[0] == -1);
     MPI_Isend(out, LEN, MPI_INT, MPI_PROC_NULL, 0, MPI_COMM_WORLD, &reqs[0]);
     MPI_Irecv(in, LEN, MPI_INT, MPI_PROC_NULL, 0, MPI_COMM_WORLD, &reqs[1]);
