@@ -18,7 +18,8 @@ static uint64_t next_multiple(uint64_t n, uint64_t every)
 static void set_due(void)
 {
     uint64_t n = counters_get(&count.file->messages);
-    uint64_t fine = next_multiple(n, GATE->mode == GATE_RECORD ? GATE->settings.fine_every : 0);
+    uint64_t from = n < GATE->fine_from ? GATE->fine_from - 1 : n;
+    uint64_t fine = next_multiple(from, GATE->mode == GATE_RECORD ? GATE->settings.fine_every : 0);
     uint64_t epoch = next_multiple(n, GATE->settings.epoch_every);
     count.due = fine < epoch ? fine : epoch;
 }
@@ -27,7 +28,7 @@ void count_due(void)
 {
     uint64_t n = counters_get(&count.file->messages);
     if (GATE->mode == GATE_RECORD && GATE->settings.fine_every &&
-        n % GATE->settings.fine_every == 0)
+        n % GATE->settings.fine_every == 0 && n >= GATE->fine_from)
         __atomic_or_fetch(&GATE->word, GATE_WORD_FINE, __ATOMIC_RELAXED);
     if (GATE->settings.epoch_every && n % GATE->settings.epoch_every == 0 && GATE->want_epoch)
         GATE->want_epoch();

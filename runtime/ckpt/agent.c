@@ -941,7 +941,7 @@ void agent_init(const struct half_env *env)
 {
     agent.env = env;
     snprintf(save_identity.program, sizeof save_identity.program, "%s", env->exe);
-    fine_init(env->keep);
+    fine_init(env->keep, env->overhead);
     GATE->settings.fine_every = GATE->mode == GATE_RECORD ? env->every_n_msgs : 0;
     GATE->settings.epoch_every = GATE->mode == GATE_RECORD ? 0 : env->every_n_msgs;
     GATE->job_started = job_started;

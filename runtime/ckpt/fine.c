@@ -21,6 +21,7 @@
 #include "runtime/ckpt/park.h"
 #include "runtime/ckpt/save.h"
 #include "runtime/ckpt/track.h"
+#include "runtime/coord/counters.h"
 #include "runtime/half/gate.h"
 #include "runtime/half/own_fd.h"
 #include "runtime/half/sys.h"
@@ -43,7 +44,9 @@ struct closed {
 };
 
 static struct {
-    uint64_t keep;
+    uint64_t keep, overhead;
+    uint64_t since_us, since_messages; /* the end of the first checkpoint, which has to be whole */
+    uint64_t spent_us;                 /* on those after it */
     char folder[4096];
     char logs[4096];
     struct save_kept *kept;
@@ -215,6 +218,27 @@ static void on_upper_fs(uint64_t upper, void (*fn)(void))
     set_fs_base(lower);
 }
 
+/* With an overhead: how many messages from now on pay for what has been spent? As many as come in
+ * that time, by their rate so far. */
+static void put_off(uint64_t began_us)
+{
+    const struct counters_file *counters = GATE->counters;
+    uint64_t now = now_us(), messages = counters_get(&counters->messages);
+    if (!fine.overhead)
+        return;
+    if (fine.number == 1) {
+        fine.since_us = now;
+        fine.since_messages = messages;
+        return;
+    }
+    fine.spent_us += now - began_us;
+    uint64_t ran_us = now - fine.since_us - fine.spent_us + 1;
+    uint64_t must_us = fine.spent_us * 100 / fine.overhead;
+    double rate = (double)(messages - fine.since_messages) / (double)ran_us;
+    uint64_t owed_us = must_us > ran_us ? must_us - ran_us : 0;
+    GATE->fine_from = messages + (uint64_t)(rate * (double)owed_us);
+}
+
 /* On the main thread, in its park signal, on the lower FS. */
 static void take(struct parked *self)
 {
@@ -245,10 +269,12 @@ static void take(struct parked *self)
     agent_fine(fine.number, event, written.file_bytes, now_us() - start);
     log_debug("rank %d: checkpoint %lu at event %lu: %lu KiB, %lu us", save_identity.rank,
               fine.number, event, written.file_bytes >> 10, now_us() - start);
+    put_off(start);
 }
 
-void fine_init(uint64_t keep)
+void fine_init(uint64_t keep, uint64_t overhead)
 {
+    fine.overhead = overhead;
     fine.keep = keep < 1 ? 1 : keep > KEEP_MAX - 1 ? KEEP_MAX - 1 : keep;
 }
 

@@ -18,7 +18,8 @@
  * point. */
 int fine_start(struct err *err);
 
-/* keep: how many fine checkpoints stay. Before fine_start(). */
-void fine_init(uint64_t keep);
+/* keep: how many fine checkpoints stay. overhead: percent of the time that they may take (then some
+ * are left out); 0: any. Before fine_start(). */
+void fine_init(uint64_t keep, uint64_t overhead);
 
 #endif

@@ -19,6 +19,8 @@
 #include "runtime/launch/env.h"
 
 #define KEEP_FINE  8
+#define EVERY_FINE 10
+#define OVERHEAD   10 /* percent, where the user does not say how often */
 #define ORDER_WAIT 30000 /* ms */
 
 extern char **environ;
@@ -28,7 +30,7 @@ struct phase {
     struct common common;
     enum proto_phase kind;
     uint64_t every_ms, hang_after_ms, every_n_msgs;
-    unsigned keep_epochs, keep;
+    unsigned keep_epochs, keep, overhead;
     uint64_t epoch; /* --epoch; 0: newest */
     uint64_t order_wait_ms; /* 0: --free */
     bool from_start;
@@ -49,6 +51,7 @@ enum {
     KEY_HANG = 'H',
     KEY_KEEP_EPOCHS = 'k',
     KEY_KEEP = 'K',
+    KEY_OVERHEAD = 'o',
     KEY_EPOCH = 'E',
     KEY_START = 'S',
     KEY_QUIET = 'q',
@@ -78,7 +81,11 @@ static const struct argp_option restart_options[] = {
     {0}};
 static const struct argp_option refine_options[] = {
     {"every-n-msgs", KEY_EVERY_N, "N", 0,
-     "make a fine checkpoint of a rank after every N of its messages (default: 10)", 1},
+     "make a fine checkpoint of a rank after every N of its messages (default: 10, with an "
+     "overhead of 10 percent)", 1},
+    {"overhead", KEY_OVERHEAD, "PERCENT", 0,
+     "leave fine checkpoints out while they have taken more than PERCENT of the time (default with "
+     "--every-n-msgs: any)", 1},
     {"keep", KEY_KEEP, "K", 0, "keep the last K fine checkpoints of each rank (default: 8)", 1},
     OPTION_EPOCH,
     {"from-start", KEY_START, NULL, 0, "begin at the program's start, not at an epoch", 1},
@@ -111,6 +118,10 @@ static error_t parse_phase(int key, char *arg, struct argp_state *state)
     case KEY_KEEP:
         if ((p->keep = (unsigned)cmd_number(state, "keep", arg)) == 0)
             argp_error(state, "--keep: must be 1 or more");
+        return 0;
+    case KEY_OVERHEAD:
+        if ((p->overhead = (unsigned)cmd_number(state, "overhead", arg)) == 0)
+            argp_error(state, "--overhead: must be 1 or more");
         return 0;
     case KEY_EPOCH:
         if ((p->epoch = cmd_number(state, "epoch", arg)) == 0)
@@ -281,7 +292,7 @@ static void set_storm(struct environment *env)
 static void make_environment(struct phase *p)
 {
     struct environment *env = &p->env;
-    static const char *const ours[] = {ENV_EPOCH, ENV_EVERY_N_MSGS, ENV_KEEP,
+    static const char *const ours[] = {ENV_EPOCH, ENV_EVERY_N_MSGS, ENV_KEEP, ENV_OVERHEAD,
                                        ENV_ORDER_WAIT, ENV_COORD, ENV_TOKEN};
     environment_copy(env, environ);
     if (p->kind != PROTO_PHASE_BATCH)
@@ -300,6 +311,8 @@ static void make_environment(struct phase *p)
         set_number(env, ENV_EVERY_N_MSGS, p->every_n_msgs);
     if (p->kind == PROTO_PHASE_REFINE) {
         set_number(env, ENV_KEEP, p->keep);
+        if (p->overhead)
+            set_number(env, ENV_OVERHEAD, p->overhead);
         set_number(env, ENV_ORDER_WAIT, p->order_wait_ms);
     }
 }
@@ -408,8 +421,11 @@ int cmd_restart(int argc, char **argv)
 
 int cmd_refine(int argc, char **argv)
 {
-    struct phase p = {.kind = PROTO_PHASE_REFINE, .every_n_msgs = 10, .keep = KEEP_FINE,
-                      .order_wait_ms = ORDER_WAIT};
+    struct phase p = {.kind = PROTO_PHASE_REFINE, .keep = KEEP_FINE, .order_wait_ms = ORDER_WAIT};
     cmd_parse(&refine_argp, argc, argv, ARGP_IN_ORDER, &p);
+    if (!p.every_n_msgs && !p.overhead)
+        p.overhead = OVERHEAD;
+    if (!p.every_n_msgs)
+        p.every_n_msgs = EVERY_FINE;
     return phase_run(&p);
 }

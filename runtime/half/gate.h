@@ -289,6 +289,9 @@ struct gate {
     /* set by the stub's constructor; by the restorer from the image's root */
     struct gate_stub *stub;
     struct gate_settings settings;
+    /* The rank's messages before which no fine checkpoint is due (it moves as checkpoints cost more
+     * than they may). */
+    uint64_t fine_from;
     /* struct counters_file (runtime/coord/counters.h), mapped after job_started */
     void *counters;
     uint64_t counters_size;

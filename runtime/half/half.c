@@ -70,6 +70,7 @@ int half_env_read(struct half_env *env, char **envp, struct err *err)
     env->token = getenv(ENV_TOKEN);
     env->every_n_msgs = number(getenv(ENV_EVERY_N_MSGS), 0);
     env->keep = number(getenv(ENV_KEEP), 8);
+    env->overhead = number(getenv(ENV_OVERHEAD), 0);
     env->order_wait_ms = number(getenv(ENV_ORDER_WAIT), 0);
     env->storm = getenv(ENV_STORM);
     read_stack(env);

@@ -25,6 +25,7 @@ struct half_env {
     uint64_t stack_limit;    /* soft limit to give back: RLIM_INFINITY or bytes */
     uint64_t every_n_msgs;
     uint64_t keep;
+    uint64_t overhead; /* of fine checkpoints, percent; 0: any */
     uint64_t order_wait_ms;  /* refine: how long to wait for what batch had; 0: runs free */
     const char *storm;       /* "CALLS:SEED", or NULL: none */
 };

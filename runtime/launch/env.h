@@ -18,6 +18,7 @@
 #define ENV_EPOCH        "DBG3_EPOCH"        /* restart, refine: epoch folder; none: the start */
 #define ENV_EVERY_N_MSGS "DBG3_EVERY_N_MSGS"
 #define ENV_KEEP         "DBG3_KEEP"
+#define ENV_OVERHEAD     "DBG3_OVERHEAD"     /* refine: percent of the time; none: any */
 #define ENV_ORDER_WAIT   "DBG3_ORDER_WAIT"   /* refine: ms to wait for a job that stands still */
 #define ENV_STORM        "DBG3_STORM"        /* the user's own, with a seed: "CALLS:SEED" */
 #define ENV_LOG          "DBG3_LOG"          /* the user's own, for the application's children */
