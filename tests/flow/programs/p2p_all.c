@@ -111,37 +111,6 @@ static void case_isendrecv(int round)
     }
 }
 
-/* Four partitions of a vector, let go in another order; two rounds of the same requests. */
-static void case_partitioned(int round)
-{
-    enum { PARTS = 4 };
-    MPI_Request reqs[2];
-    MPI_Datatype pairs;
-    int there, others[2] = {2, 1};
-    MPI_Type_contiguous(2, MPI_INT, &pairs);
-    MPI_Type_commit(&pairs);
-    MPI_Psend_init(out, PARTS, LEN / PARTS / 2, pairs, neighbour(1), 15, MPI_COMM_WORLD,
-                   MPI_INFO_NULL, &reqs[0]);
-    MPI_Precv_init(in, PARTS, LEN / PARTS / 2, pairs, neighbour(-1), 15, MPI_COMM_WORLD,
-                   MPI_INFO_NULL, &reqs[1]);
-    MPI_Type_free(&pairs);
-    for (int again = 0; again < 2; again++) {
-        set_up(LEN, round + again);
-        MPI_Startall(2, reqs);
-        MPI_Pready(3, reqs[0]);
-        MPI_Pready_list(2, others, reqs[0]);
-        MPI_Pready_range(0, 0, reqs[0]);
-        do
-            MPI_Parrived(reqs[1], 2, &there);
-        while (!there);
-        CHECK(in[LEN / 2] == neighbour(-1) * 1000003 + (round + again) * 101 + LEN / 2);
-        MPI_Waitall(2, reqs, MPI_STATUSES_IGNORE);
-        check_data(in, LEN, neighbour(-1), round + again);
-    }
-    MPI_Request_free(&reqs[0]);
-    MPI_Request_free(&reqs[1]);
-}
-
 static void nonblocking_send(isend_fn *isend, int n, int round)
 {
     MPI_Request reqs[2];
@@ -578,7 +547,6 @@ static const struct check_case cases[] = {
     {"mprobe", case_mprobe},
     {"sendrecv", case_sendrecv},
     {"isendrecv", case_isendrecv},
-    {"partitioned", case_partitioned},
     {"proc_null", case_proc_null},
     {"cancel", case_cancel},
     {"request_free", case_request_free},
