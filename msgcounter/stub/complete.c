@@ -26,10 +26,6 @@
 #define GREQUEST_PATIENCE 1000000 /* pauses: about a minute */
 #define FEW 64 /* sets up to this size need no memory */
 
-/* Flag of a Request_free event that stands for the end of a request freed earlier (beside
- * record.h's). */
-#define EVENT_LEFT 4
-
 /* ------------------------------------------------------------------------------------ settling */
 
 struct scratch {
@@ -238,7 +234,7 @@ static void end_left(struct request *r)
 {
     if (r->orphan && recording()) {
         record_begin(CALL_MPI_Request_free, completion_room(r));
-        log_set_flags(&record_writer, EVENT_LEFT);
+        log_set_flags(&record_writer, RECORD_LEFT);
         completion_record(r, 0, 0);
         record_end(MPI_SUCCESS);
     }
@@ -249,7 +245,7 @@ static void replay_left(void)
 {
     const struct log_record *rec;
     while (request_nleft && (rec = replay_peek()) && rec->call == CALL_MPI_Request_free &&
-           rec->flags & EVENT_LEFT) {
+           rec->flags & RECORD_LEFT) {
         rec = replay_next(CALL_MPI_Request_free);
         const struct log_field *f = replay_field(rec, 0, LOG_ROLE_REQUEST);
         struct request *r = request_of((MPI_Request)log_field_int(f));

@@ -32,6 +32,7 @@ enum record_flag {
     RECORD_CALLBACK = 2, /* of a function of the application that MPI called */
     RECORD_MEMORY = 4,   /* what other ranks had written to memory of this one (win_watch.h) */
     RECORD_UNKNOWN = 8,  /* of a system call whose outputs are not known: no replay gets past it */
+    RECORD_LEFT = 16,    /* of Request_free: the end of a request freed earlier */
 };
 
 /* The field of an event that holds the note of the object that the call made (call.h). */

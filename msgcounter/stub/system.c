@@ -369,41 +369,47 @@ static void __attribute__((noreturn)) moved(const struct log_record *rec, const 
               name, (unsigned long)result, (unsigned long)was);
 }
 
-static void replay_mapping(const struct log_record *rec, const long *a, long was)
+/* At the recorded address; where threads have taken other ones in another order, elsewhere. */
+static long replay_mapping(const struct log_record *rec, const long *a, long was)
 {
     const struct log_field *content = log_field_find(rec, NULL, LOG_PARAM_NONE, LOG_ROLE_DATA);
     int flags = (int)(a[3] & ~(MAP_TYPE | MAP_HUGETLB)) | MAP_PRIVATE | MAP_ANONYMOUS;
     flags |= a[3] & MAP_FIXED ? 0 : MAP_FIXED_NOREPLACE;
     if (sys_failed(was))
-        return;
-    long got = (long)sys_mmap((void *)was, (uint64_t)a[1],
-                              (int)a[2] | (content ? PROT_READ | PROT_WRITE : 0), flags, -1, 0);
-    if (got != was)
+        return was;
+    int access = (int)a[2] | (content ? PROT_READ | PROT_WRITE : 0);
+    long at = a[3] & MAP_FIXED ? a[0] : was;
+    long got = (long)sys_mmap((void *)at, (uint64_t)a[1], access, flags, -1, 0);
+    if (got == -EEXIST && stub_threads_made)
+        got = (long)sys_mmap(NULL, (uint64_t)a[1], access, flags & ~MAP_FIXED_NOREPLACE, -1, 0);
+    if (sys_failed(got) || (got != was && !stub_threads_made))
         moved(rec, "mmap", got, was);
     if (!content)
-        return;
-    memcpy((void *)was, log_field_value(content), log_field_length(content));
-    sys_call(SYS_mprotect, was, a[1], a[2], 0, 0, 0);
+        return got;
+    memcpy((void *)got, log_field_value(content), log_field_length(content));
+    sys_call(SYS_mprotect, got, a[1], a[2], 0, 0, 0);
+    return got;
 }
 
-static void replay_memory_call(const struct log_record *rec, const struct system_row *row,
+static long replay_memory_call(const struct log_record *rec, const struct system_row *row,
                                long number, const long *given, long was)
 {
     long args[6];
     memcpy(args, given, sizeof args);
-    if (number == SYS_mmap) {
-        replay_mapping(rec, args, was);
-        return;
-    }
+    if (number == SYS_mmap)
+        return replay_mapping(rec, args, was);
     if (sys_failed(was))
-        return;
-    if (number == SYS_mremap && was != args[0]) {
+        return was;
+    if (number == SYS_mremap && was != args[0] && !stub_threads_made) {
         args[3] |= MREMAP_MAYMOVE | MREMAP_FIXED;
         args[4] = was;
     }
     long result = system_make(number, args);
-    if (result != was && number != SYS_madvise)
+    if (number == SYS_madvise)
+        return was;
+    if (result != was && !stub_threads_made)
         moved(rec, row->name, result, was);
+    return result;
 }
 
 /* The recorded numbers are those of another process. */
@@ -432,7 +438,7 @@ static long replay(const struct system_row *row, long number, const long *args)
     if (row->kind == SYSTEM_OUTPUT)
         compare_output(rec, row, number, args, was);
     else if (row->kind == SYSTEM_MEMORY)
-        replay_memory_call(rec, row, number, args, was);
+        was = replay_memory_call(rec, row, number, args, was);
     else
         take_outputs(rec, args);
     return was;
