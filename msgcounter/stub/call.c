@@ -14,6 +14,7 @@
 #include "msgcounter/stub/comm.h"
 #include "msgcounter/stub/count.h"
 #include "msgcounter/stub/datatype.h"
+#include "msgcounter/stub/file.h"
 #include "msgcounter/stub/group.h"
 #include "msgcounter/stub/icoll.h"
 #include "msgcounter/stub/info.h"
@@ -37,7 +38,7 @@ void (*const object_freed[HANDLE_NKINDS])(struct object *o) = {[HANDLE_COMM] = c
 void (*object_destroy[HANDLE_NKINDS])(struct object *o) = {
     [HANDLE_COMM] = comm_destroy,         [HANDLE_GROUP] = group_destroy,
     [HANDLE_DATATYPE] = datatype_destroy, [HANDLE_INFO] = info_destroy,
-    [HANDLE_WIN] = win_destroy,           [HANDLE_FILE] = win_destroy,
+    [HANDLE_WIN] = win_destroy,           [HANDLE_FILE] = file_destroy,
     [HANDLE_SESSION] = win_destroy,       [HANDLE_OP] = op_destroy,
 };
 
@@ -265,7 +266,7 @@ static void release(struct way *w)
         stub_free(w->array[i]);
 }
 
-/* A collective was started that goes on when the call has returned. It may read its arrays until it
+/* An operation was started that goes on when the call has returned. It may read its arrays until it
  * completes (MPI 4.0 §6.12); what else it needs depends on who will ask. */
 static void keep_started(struct way *w, enum call call)
 {
@@ -328,7 +329,7 @@ static int make_call(enum call call, const struct call_info *info, const uint64_
     int rc = (int)gate_cross(call_real(call), w.real, info->nparams);
     if (rc == 0 && !(info->flags & CALL_VALUE))
         translate_outputs(&w, call, &made);
-    if (rc == 0 && info->class == CLASS_ICOLL)
+    if (rc == 0 && call_starts(info))
         keep_started(&w, call);
     if (recording() && !(info->flags & CALL_PURE))
         record_outputs(call, info, v, &before, &made, rc);

@@ -33,6 +33,12 @@ int call_make_request(enum call call, const uint64_t *v, uint64_t comm, uint64_t
 
 /* --- call_record.c --- */
 
+/* Starts what goes on when it has returned: its request keeps the arguments (icoll.h). */
+static inline bool call_starts(const struct call_info *info)
+{
+    return info->class == CLASS_ICOLL || (info->class == CLASS_IO && info->request >= 0);
+}
+
 /* What recording must know of a call from before it is made. */
 struct record_before {
     int64_t position;                  /* of MPI_Pack and MPI_Unpack */

@@ -14,10 +14,10 @@
 
 /* ------------------------------------------------------------------------------------ inputs */
 
-/* What the call itself has written when it returns: a non-blocking collective writes later. */
+/* What the call itself has written when it returns: what it has started writes later. */
 static bool written(const struct buffers *s, unsigned i)
 {
-    return s->info->class != CLASS_ICOLL && buffers_used(s, i, DIR_OUT);
+    return !call_starts(s->info) && buffers_used(s, i, DIR_OUT);
 }
 
 /* What it has read: a persistent one reads when it is started. */
@@ -148,7 +148,7 @@ static void replay_request(enum call call, const struct call_info *info, const u
 {
     struct comm *c = info->comm < 0 ? NULL : comm_of((MPI_Comm)v[info->comm]);
     struct request *r = request_of_call(call, c, 0, id);
-    if (info->class == CLASS_ICOLL)
+    if (call_starts(info))
         icoll_attach(r, call, v, NULL);
 }
 

@@ -1,5 +1,5 @@
 /*
- * icoll.c - non-blocking and persistent collectives
+ * icoll.c - non-blocking and persistent collectives, and non-blocking reads and writes of files
  */
 #include "msgcounter/stub/icoll.h"
 

@@ -1,5 +1,5 @@
 /*
- * win.c - windows as objects; also files and sessions, which are passed through
+ * win.c - windows as objects; also sessions, which are passed through
  */
 #include "msgcounter/stub/win.h"
 
@@ -85,15 +85,6 @@ struct object *win_make(struct made *m)
     w->dirty = stub_alloc((size_t)c->size);
     coll_comm_made(&w->agreed);
     win_watch_memory(w, w->base, (uint64_t)w->size);
-    return o;
-}
-
-struct object *file_make(struct made *m)
-{
-    struct object *o = make(m, CALL_MPI_File_set_errhandler, file_default.errors);
-    struct win *w = (struct win *)o;
-    w->errhandler = file_default.errhandler;
-    object_get(w->errhandler);
     return o;
 }
 

@@ -59,7 +59,6 @@ static inline struct win *win_of(MPI_Win w)
 uint64_t win_param(enum call call, const uint64_t *v, const char *name);
 
 struct object *win_make(struct made *m);
-struct object *file_make(struct made *m);
 struct object *session_make(struct made *m);
 void win_destroy(struct object *o);
 

@@ -1,5 +1,6 @@
 /*
- * mpiio.c: files written and read by all ranks: views, individual, explicit and shared pointers.
+ * mpiio.c: files written and read by all ranks: views, individual, explicit and shared pointers,
+ * split collectives and non-blocking operations.
  *
  * Each round makes a file of its own, fills it, reads back what the others wrote, and removes it.
  */
@@ -70,7 +71,69 @@ static void whole(int round)
           MPI_SUCCESS);
 }
 
-static const struct check_case cases[] = {{"whole", whole}, {NULL, NULL}};
+/* Split collectives and non-blocking operations; the view as the library tells it. */
+static void later(int round)
+{
+    char name[64], datarep[MPI_MAX_DATAREP_STRING];
+    int mine[CELLS], got[CELLS], n;
+    MPI_File f;
+    MPI_Offset disp;
+    MPI_Status st;
+    MPI_Request r[2];
+    MPI_Datatype row, etype, filetype;
+    MPI_Aint lb, extent;
+    snprintf(name, sizeof name, "mpiio-later-%d.dat", round);
+    for (int i = 0; i < CELLS; i++)
+        mine[i] = number(round, rank, i);
+    MPI_File_open(MPI_COMM_WORLD, name, MPI_MODE_CREATE | MPI_MODE_RDWR, MPI_INFO_NULL, &f);
+    MPI_File_set_size(f, 0);
+    MPI_File_get_view(f, &disp, &etype, &filetype, datarep);
+    CHECK(disp == 0 && etype == MPI_BYTE && filetype == MPI_BYTE);
+
+    MPI_Type_create_resized(MPI_INT, 0, size * (MPI_Aint)sizeof(int), &row);
+    MPI_Type_commit(&row);
+    MPI_File_set_view(f, rank * (MPI_Offset)sizeof(int), MPI_INT, row, "native", MPI_INFO_NULL);
+    MPI_Type_free(&row);
+    MPI_File_get_view(f, &disp, &etype, &filetype, datarep);
+    MPI_Type_get_extent(filetype, &lb, &extent);
+    CHECK(disp == rank * (MPI_Offset)sizeof(int) && etype == MPI_INT);
+    CHECK(extent == size * (MPI_Aint)sizeof(int) && !strcmp(datarep, "native"));
+    MPI_Type_free(&filetype);
+
+    MPI_File_write_all_begin(f, mine, CELLS, MPI_INT);
+    MPI_File_write_all_end(f, mine, &st);
+    MPI_Get_count(&st, MPI_INT, &n);
+    CHECK(n == CELLS);
+    MPI_File_sync(f);
+    MPI_Barrier(MPI_COMM_WORLD);
+    MPI_File_read_at_all_begin(f, 0, got, CELLS, MPI_INT);
+    MPI_File_read_at_all_end(f, got, &st);
+    CHECK(!memcmp(got, mine, sizeof got));
+
+    MPI_File_set_view(f, 0, MPI_INT, MPI_INT, "native", MPI_INFO_NULL);
+    for (int i = 0; i < CELLS; i++)
+        mine[i] = -mine[i];
+    MPI_File_iwrite_at(f, (MPI_Offset)rank * CELLS, mine, CELLS / 2, MPI_INT, &r[0]);
+    MPI_File_iwrite_at(f, (MPI_Offset)rank * CELLS + CELLS / 2, mine + CELLS / 2, CELLS / 2, MPI_INT,
+                       &r[1]);
+    MPI_Waitall(2, r, MPI_STATUSES_IGNORE);
+    MPI_File_sync(f);
+    MPI_Barrier(MPI_COMM_WORLD);
+    MPI_File_iread_at(f, (MPI_Offset)neighbour(1) * CELLS, got, CELLS, MPI_INT, &r[0]);
+    MPI_Wait(&r[0], &st);
+    MPI_Get_count(&st, MPI_INT, &n);
+    CHECK(n == CELLS);
+    for (int i = 0; i < CELLS; i++)
+        CHECK(got[i] == -number(round, neighbour(1), i));
+    MPI_File_iread_at_all(f, (MPI_Offset)rank * CELLS, got, CELLS, MPI_INT, &r[0]);
+    MPI_Wait(&r[0], MPI_STATUS_IGNORE);
+    CHECK(!memcmp(got, mine, sizeof got));
+    MPI_File_close(&f);
+    if (rank == 0)
+        MPI_File_delete(name, MPI_INFO_NULL);
+}
+
+static const struct check_case cases[] = {{"whole", whole}, {"later", later}, {NULL, NULL}};
 
 int main(int argc, char **argv)
 {
