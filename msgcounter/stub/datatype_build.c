@@ -351,13 +351,8 @@ int datatype_rebuild(void)
 
 int datatype_hand_out(struct datatype *t)
 {
-    /* A type whose handles are all gone lives on below inside others, but is not ours to free
-     * again: a twin becomes its real type. */
-    if (!t->head.id && !replaying()) {
-        int real;
-        if (mpi_cross(CALL_MPI_Type_dup, (uint64_t)datatype_make_real(t), (uint64_t)&real))
-            return MPI_DATATYPE_NULL;
-        handle_set_real(&t->head, (uint64_t)(uint32_t)real);
-    }
+    /* Nobody had a handle any more, so a restart may have left it to be made when it is needed. */
+    if (!replaying())
+        datatype_make_real(t);
     return handle_again(&t->head, 0);
 }
