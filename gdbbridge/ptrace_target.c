@@ -40,7 +40,7 @@ void process_remove(struct process *p)
         at = &(*at)->next;
     *at = p->next;
     if (p->owner->past)
-        past_forget(p->owner->past);
+        past_begin(p->owner->past);
     for (struct process *q = p->owner->processes; q; q = q->next)
         if (q->vfork_parent == p)
             q->vfork_parent = NULL;

@@ -51,6 +51,7 @@ struct past {
     bool touched;
     bool by_event;  /* the stop to come is one that only the recording tells */
     size_t thinned; /* how often, ever */
+    bool rooted; /* leg 0 begins where the caller started the process */
     char why[256]; /* why there is no past, or empty */
 };
 
@@ -89,7 +90,7 @@ static void drop_last(struct past *h)
 static bool thin(struct past *h);
 
 /* A leg that begins with `anchor`, which it owns. */
-static struct leg *add(struct past *h, pid_t anchor)
+static struct leg *leg_create(pid_t anchor)
 {
     struct user_regs_struct regs;
     struct leg *l = calloc(1, sizeof *l);
@@ -98,10 +99,18 @@ static struct leg *add(struct past *h, pid_t anchor)
     l->anchor = anchor;
     if (!copy_registers(anchor, &regs))
         l->start = regs.rip;
+    return l;
+}
+
+/* A new last leg, which begins with `anchor`. */
+static struct leg *add(struct past *h, pid_t anchor)
+{
+    struct leg *l = leg_create(anchor);
     if (h->n == LEGS_MAX && !thin(h)) { /* the beginning moves */
         leg_free(h->leg[0]);
         memmove(&h->leg[0], &h->leg[1], (LEGS_MAX - 1) * sizeof h->leg[0]);
         h->n--;
+        h->rooted = false;
     }
     h->leg[h->n++] = l;
     return l;
@@ -113,6 +122,7 @@ struct past *past_create(struct ptrace_target *t)
     if (!h)
         abort();
     h->target = t;
+    h->rooted = true;
     return h;
 }
 
@@ -120,7 +130,13 @@ void past_forget(struct past *h)
 {
     while (h->n)
         drop_last(h);
-    h->touched = false;
+    h->touched = h->rooted = false;
+}
+
+void past_begin(struct past *h)
+{
+    past_forget(h);
+    h->rooted = true;
 }
 
 void past_destroy(struct past *h)
@@ -541,6 +557,57 @@ static pid_t copy_at(const struct leg *l, size_t step)
     return pid;
 }
 
+/* ---- before the beginning ---- */
+
+/* The process, made anew, as it was at an event or shortly before. Returns its pid, or -1. */
+static pid_t start_at(struct past *h, uint64_t event, struct err *err)
+{
+    const struct recorded *r = recorded_of(h);
+    struct adopted made;
+    if (r->start(r->arg, event, &made, err) < 0)
+        return -1;
+    if (procfs_tasks(made.pid, NULL, 0) != 1 ||
+        ptrace(PTRACE_SETOPTIONS, made.pid, NULL, trace_options(false))) {
+        copy_kill(made.pid);
+        return err_set(err, "%s", several_threads);
+    }
+    return made.pid;
+}
+
+/*
+ * A leg that ends where the past begins: from a checkpoint at least `events` events before, or from
+ * the oldest that there is. It is not part of the past yet. NULL: nothing is known of what was
+ * before.
+ */
+static struct leg *leg_before(struct past *h, uint64_t events)
+{
+    const struct recorded *r = recorded_of(h);
+    struct leg *l, *first = h->n ? h->leg[0] : NULL;
+    struct place begin;
+    struct err err;
+    if (!r->start || !first || !h->rooted)
+        return NULL;
+    if (event_place(r, first->anchor, &begin) < 0 || !begin.event)
+        return NULL;
+    pid_t anchor = -1;
+    for (; anchor <= 0 && events; events /= 2)
+        anchor = begin.event < events ? -1 : start_at(h, begin.event - events, &err);
+    if (anchor <= 0 || !(l = leg_create(anchor)))
+        return NULL;
+    l->by_event = true;
+    l->place = begin;
+    l->end.addr = begin.pc;
+    return l;
+}
+
+/* The past begins and ends with this leg. */
+static void past_becomes(struct past *h, struct leg *l)
+{
+    while (h->n)
+        drop_last(h);
+    h->leg[h->n++] = l;
+}
+
 /* Goes one instruction back. Returns 1, 0 at the beginning, or -1. */
 static int step_back(struct past *h)
 {
@@ -549,9 +616,13 @@ static int step_back(struct past *h)
         if (!l || measure(h, l) < 0)
             return l ? -1 : 0;
         if (is_empty(l)) {
-            if (h->n == 1)
+            struct leg *before = h->n == 1 ? leg_before(h, 1) : NULL;
+            if (h->n == 1 && !before)
                 return 0;
-            drop_last(h);
+            if (before)
+                past_becomes(h, before);
+            else
+                drop_last(h);
             continue;
         }
         if (!l->trace) {
@@ -664,10 +735,10 @@ static int run_stops(struct leg *l, pid_t pid, const struct copy_points *points,
     return stop->end == (number ? COPY_POINT : COPY_MARK) ? 0 : -1;
 }
 
-/* Goes to the last stop in the last leg. Returns 1 with *stop, 0 if there is none, or -1. */
-static int search(struct past *h, const struct copy_points *points, struct copy_stop *stop)
+/* Finds the last stop in a leg. Returns a copy of the process there, with *stop, and the leg's end
+ * is there; 0 if there is none, or -1. */
+static pid_t search(struct leg *l, const struct copy_points *points, struct copy_stop *stop)
 {
-    struct leg *l = last(h);
     struct found f = {0, 0};
     pid_t pid = copy_make(l->anchor);
     int r = pid > 0 ? run_stops(l, pid, points, 0, NULL, &f, stop, NULL) : -1;
@@ -681,8 +752,7 @@ static int search(struct past *h, const struct copy_points *points, struct copy_
         return -1;
     }
     set_end(l, &count);
-    become(h, pid);
-    return 1;
+    return pid;
 }
 
 static enum trap trap_of(const struct copy_point *p)
@@ -693,9 +763,11 @@ static enum trap trap_of(const struct copy_point *p)
                                     : TRAP_WATCH_ACCESS;
 }
 
-/* To the beginning, for want of a stop. */
+/* To the beginning of the first leg, for want of a stop. */
 static int to_beginning(struct past *h)
 {
+    while (h->n > 1)
+        drop_last(h);
     struct leg *l = last(h);
     pid_t pid = copy_make(l->anchor);
     if (pid <= 0)
@@ -705,43 +777,50 @@ static int to_beginning(struct past *h)
     return 0;
 }
 
+/* Looks through what was before the past, checkpoint by checkpoint; while nothing is found the
+ * strides grow, as making the process costs more than letting it run over a few events. */
+static int continue_before(struct past *h, const struct copy_points *points,
+                           struct copy_stop *stop)
+{
+    struct leg *l;
+    for (uint64_t events = 1; (l = leg_before(h, events)); events *= 2) {
+        pid_t pid = measure(h, l) < 0 ? -1 : search(l, points, stop);
+        past_becomes(h, l);
+        if (pid > 0)
+            become(h, pid);
+        if (pid)
+            return pid > 0 ? 1 : -1;
+    }
+    return to_beginning(h);
+}
+
 /* Returns 1 with *stop, 0 at the beginning, or -1. */
 static int continue_back(struct past *h, const struct copy_points *points,
                          struct copy_stop *stop)
 {
-    for (;;) {
-        struct leg *l = last(h);
-        if (!l)
-            return 0;
+    int r = 0;
+    for (size_t i = h->n; i > 0 && !r; i--) {
+        struct leg *l = h->leg[i - 1];
         if (measure(h, l) < 0)
             return -1;
-        int r = is_empty(l) ? 0 : search(h, points, stop);
-        if (r > 0 && stop->point->kind >= POINT_WRITE) /* GDB wants it before the access */
-            return step_back(h) < 0 ? -1 : 1;
-        if (r)
-            return r;
-        if (h->n == 1)
-            return to_beginning(h);
-        drop_last(h);
+        pid_t pid = is_empty(l) ? 0 : search(l, points, stop);
+        if (pid < 0)
+            return -1;
+        if (!pid)
+            continue;
+        while (h->n > i)
+            drop_last(h);
+        become(h, pid);
+        r = 1;
     }
+    if (!r && h->n)
+        r = continue_before(h, points, stop);
+    if (r > 0 && stop->point->kind >= POINT_WRITE) /* GDB wants it before the access */
+        return step_back(h) < 0 ? -1 : 1;
+    return r;
 }
 
 /* ---- to an event ---- */
-
-/* The process, made anew, as it was at an event or shortly before. Returns its pid, or -1. */
-static pid_t start_at(struct past *h, uint64_t event, struct err *err)
-{
-    const struct recorded *r = recorded_of(h);
-    struct adopted made;
-    if (r->start(r->arg, event, &made, err) < 0)
-        return -1;
-    if (procfs_tasks(made.pid, NULL, 0) != 1 ||
-        ptrace(PTRACE_SETOPTIONS, made.pid, NULL, trace_options(false))) {
-        copy_kill(made.pid);
-        return err_set(err, "%s", several_threads);
-    }
-    return made.pid;
-}
 
 /* A leg that ends where `pid`, a copy of its anchor that ran on, is. */
 static struct leg *leg_to(struct past *h, pid_t anchor, pid_t pid)
@@ -798,7 +877,7 @@ static int go_by_start(struct past *h, uint64_t event, struct err *err)
         copy_kill(anchor);
         return err_set(err, "%s", not_there);
     }
-    past_forget(h);
+    past_begin(h);
     leg_to(h, anchor, pid);
     become(h, pid);
     return 0;

@@ -23,8 +23,11 @@
 struct past *past_create(struct ptrace_target *t);
 void past_destroy(struct past *h);
 
-/* The process is gone or is another one. */
+/* Nothing is known of what was before. */
 void past_forget(struct past *h);
+
+/* The process is gone; another one that the caller starts may follow. */
+void past_begin(struct past *h);
 
 /* GDB has changed registers or memory: what follows does not follow from what was. */
 void past_touched(struct past *h);

@@ -116,6 +116,13 @@ static uint64_t find_syscall(pid_t pid)
     return found;
 }
 
+static bool is_syscall(pid_t pid, uint64_t addr)
+{
+    errno = 0;
+    long word = addr ? ptrace(PTRACE_PEEKTEXT, pid, addr, NULL) : 0;
+    return !errno && (word & 0xffff) == 0x050f;
+}
+
 /* Lets the process execute clone(2). Returns the child's pid, with both of them stopped. */
 static pid_t inject_clone(pid_t pid)
 {
@@ -134,22 +141,13 @@ static pid_t inject_clone(pid_t pid)
     return child && wait_stop((pid_t)child) >= 0 ? (pid_t)child : -1;
 }
 
-static bool has_syscall(pid_t pid, uint64_t addr)
-{
-    errno = 0;
-    long word = addr ? ptrace(PTRACE_PEEKTEXT, pid, addr, NULL) : 0;
-    return !errno && (word & 0xffff) == 0x050f;
-}
-
 pid_t copy_make(pid_t pid)
 {
-    static uint64_t syscall_at; /* in the last process that was copied */
+    static uint64_t syscall_at; /* kept: the same in all copies, another where it is made anew */
     struct user_regs_struct before, regs;
     if (copy_registers(pid, &before))
         return -1;
-    if (!has_syscall(pid, syscall_at))
-        syscall_at = find_syscall(pid);
-    if (!syscall_at)
+    if (!is_syscall(pid, syscall_at) && !(syscall_at = find_syscall(pid)))
         return -1;
     regs = before;
     regs.rip = syscall_at;
@@ -446,10 +444,7 @@ int copy_run_to(pid_t pid, const struct mark *mark, const struct mark *count, ui
 /* Steps over an output system call without making it. Returns false if there is none. */
 static bool step_over_output(pid_t pid, struct user_regs_struct *regs)
 {
-    errno = 0;
-    long word = ptrace(PTRACE_PEEKTEXT, pid, regs->rip, NULL);
-    if (errno || (word & 0xffff) != 0x050f || !is_output(regs->rax) ||
-        dispatch_would(pid, regs->rip))
+    if (!is_syscall(pid, regs->rip) || !is_output(regs->rax) || dispatch_would(pid, regs->rip))
         return false;
     regs->rip += 2;
     regs->rax = regs->rdx;
