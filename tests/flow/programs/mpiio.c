@@ -114,8 +114,8 @@ static void later(int round)
     for (int i = 0; i < CELLS; i++)
         mine[i] = -mine[i];
     MPI_File_iwrite_at(f, (MPI_Offset)rank * CELLS, mine, CELLS / 2, MPI_INT, &r[0]);
-    MPI_File_iwrite_at(f, (MPI_Offset)rank * CELLS + CELLS / 2, mine + CELLS / 2, CELLS / 2, MPI_INT,
-                       &r[1]);
+    MPI_File_iwrite_at(f, (MPI_Offset)rank * CELLS + CELLS / 2, mine + CELLS / 2, CELLS / 2,
+                       MPI_INT, &r[1]);
     MPI_Waitall(2, r, MPI_STATUSES_IGNORE);
     MPI_File_sync(f);
     MPI_Barrier(MPI_COMM_WORLD);
