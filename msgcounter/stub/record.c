@@ -421,6 +421,7 @@ void record_attach(void)
     if (replaying()) {
         if (!cursor.maps || generation != GATE->generation)
             attach_cursor();
+        system_record(); /* an image of batch dispatches nothing */
     } else if (recording()) {
         struct log_owner owner = {.rank = (uint32_t)comm_world.rank,
                                   .world_size = (uint32_t)comm_world.size};

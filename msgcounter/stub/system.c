@@ -588,7 +588,7 @@ static long dispatch_on(struct stub_thread *t)
 
 void system_record(void)
 {
-    if (!possible() || !recording() || dispatched)
+    if (!possible() || dispatched)
         return;
     dispatched = true;
     stub_signal_system(system_entry);
@@ -614,7 +614,7 @@ void system_thread_resumes(uint64_t upper_fs, void *frame)
     greg_t *pc = &uc->uc_mcontext.gregs[REG_RIP];
     if (!dispatched || !GATE->signal_return || GATE->mode == GATE_LIVE)
         return;
-    if (GATE->mode == GATE_RECORD && !t->dispatched) {
+    if (!t->dispatched) { /* an image of batch */
         uint64_t mask = mask_of(uc) & ~SYSTEM_SIGNAL_BIT;
         memcpy(&uc->uc_sigmask, &mask, sizeof mask);
         t->dispatched = 1;

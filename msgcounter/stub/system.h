@@ -16,8 +16,8 @@
  * kernel ends a process whose call it cannot tell of. */
 #define SYSTEM_SIGNAL_BIT (1ul << 30)
 
-/* From now on the calls of this process's threads are recorded: each begins when it calls
- * system_thread_started(), or goes on from an image. */
+/* From now on the calls of this process's threads are recorded, or answered: each begins when it
+ * calls system_thread_started(), or goes on from an image. */
 void system_record(void);
 
 /* The calling thread, which is new or the one that starts MPI. */
