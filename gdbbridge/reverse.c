@@ -21,7 +21,10 @@
 #define LONGEST       15      /* bytes of an instruction */
 
 static const char lost[] = "the program does not run as it ran before";
-static const char several_threads[] = "the program has several threads";
+static const char several_threads[] =
+    "the program has several threads, and a copy of a process has but one";
+static const char slower[] = "perf_event_open(2) is forbidden here: going back is slower, as each "
+                             "hit of what is counted stops the program";
 static const char not_there[] = "the recording, or the program, ends before that event";
 
 struct station {
@@ -51,6 +54,7 @@ struct past {
     bool touched;
     bool by_event;  /* the stop to come is one that only the recording tells */
     size_t thinned; /* how often, ever */
+    bool told; /* that it is slower here */
     bool rooted; /* leg 0 begins where the caller started the process */
     char why[256]; /* why there is no past, or empty */
 };
@@ -408,6 +412,9 @@ static void pend(struct past *h, enum trap trap, uint64_t addr, enum history whe
                                 .thread = thread_shown(th)};
     if (text)
         snprintf(t->pending.console, sizeof t->pending.console, "dbg3: cannot go back: %s\n", text);
+    else if (copy_without_perf() && !h->told)
+        snprintf(t->pending.console, sizeof t->pending.console, "dbg3: %s\n", slower);
+    h->told |= copy_without_perf();
     t->has_pending = true;
 }
 

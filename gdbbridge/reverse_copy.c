@@ -12,6 +12,7 @@
 #include <linux/perf_event.h>
 #include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -172,10 +173,74 @@ pid_t copy_make(pid_t pid)
 
 /* ---- counting ---- */
 
-/* A breakpoint that counts; with a period, SIGTRAP at each period-th hit, carrying `data`. */
-static int counter(pid_t pid, uint64_t addr, unsigned size, enum point kind, uint64_t period,
-                   uint64_t data)
+static bool without_perf;
+
+bool copy_without_perf(void)
 {
+    return without_perf;
+}
+
+static int set_debug_register(pid_t pid, int number, uint64_t value)
+{
+    uint64_t at = offsetof(struct user, u_debugreg) + (uint64_t)number * sizeof(uint64_t);
+    return ptrace(PTRACE_POKEUSER, pid, at, value) ? -1 : 0;
+}
+
+/* The bits of DR7 that switch a register on: local enable, condition, length (Intel SDM 3B, 18.2.4;
+ * arch/x86/include/asm/debugreg.h). */
+static uint64_t control_bits(int number, unsigned size, enum point kind)
+{
+    uint64_t condition = !size ? 0 : kind == POINT_WRITE ? 1 : 3;
+    uint64_t length = size <= 1 ? 0 : size == 2 ? 1 : size == 4 ? 3 : 2;
+    return 1ull << (2 * number) | (condition | length << 2) << (16 + 4 * number);
+}
+
+/* The same as counter() by a debug register; returns its number. */
+static int register_counter(struct copy_run *run, uint64_t addr, unsigned size, enum point kind,
+                            uint64_t period, uint64_t data)
+{
+    uint64_t at = offsetof(struct user, u_debugreg) + 7 * sizeof(uint64_t);
+    int n = run->nregs;
+    if (n == 4)
+        return -1;
+    uint64_t control = (uint64_t)ptrace(PTRACE_PEEKUSER, run->pid, at, NULL);
+    if (set_debug_register(run->pid, n, addr) < 0 ||
+        set_debug_register(run->pid, 7, control | control_bits(n, size, kind)) < 0)
+        return -1;
+    run->reg[n] = (struct copy_register){data, period, 0};
+    return run->nregs++;
+}
+
+/* Counts what the debug registers tell of this stop. Returns true with *data if one of them has
+ * come to its period; the mark goes before a point. */
+static bool registers_due(struct copy_run *run, uint64_t *data)
+{
+    uint64_t at = offsetof(struct user, u_debugreg) + 6 * sizeof(uint64_t);
+    uint64_t status = (uint64_t)ptrace(PTRACE_PEEKUSER, run->pid, at, NULL);
+    bool due = false;
+    set_debug_register(run->pid, 6, 0);
+    for (int i = 0; i < run->nregs; i++) {
+        struct copy_register *reg = &run->reg[i];
+        if (!(status >> i & 1) || !(++reg->hits, reg->period) || reg->hits % reg->period)
+            continue;
+        if (!due || reg->data == DATA_MARK)
+            *data = reg->data;
+        due = true;
+    }
+    return due;
+}
+
+static bool is_forbidden(int error)
+{
+    return error == EACCES || error == EPERM || error == ENOSYS || error == ENOENT;
+}
+
+/* A breakpoint that counts; with a period, SIGTRAP at each period-th hit, carrying `data`. */
+static int counter(struct copy_run *run, uint64_t addr, unsigned size, enum point kind,
+                   uint64_t period, uint64_t data)
+{
+    if (without_perf)
+        return register_counter(run, addr, size, kind, period, data);
     struct perf_event_attr a = {.type = PERF_TYPE_BREAKPOINT, .size = sizeof a};
     a.bp_addr = addr;
     a.bp_type = !size ? HW_BREAKPOINT_X : kind == POINT_WRITE ? HW_BREAKPOINT_W : HW_BREAKPOINT_RW;
@@ -188,12 +253,16 @@ static int counter(pid_t pid, uint64_t addr, unsigned size, enum point kind, uin
         a.remove_on_exec = 1;
         a.sig_data = data;
     }
-    return (int)syscall(SYS_perf_event_open, &a, pid, -1, -1, PERF_FLAG_FD_CLOEXEC);
+    int fd = (int)syscall(SYS_perf_event_open, &a, run->pid, -1, -1, PERF_FLAG_FD_CLOEXEC);
+    if (fd >= 0 || !is_forbidden(errno))
+        return fd;
+    without_perf = true; /* the first one of all: none is open */
+    return register_counter(run, addr, size, kind, period, data);
 }
 
-static int counter_of(pid_t pid, const struct mark *m, uint64_t period)
+static int counter_of(struct copy_run *run, const struct mark *m, uint64_t period)
 {
-    return counter(pid, m->addr, m->size, m->written ? POINT_WRITE : POINT_ACCESS, period,
+    return counter(run, m->addr, m->size, m->written ? POINT_WRITE : POINT_ACCESS, period,
                    DATA_MARK);
 }
 
@@ -207,7 +276,7 @@ static int put_points(struct copy_run *run)
             continue; /* the mark stops at each hit */
         } else {
             run->point_fd[i] =
-                counter(run->pid, p->addr, p->kind == POINT_HW ? 0 : p->size, p->kind, 1, i);
+                counter(run, p->addr, p->kind == POINT_HW ? 0 : p->size, p->kind, 1, i);
             if (run->point_fd[i] < 0)
                 return -1;
         }
@@ -232,15 +301,16 @@ int copy_run_begin(struct copy_run *run, pid_t pid, const struct mark *mark,
     run->points = points;
     run->mark_fd = run->count_fd = -1;
     run->hits = 0;
+    run->nregs = 0;
     for (size_t i = 0; points && i < points->n; i++)
         run->point_fd[i] = -1;
     bool ok = true;
     if (run->mark.n) {
-        run->mark_fd = counter_of(pid, &run->mark, at_mark(run) ? 1 : run->mark.n);
+        run->mark_fd = counter_of(run, &run->mark, at_mark(run) ? 1 : run->mark.n);
         ok = run->mark_fd >= 0;
     }
     if (ok && count) {
-        run->count_fd = counter_of(pid, count, 0);
+        run->count_fd = counter_of(run, count, 0);
         ok = run->count_fd >= 0;
     }
     if (ok && put_points(run) == 0)
@@ -251,13 +321,15 @@ int copy_run_begin(struct copy_run *run, pid_t pid, const struct mark *mark,
 
 static void close_fd(int *fd)
 {
-    if (*fd >= 0)
+    if (*fd >= 0 && !without_perf)
         close(*fd);
     *fd = -1;
 }
 
 void copy_run_end(struct copy_run *run)
 {
+    if (run->nregs)
+        set_debug_register(run->pid, 7, 0);
     close_fd(&run->mark_fd);
     close_fd(&run->count_fd);
     for (size_t i = 0; run->points && i < run->points->n; i++) {
@@ -271,6 +343,8 @@ void copy_run_end(struct copy_run *run)
 uint64_t copy_run_count(const struct copy_run *run)
 {
     uint64_t n = 0;
+    if (without_perf)
+        return run->count_fd < 0 ? 0 : run->reg[run->count_fd].hits;
     if (run->count_fd < 0 || read(run->count_fd, &n, sizeof n) != sizeof n)
         return 0;
     return n;
@@ -325,13 +399,13 @@ static bool on_trap(struct copy_run *run, struct copy_stop *stop, struct user_re
     siginfo_t info;
     if (ptrace(PTRACE_GETSIGINFO, run->pid, NULL, &info))
         return false;
-    if (info.si_code == TRAP_PERF) {
-        uint64_t data = perf_data(&info);
+    if (info.si_code == TRAP_PERF || info.si_code == TRAP_HWBKPT) {
+        uint64_t data = without_perf ? run->due : perf_data(&info);
         const struct copy_point *shared = at_mark(run);
         /* The processor may tell of an access and of the next instruction at once, and of two
          * SIGTRAPs one is lost. */
         uint64_t n = 0;
-        if (data != DATA_MARK && !shared && run->mark_fd >= 0 &&
+        if (data != DATA_MARK && !shared && run->mark_fd >= 0 && !without_perf &&
             read(run->mark_fd, &n, sizeof n) == sizeof n && n == run->mark.n)
             data = DATA_MARK;
         if (data == DATA_MARK && (!shared || ++run->hits == run->mark.n)) {
@@ -387,6 +461,14 @@ static bool is_call(pid_t pid, int signal)
            dispatch_is_call(signal, &info);
 }
 
+/* Is this SIGTRAP only one that a debug register counts? */
+static bool is_counted_only(struct copy_run *run)
+{
+    siginfo_t info;
+    return run->nregs && !ptrace(PTRACE_GETSIGINFO, run->pid, NULL, &info) &&
+           info.si_code == TRAP_HWBKPT && !registers_due(run, &run->due);
+}
+
 void copy_run_on(struct copy_run *run, struct copy_stop *stop)
 {
     struct user_regs_struct regs;
@@ -418,6 +500,8 @@ void copy_run_on(struct copy_run *run, struct copy_stop *stop)
             signal = stop->signal;
             continue;
         }
+        if (stop->signal == SIGTRAP && is_counted_only(run))
+            continue;
         if (stop->signal == SIGTRAP && !on_trap(run, stop, &regs))
             return;
         if (stop->signal != SIGTRAP) {

@@ -61,14 +61,28 @@ struct copy_stop {
     bool counted; /* the instruction at pc has been counted as executed */
 };
 
+/* What a debug register counts, where perf events are forbidden. */
+struct copy_register {
+    uint64_t data, period, hits;
+};
+
 /* A process that runs to a mark, with points in place. */
 struct copy_run {
     pid_t pid;
     struct mark mark;
     const struct copy_points *points; /* may be NULL */
-    int mark_fd, count_fd, point_fd[COPY_POINTS_MAX];
+    int mark_fd, count_fd, point_fd[COPY_POINTS_MAX]; /* or numbers of debug registers */
+    struct copy_register reg[4];
+    int nregs;
+    uint64_t due; /* the datum of the one that stopped it */
     uint64_t hits;    /* of the mark, where it shares its address with a point */
 };
+
+/*
+ * Whether perf events are forbidden here (perf_event_paranoid, seccomp), so that the debug registers
+ * stop the process at each hit, and hits are counted in this process: the same places, slower.
+ */
+bool copy_without_perf(void);
 
 /* Copies the process; the original stays as it is. Returns the copy's pid or -1. */
 pid_t copy_make(pid_t pid);
