@@ -79,8 +79,9 @@ struct copy_run {
 };
 
 /*
- * Whether perf events are forbidden here (perf_event_paranoid, seccomp), so that the debug registers
- * stop the process at each hit, and hits are counted in this process: the same places, slower.
+ * Whether perf events are forbidden here (perf_event_paranoid, seccomp), so that the debug
+ * registers stop the process at each hit, and hits are counted in this process: the same places,
+ * slower.
  */
 bool copy_without_perf(void);
 
