@@ -373,6 +373,7 @@ static enum stop_verdict on_stop(void *arg, struct stop *s)
     regs.rsp += 8;
     ptrace(PTRACE_SETREGSET, s->thread.tid, 1, &io);
     s->signal = 0;
+    s->history = (int)regs.rdi == REPLAY_STOP_END ? HISTORY_END : HISTORY_INSIDE;
     return STOP_REPORT;
 }
 

@@ -36,6 +36,7 @@ struct stop {
     uint64_t pc;     /* of a breakpoint trap: the address of the int3 */
     int signal;      /* in: that of the stop; out: what GDB is told, 0 for "stopped" without one */
     int code;        /* out: exit code for STOP_EXIT */
+    enum history history; /* out: HISTORY_END: the recording goes no further */
     char text[512];  /* out: for GDB's console, e.g. "end of recording\n"; empty: none */
 };
 

@@ -320,6 +320,7 @@ static bool ask_hook(struct thread *th, int signal, const siginfo_t *info)
         return true;
     case STOP_REPORT:
         e = set_event(th, EVENT_STOPPED, stop.signal);
+        e->history = stop.history;
         memcpy(e->console, stop.text, sizeof e->console - 1);
         return true;
     case STOP_DEFAULT:

@@ -57,6 +57,7 @@ struct past {
     bool told; /* that it is slower here */
     bool rooted; /* leg 0 begins where the caller started the process */
     char why[256]; /* why there is no past, or empty */
+    struct err begin; /* why the past does not go on before its first leg */
 };
 
 /* ---- legs ---- */
@@ -412,6 +413,9 @@ static void pend(struct past *h, enum trap trap, uint64_t addr, enum history whe
                                 .thread = thread_shown(th)};
     if (text)
         snprintf(t->pending.console, sizeof t->pending.console, "dbg3: cannot go back: %s\n", text);
+    else if (where == HISTORY_BEGIN)
+        snprintf(t->pending.console, sizeof t->pending.console, "dbg3: no way further back: %.400s\n",
+                 h->begin.text);
     else if (copy_without_perf() && !h->told)
         snprintf(t->pending.console, sizeof t->pending.console, "dbg3: %s\n", slower);
     h->told |= copy_without_perf();
@@ -591,14 +595,12 @@ static struct leg *leg_before(struct past *h, uint64_t events)
     const struct recorded *r = recorded_of(h);
     struct leg *l, *first = h->n ? h->leg[0] : NULL;
     struct place begin;
-    struct err err;
-    if (!r->start || !first || !h->rooted)
-        return NULL;
-    if (event_place(r, first->anchor, &begin) < 0 || !begin.event)
-        return NULL;
+    err_set(&h->begin, "nothing is known of what was before");
+    if (!r->start || !first || !h->rooted || event_place(r, first->anchor, &begin) < 0)
+        events = 0;
     pid_t anchor = -1;
     for (; anchor <= 0 && events; events /= 2)
-        anchor = begin.event < events ? -1 : start_at(h, begin.event - events, &err);
+        anchor = begin.event < events ? -1 : start_at(h, begin.event - events, &h->begin);
     if (anchor <= 0 || !(l = leg_create(anchor)))
         return NULL;
     l->by_event = true;
@@ -926,10 +928,23 @@ int ptrace_target_goto(struct target *base, uint64_t event, struct err *err)
 
 /* ---- for GDB ---- */
 
+/* Where the process has not run yet: a leg of no length, so that what is before can be reached. */
+static void begin_here(struct past *h, struct thread *th)
+{
+    pid_t anchor = h->rooted && can_follow(h, th) ? copy_present(th) : -1;
+    if (anchor > 0) {
+        struct leg *l = add(h, anchor);
+        set_end(l, &(struct mark){.addr = l->start, .n = 1});
+    }
+}
+
 /* Says so where there is no past. Returns false if there is one. */
 static bool refuse(struct past *h)
 {
     const struct process *p = h->target->processes;
+    err_set(&h->begin, "nothing is known of what was before");
+    if (!h->n)
+        begin_here(h, p->threads);
     if (p->threads->next)
         pend(h, TRAP_OTHER, 0, HISTORY_BEGIN, several_threads);
     else if (!h->n)

@@ -119,7 +119,7 @@ static int check(const struct isolate_options *o, const char *image, struct isol
     if (n == (ssize_t)sizeof head && head.code == HALF_EXIT)
         return err_set(err, "%s", r->text);
     if (n == (ssize_t)sizeof head) {
-        r->reached_end = head.code == 0;
+        r->reached_end = head.code == REPLAY_STOP_END;
         return 0;
     }
     if (WIFSIGNALED(status)) {
