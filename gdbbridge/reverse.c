@@ -414,8 +414,8 @@ static void pend(struct past *h, enum trap trap, uint64_t addr, enum history whe
     if (text)
         snprintf(t->pending.console, sizeof t->pending.console, "dbg3: cannot go back: %s\n", text);
     else if (where == HISTORY_BEGIN)
-        snprintf(t->pending.console, sizeof t->pending.console, "dbg3: no way further back: %.400s\n",
-                 h->begin.text);
+        snprintf(t->pending.console, sizeof t->pending.console,
+                 "dbg3: no way further back: %.400s\n", h->begin.text);
     else if (copy_without_perf() && !h->told)
         snprintf(t->pending.console, sizeof t->pending.console, "dbg3: %s\n", slower);
     h->told |= copy_without_perf();

@@ -2,8 +2,8 @@
  * replay_stop.h - how dbg3-replay is told where to say why it stopped
  *
  * An end that is ours to explain (divergence, end of recording) is a call of GATE->stop(code,
- * text); REPLAY_STOP_END is the end of the recording, GATE_STOP_EVENT the event that a debugger asked
- * for.
+ * text); REPLAY_STOP_END is the end of the recording, GATE_STOP_EVENT the event that a debugger
+ * asked for.
  * Three ways to hear of it: a tracer finds an int3 at that address, with the text in the second
  * argument; a descriptor gets code, length and text; else it goes to standard error.
  */
