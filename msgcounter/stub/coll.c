@@ -119,8 +119,12 @@ static void group_count(const struct comm *c, enum group_word which, uint64_t n)
 
 void coll_known(const struct comm *c, bool for_good)
 {
-    if (members_of(c) > 1)
-        slot_add(c->gid, for_good ? members_of(c) : 0);
+    if (members_of(c) < 2)
+        return;
+    struct slot *s = slot_add(c->gid, for_good ? members_of(c) : 0);
+    /* The epoch may have begun before: then it waits for all members to list this one. */
+    if (for_good && __atomic_load_n(&GATE->word, __ATOMIC_SEQ_CST) & GATE_WORD_INTENT)
+        cross(GATE->coll_count, s->gid, s->members, 0);
 }
 
 void coll_comm_made(const struct comm *c)

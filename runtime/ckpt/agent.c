@@ -188,16 +188,15 @@ static void on_intent(uint64_t epoch)
     }
     agent.epoch = epoch;
     fault_point(FAULT_ASKED);
-    if (!agent.running || !GATE->stub || GATE->stub->finalized) {
-        send_text(PROTO_UNABLE, "the program is ending");
-        return;
-    }
-    const char *unable = GATE->stub->unable ? GATE->stub->unable() : NULL;
+    const char *unable = GATE->stub ? GATE->stub->unable() : NULL;
+    pthread_mutex_lock(&agent.lock);
+    if (!agent.running || !GATE->stub || GATE->stub->finalized)
+        unable = "the program is ending";
     if (unable) {
+        pthread_mutex_unlock(&agent.lock);
         send_text(PROTO_UNABLE, unable);
         return;
     }
-    pthread_mutex_lock(&agent.lock);
     agent.stage = STAGE_ASKED;
     agent.last_state = UINT64_MAX;
     /* The rank stores E, then reads the word; we store the word, then read E. */
@@ -269,6 +268,12 @@ static void on_stop(void)
     agent.stage = STAGE_PARKED;
     set_state(COUNTERS_PARKED);
     fault_point(FAULT_PARKED);
+    /* What cannot be restored may have been made since the rank was asked. */
+    const char *unable = GATE->stub->unable();
+    if (unable) {
+        send_text(PROTO_UNABLE, unable);
+        return;
+    }
     int n = 0;
     const uint64_t *sent = GATE->stub->sent(&n);
     send_msg(&(struct proto_msg){.type = PROTO_STOPPED, .epoch = agent.epoch,
@@ -726,11 +731,18 @@ void agent_running(void)
     threads_wake_agent();
 }
 
+/* An epoch that is under way comes first: inside MPI_Finalize the rank would not stop for it. */
 static int job_ending(void)
 {
+    pthread_mutex_lock(&agent.lock);
+    bool under_way = agent.stage != STAGE_IDLE;
+    if (!under_way)
+        __atomic_store_n(&agent.running, false, __ATOMIC_SEQ_CST);
+    pthread_mutex_unlock(&agent.lock);
     __atomic_and_fetch(&GATE->word, (uint32_t)~GATE_WORD_STORM, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&agent.running, false, __ATOMIC_SEQ_CST);
-    return 0;
+    if (under_way)
+        set_state(COUNTERS_WAITING);
+    return under_way ? GATE_EAGAIN : 0;
 }
 
 /* Tells of the fine checkpoints that have not been told of. */
