@@ -42,6 +42,8 @@ INSTALL    :=# what `make install` copies: FILE:PLACE, the place below PREFIX; l
 # Includes point one way (DESIGN): rules of the lower rooms first.
 include runtime/rules.mk msgcounter/rules.mk replay/rules.mk $(filter-out runtime/% msgcounter/% replay/%,$(sort $(wildcard */rules.mk)))
 
+$(UNIT_TESTS): $(BUILD)/tests/unit/unit.o
+
 # An ordinary object (a pure library or the dbg3 command). Split-process objects have rules of
 # their own in runtime/rules.mk, msgcounter/rules.mk and replay/rules.mk.
 $(BUILD)/%.o: %.c $(BUILD)/flags

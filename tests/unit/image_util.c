@@ -9,23 +9,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-static char scratch[64], before[4096];
-
-void scratch_enter(void)
-{
-    strcpy(scratch, "/tmp/test_image.XXXXXX");
-    if (!getcwd(before, sizeof before) || !mkdtemp(scratch) || chdir(scratch) < 0)
-        abort();
-}
-
-void scratch_leave(void)
-{
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf '%s'", scratch);
-    if (chdir(before) < 0 || system(command) != 0)
-        abort();
-}
-
 void page_fill(uint8_t *page, uint32_t seed, unsigned index)
 {
     uint64_t x = seed ? seed * UINT64_C(0x9e3779b97f4a7c15) + index : 0;

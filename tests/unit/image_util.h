@@ -23,10 +23,6 @@ struct model {
     struct image_source source;
 };
 
-/* Scratch folder of the running test: made, entered, left and removed. */
-void scratch_enter(void);
-void scratch_leave(void);
-
 void model_init(struct model *m);
 void model_map(struct model *m, unsigned first, unsigned count, uint32_t prot);
 void model_unmap(struct model *m, unsigned first, unsigned count);

@@ -16,6 +16,7 @@
 #include "runtime/cmd/preflight.h"
 #include "runtime/cmd/report.h"
 #include "runtime/coord/program.h"
+#include "tests/unit/unit.h"
 
 START_TEST(durations)
 {
@@ -129,22 +130,6 @@ END_TEST
 
 /* ---- programs, built here ---------------------------------------------------------------- */
 
-static char home[64];
-
-static void in_new_folder(void)
-{
-    strcpy(home, "/tmp/dbg3-cmd.XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(home));
-    ck_assert_int_eq(chdir(home), 0);
-}
-
-static void remove_folder(void)
-{
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf '%s'", home);
-    ck_assert_int_eq(system(command), 0);
-}
-
 static void compile(const char *command)
 {
     FILE *f = fopen("p.c", "w");
@@ -191,7 +176,8 @@ START_TEST(launcher_lines)
         if (rows[i].error)
             ck_assert_msg(strstr(err.text, rows[i].error) != NULL, "row %zu: %s", i, err.text);
         bool named = *rows[i].program;
-        snprintf(full, sizeof full, "%s%s%s", named ? home : "", named ? "/" : "", rows[i].program);
+        snprintf(full, sizeof full, "%s%s%s", named ? scratch_folder() : "", named ? "/" : "",
+                 rows[i].program);
         ck_assert_msg(!strcmp(program, full), "row %zu: %s", i, program);
     }
 }
@@ -256,16 +242,12 @@ int main(void)
     tcase_add_test(pure, exit_codes_are_documented);
     suite_add_tcase(suite, pure);
     TCase *programs = tcase_create("programs");
-    tcase_add_checked_fixture(programs, in_new_folder, remove_folder);
+    tcase_add_checked_fixture(programs, scratch_enter, scratch_leave);
     tcase_set_timeout(programs, 60);
     tcase_add_test(programs, launcher_lines);
     tcase_add_test(programs, session_names);
     tcase_add_test(programs, build_ids);
     tcase_add_test(programs, source_lines);
     suite_add_tcase(suite, programs);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return unit_run(suite);
 }

@@ -17,10 +17,11 @@
 
 #include "runtime/coord/coord.h"
 #include "runtime/coord/counters_view.h"
+#include "tests/unit/unit.h"
 
 extern char **environ;
 
-static char home[64], fake[PATH_MAX];
+static char fake[PATH_MAX];
 static struct session *session;
 static struct coord_result result;
 static uint64_t phase_id;
@@ -35,19 +36,15 @@ static void note(void *arg, enum coord_notice kind, const char *line)
 
 static void in_new_folder(void)
 {
-    strcpy(home, "/tmp/dbg3-coord.XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(home));
-    ck_assert_int_eq(chdir(home), 0);
+    scratch_enter();
     notes[0] = '\0';
 }
 
 static void remove_folder(void)
 {
-    char command[128];
     session_close(session);
     session = NULL;
-    snprintf(command, sizeof command, "rm -rf '%s'", home);
-    ck_assert_int_eq(system(command), 0);
+    scratch_leave();
 }
 
 static void begin(const char *command_line)
@@ -59,7 +56,8 @@ static void begin(const char *command_line)
     snprintf(copy, sizeof copy, "%s", command_line);
     for (char *word = strtok(copy, " "); word && n < 31; word = strtok(NULL, " "))
         launcher[n++] = word;
-    struct session_job job = {.program = fake, .build_id = "", .cwd = home, .launcher = launcher};
+    struct session_job job = {
+        .program = fake, .build_id = "", .cwd = scratch_folder(), .launcher = launcher};
     session = session_create(NULL, "app", &job, &err);
     ck_assert_msg(session != NULL, "%s", err.text);
     ck_assert_int_eq(session_phase_begin(session, PROTO_PHASE_BATCH, 0, launcher, &phase_id, &err),
@@ -76,7 +74,7 @@ static void run_with(struct coord_settings set)
     set.phase_id = phase_id;
     set.launcher = session_job(session)->launcher;
     set.environment = environ;
-    set.cwd = home;
+    set.cwd = scratch_folder();
     set.notify = note;
     int rc = coord_run(&set, &result, &err);
     unsetenv("DBG3_SESSION");
@@ -277,7 +275,7 @@ START_TEST(a_launcher_that_is_not_there)
     char *launcher[] = {(char *)(uintptr_t) "/no/such/launcher", NULL};
     begin("-n 2");
     struct coord_settings set = {.session = session, .phase_id = phase_id, .launcher = launcher,
-                                 .environment = environ, .cwd = home};
+                                 .environment = environ, .cwd = scratch_folder()};
     ck_assert_int_eq(coord_run(&set, &result, &err), -1);
     ck_assert_ptr_nonnull(strstr(err.text, "cannot run /no/such/launcher"));
 }
@@ -291,7 +289,7 @@ static void *ask(void *arg)
 {
     struct err err;
     char dir[PATH_MAX];
-    snprintf(dir, sizeof dir, "%s/app.dbg3", home);
+    snprintf(dir, sizeof dir, "%s/app.dbg3", scratch_folder());
     for (int i = 0; i < 100; i++) {
         usleep(20000);
         free(answer);
@@ -376,9 +374,5 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++)
         tcase_add_test(tcase, tests[i]);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return unit_run(suite);
 }

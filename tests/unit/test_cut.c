@@ -13,6 +13,7 @@
 
 #include "runtime/coord/cut.h"
 #include "tests/unit/cut_sim.h"
+#include "tests/unit/unit.h"
 
 #define RANKS_MAX 6
 #define STEPS_MAX 400000
@@ -446,9 +447,5 @@ int main(void)
     tcase_add_test(random, mixed);
     tcase_add_test(random, mostly_point_to_point);
     suite_add_tcase(suite, random);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return unit_run(suite);
 }

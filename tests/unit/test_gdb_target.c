@@ -17,6 +17,7 @@
 #include "gdbbridge/procfs.h"
 #include "gdbbridge/registers.h"
 #include "gdbbridge/tls.h"
+#include "tests/unit/unit.h"
 
 /* ------------------------------------------------------------------ registers */
 
@@ -290,9 +291,5 @@ static Suite *suite(void)
 
 int main(void)
 {
-    SRunner *sr = srunner_create(suite());
-    srunner_run_all(sr, CK_ENV);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed != 0;
+    return unit_run(suite());
 }

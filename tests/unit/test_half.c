@@ -2,7 +2,6 @@
  * test_half.c - the pure parts of the split process: the arena's free ranges, /proc/PID/maps
  */
 #include <check.h>
-#include <glob.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -12,8 +11,8 @@
 
 #include "runtime/half/arena.h"
 #include "runtime/half/maps.h"
+#include "tests/unit/unit.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define PAGE 4096ul
 
@@ -138,16 +137,7 @@ END_TEST
 
 START_TEST(maps_corpus)
 {
-    glob_t seeds;
-    ck_assert_int_eq(glob("tests/fuzz/corpus/maps/*", 0, NULL, &seeds), 0);
-    for (size_t i = 0; i < seeds.gl_pathc; i++) {
-        uint8_t data[4096];
-        FILE *f = fopen(seeds.gl_pathv[i], "rb");
-        ck_assert_ptr_nonnull(f);
-        LLVMFuzzerTestOneInput(data, fread(data, 1, sizeof data, f));
-        fclose(f);
-    }
-    globfree(&seeds);
+    unit_corpus("maps", 1, LLVMFuzzerTestOneInput);
 }
 END_TEST
 
@@ -163,9 +153,5 @@ int main(void)
     tcase_add_test(tc, maps_reads_this_process);
     tcase_add_test(tc, maps_corpus);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return unit_run(suite);
 }

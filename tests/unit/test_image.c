@@ -6,7 +6,6 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -22,10 +21,10 @@
 
 #include "runtime/image/image_format.h"
 #include "tests/unit/image_util.h"
+#include "tests/unit/unit.h"
 
 #define RW (PROT_READ | PROT_WRITE)
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct model model;
 static struct err err;
@@ -1158,34 +1157,6 @@ END_TEST
 
 /* ------------------------------------------------------------------ dump, corpus */
 
-static char *slurp(const char *path, size_t *size)
-{
-    FILE *f = fopen(path, "r");
-    ck_assert_msg(f != NULL, "%s", path);
-    char *text = malloc(1 << 20);
-    *size = fread(text, 1, (1 << 20) - 1, f);
-    text[*size] = '\0';
-    fclose(f);
-    return text;
-}
-
-static char root[PATH_MAX]; /* of the source tree: tests are started there */
-
-static void check_golden(const char *name, const char *text)
-{
-    char path[PATH_MAX + 64];
-    size_t size;
-    snprintf(path, sizeof path, "%s/tests/golden/%s", root, name);
-    if (getenv("GOLDEN_UPDATE")) {
-        FILE *f = fopen(path, "w");
-        fputs(text, f);
-        fclose(f);
-    }
-    char *want = slurp(path, &size);
-    ck_assert_str_eq(text, want);
-    free(want);
-}
-
 START_TEST(dump_is_golden)
 {
     struct image_state s;
@@ -1199,7 +1170,7 @@ START_TEST(dump_is_golden)
         FILE *out = open_memstream(&text, &size);
         ck_assert_int_eq(image_dump(image, out, json, &err), 0);
         fclose(out);
-        check_golden(json ? "image.json" : "image.txt", text);
+        unit_golden(json ? "image.json" : "image.txt", text);
         free(text);
     }
     image_close(image);
@@ -1208,45 +1179,25 @@ END_TEST
 
 START_TEST(corpus_is_harmless)
 {
-    char folder[PATH_MAX + 64];
-    unsigned n = 0;
-    snprintf(folder, sizeof folder, "%s/tests/fuzz/corpus/image", root);
-    DIR *dir = opendir(folder);
-    ck_assert_ptr_nonnull(dir);
-    for (struct dirent *e; (e = readdir(dir));) {
-        char path[PATH_MAX + 400];
-        size_t size;
-        if (e->d_name[0] == '.')
-            continue;
-        snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
-        char *data = slurp(path, &size);
-        LLVMFuzzerTestOneInput((const uint8_t *)data, size);
-        free(data);
-        n++;
-    }
-    closedir(dir);
-    ck_assert_uint_ge(n, 3);
+    unit_corpus("image", 3, LLVMFuzzerTestOneInput);
 }
 END_TEST
 
 /* Writes the corpus's seeds: `test_image corpus`. */
+#define CORPUS "tests/fuzz/corpus/image/"
 static int make_corpus(void)
 {
     struct image_state s;
     struct image_thread threads[2];
     uint8_t xsave[576];
-    char path[PATH_MAX + 64];
-    snprintf(path, sizeof path, "%s/tests/fuzz/corpus/image/state.img", root);
-    write_state(path, &s, threads, xsave, sizeof xsave);
+    const char *path = CORPUS "segment.inc";
+    write_state(CORPUS "state.img", &s, threads, xsave, sizeof xsave);
     model_init(&model);
     model_map(&model, 0, 30, RW);
     model_store(&model, 3, 5);
-    snprintf(path, sizeof path, "%s/tests/fuzz/corpus/image/pages.img", root);
-    struct image_id id = model_write(&model, path, NULL, NULL, NULL);
+    struct image_id id = model_write(&model, CORPUS "pages.img", NULL, NULL, NULL);
     model_store(&model, 4, 6);
-    snprintf(path, sizeof path, "%s/tests/fuzz/corpus/image/increment.img", root);
-    model_write(&model, path, "pages.img", &id, NULL);
-    snprintf(path, sizeof path, "%s/tests/fuzz/corpus/image/segment.inc", root);
+    model_write(&model, CORPUS "increment.img", "pages.img", &id, NULL);
     struct model_segment segment = {.writer = image_writer_create(), .path = path,
                                     .fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600)};
     for (unsigned i = 1; i <= 2; i++) {
@@ -1275,8 +1226,6 @@ static void add_damage_tests(Suite *suite)
 
 int main(int argc, char **argv)
 {
-    if (!getcwd(root, sizeof root))
-        return 2;
     if (argc > 1 && strcmp(argv[1], "corpus") == 0)
         return make_corpus();
     Suite *suite = suite_create("image");
@@ -1303,9 +1252,5 @@ int main(int argc, char **argv)
     tcase_add_test(tc, corpus_is_harmless);
     suite_add_tcase(suite, tc);
     add_damage_tests(suite);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return unit_run(suite);
 }

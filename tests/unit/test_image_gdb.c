@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "tests/unit/image_util.h"
+#include "tests/unit/unit.h"
 
 #define THREADS_MAX 8
 #define XSAVE_MAX   16384
@@ -264,9 +265,5 @@ int main(int argc, char **argv)
     tcase_add_test(tc, gdb_opens_image);
     tcase_add_test(tc, gdb_opens_flattened_image);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return unit_run(suite);
 }

@@ -5,19 +5,16 @@
  * prints what packing costs instead of testing.
  */
 #include <check.h>
-#include <dirent.h>
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "msgcounter/layout/layout_impl.h"
+#include "tests/unit/unit.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct layout *basic(int64_t size)
 {
@@ -379,35 +376,11 @@ END_TEST
 
 START_TEST(corpus)
 {
-    int n = 0;
-    DIR *d = opendir("tests/fuzz/corpus/layout");
-    ck_assert_ptr_nonnull(d);
-    for (struct dirent *e; (e = readdir(d));) {
-        static uint8_t bytes[1 << 16];
-        char path[PATH_MAX];
-        if (e->d_name[0] == '.')
-            continue;
-        snprintf(path, sizeof path, "tests/fuzz/corpus/layout/%s", e->d_name);
-        FILE *f = fopen(path, "r");
-        ck_assert_ptr_nonnull(f);
-        size_t size = fread(bytes, 1, sizeof bytes, f);
-        fclose(f);
-        ck_assert_int_eq(LLVMFuzzerTestOneInput(bytes, size), 0);
-        n++;
-    }
-    closedir(d);
-    ck_assert_int_gt(n, 3);
+    unit_corpus("layout", 4, LLVMFuzzerTestOneInput);
 }
 END_TEST
 
 /* ------------------------------------------------------------------------------------- figures */
-
-static double seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 static void print_times(void)
 {
@@ -424,7 +397,7 @@ static void print_times(void)
         int64_t size = layout_packed_size(l, 1);
         double t[4] = {0};
         for (int k = 0; k < 4; k++) {
-            t[k] = seconds();
+            t[k] = unit_cpu_seconds();
             for (int rep = 0; rep < 200 && k < 3; rep++)
                 k == 0   ? (void)layout_pack(l, 1, memory, packed, BYTES)
                 : k == 1 ? (void)layout_unpack(l, 1, memory, packed, (size_t)size)
@@ -463,9 +436,5 @@ int main(int argc, char **argv)
         print_times();
         return 0;
     }
-    SRunner *sr = srunner_create(suite());
-    srunner_run_all(sr, CK_ENV);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed != 0;
+    return unit_run(suite());
 }

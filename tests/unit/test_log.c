@@ -5,7 +5,6 @@
  */
 #include <check.h>
 #include <errno.h>
-#include <dirent.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -14,38 +13,33 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "msgcounter/log/log_dump.h"
 #include "msgcounter/log/log_file.h"
+#include "tests/unit/unit.h"
 
 #define RANK 3u
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static char dir[64];
+static const char *dir;
 static struct log_file file;
 static struct log_writer writer;
 static const struct log_owner owner = {RANK, 8, "0123456789abcde"};
 
 static void setup(void)
 {
-    strcpy(dir, "/tmp/test_log.XXXXXX");
-    if (!mkdtemp(dir))
-        abort();
+    scratch_enter();
+    dir = scratch_folder();
     file = (struct log_file){.dir = dir, .segment_size = 4096};
     log_writer_init(&writer, &owner, log_file_rotate, &file);
 }
 
 static void teardown(void)
 {
-    char command[128];
     if (writer.map.base)
         munmap(writer.map.base, writer.map.size);
-    snprintf(command, sizeof command, "rm -r '%s'", dir);
-    if (system(command) != 0)
-        abort();
+    scratch_leave();
 }
 
 /* A log_rotate that always gives the same memory. */
@@ -607,22 +601,6 @@ static void write_samples(struct log_writer *w)
     log_commit(w);
 }
 
-static void check_golden(const char *name, const char *text, size_t size)
-{
-    char path[PATH_MAX], want[16384];
-    snprintf(path, sizeof path, "tests/golden/%s", name);
-    if (getenv("GOLDEN_UPDATE")) {
-        FILE *f = fopen(path, "w");
-        ck_assert(f && fwrite(text, 1, size, f) == size && fclose(f) == 0);
-    }
-    FILE *f = fopen(path, "r");
-    ck_assert_msg(f != NULL, "%s", path);
-    size_t n = fread(want, 1, sizeof want - 1, f);
-    fclose(f);
-    want[n] = '\0';
-    ck_assert_str_eq(text, want);
-}
-
 START_TEST(dump_is_golden)
 {
     write_samples(&writer);
@@ -636,7 +614,7 @@ START_TEST(dump_is_golden)
         ck_assert_int_eq(log_dump(r, out, &opts, NULL), 0);
         log_reader_close(r);
         fclose(out);
-        check_golden(json ? "log-dump.jsonl" : "log-dump.txt", text, size);
+        unit_golden(json ? "log-dump.jsonl" : "log-dump.txt", text);
         for (const char *line = text, *nl; !json && (nl = strchr(line, '\n')); line = nl + 1)
             ck_assert_int_le(nl - line, 80);
         free(text);
@@ -665,41 +643,16 @@ END_TEST
 
 START_TEST(corpus)
 {
-    int n = 0;
-    DIR *d = opendir("tests/fuzz/corpus/log");
-    ck_assert_ptr_nonnull(d);
-    for (struct dirent *e; (e = readdir(d));) {
-        static uint8_t bytes[1 << 20];
-        char path[PATH_MAX];
-        if (e->d_name[0] == '.')
-            continue;
-        snprintf(path, sizeof path, "tests/fuzz/corpus/log/%s", e->d_name);
-        FILE *f = fopen(path, "r");
-        ck_assert_ptr_nonnull(f);
-        size_t size = fread(bytes, 1, sizeof bytes, f);
-        fclose(f);
-        ck_assert_int_eq(LLVMFuzzerTestOneInput(bytes, size), 0);
-        n++;
-    }
-    closedir(d);
-    ck_assert_int_gt(n, 3);
+    unit_corpus("log", 4, LLVMFuzzerTestOneInput);
 }
 END_TEST
 
 /* ------------------------------------------------------------------------------------- figures */
 
-/* CPU time: the machine may be busy. */
-static double seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 static double time_write(uint64_t payload, uint64_t records)
 {
     static unsigned char source[1 << 20];
-    double start = seconds();
+    double start = unit_cpu_seconds();
     for (uint64_t i = 0; i < records; i++) {
         if (log_begin(&writer, 1, 0, LOG_FIELD_ROOM(payload) + 24 + 16) < 0)
             abort();
@@ -708,7 +661,7 @@ static double time_write(uint64_t payload, uint64_t records)
         log_put_i32(&writer, LOG_PARAM_NONE, LOG_ROLE_RETCODE, 0);
         log_commit(&writer);
     }
-    return (seconds() - start) / (double)records;
+    return (unit_cpu_seconds() - start) / (double)records;
 }
 
 static double time_read(uint64_t records)
@@ -717,11 +670,11 @@ static double time_read(uint64_t records)
     const struct log_record *rec;
     if (log_reader_open(&r, dir, RANK, NULL, NULL) < 0)
         abort();
-    double start = seconds();
+    double start = unit_cpu_seconds();
     uint64_t n = 0;
     while (log_reader_next(r, &rec, NULL) > 0)
         n++;
-    double each = (seconds() - start) / (double)records;
+    double each = (unit_cpu_seconds() - start) / (double)records;
     log_reader_close(r);
     if (n != records)
         abort();
@@ -799,9 +752,5 @@ int main(int argc, char **argv)
         print_all_times();
         return 0;
     }
-    SRunner *sr = srunner_create(suite());
-    srunner_run_all(sr, CK_ENV);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed != 0;
+    return unit_run(suite());
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "msgcounter/stub/match.h"
+#include "tests/unit/unit.h"
 
 static int live; /* blocks that are not freed yet */
 
@@ -157,9 +158,5 @@ int main(void)
     tcase_add_test(t, as_a_plain_list);
     Suite *s = suite_create("match");
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return unit_run(s);
 }

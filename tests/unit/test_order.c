@@ -2,9 +2,7 @@
  * test_order.c - order log: every kind of outcome there and back, chains of segments, damage, death
  */
 #include <check.h>
-#include <dirent.h>
 #include <errno.h>
-#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,10 +13,10 @@
 
 #include "msgcounter/log/order_dump.h"
 #include "msgcounter/log/order_file.h"
+#include "tests/unit/unit.h"
 
 #define RANK 3u
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* Three segments in memory. */
 #define ROOM 65536
@@ -359,24 +357,14 @@ END_TEST
 
 /* ------------------------------------------------------------------------------------- files */
 
-static char session[64];
+static const char *session;
 
 static void make_session(void)
 {
-    char path[80];
     setup();
-    strcpy(session, "/tmp/test_order.XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(session));
-    snprintf(path, sizeof path, "%s/epochs", session);
-    ck_assert_int_eq(mkdir(path, 0700), 0);
-}
-
-static void remove_session(void)
-{
-    char command[128];
-    snprintf(command, sizeof command, "rm -r '%s'", session);
-    if (system(command) != 0)
-        abort();
+    scratch_enter();
+    session = scratch_folder();
+    ck_assert_int_eq(mkdir("epochs", 0700), 0);
 }
 
 static struct order_segment *create(uint64_t epoch)
@@ -505,22 +493,6 @@ END_TEST
 
 /* -------------------------------------------------------------------------------------- dump */
 
-static void check_golden(const char *name, const char *text)
-{
-    char path[PATH_MAX], want[8192];
-    snprintf(path, sizeof path, "tests/golden/%s", name);
-    if (getenv("GOLDEN_UPDATE")) {
-        FILE *f = fopen(path, "w");
-        ck_assert(f && fputs(text, f) >= 0 && fclose(f) == 0);
-    }
-    FILE *f = fopen(path, "r");
-    ck_assert_msg(f != NULL, "%s", path);
-    size_t n = fread(want, 1, sizeof want - 1, f);
-    fclose(f);
-    want[n] = '\0';
-    ck_assert_str_eq(text, want);
-}
-
 START_TEST(dump_is_golden)
 {
     write_samples(seg[0]);
@@ -533,7 +505,7 @@ START_TEST(dump_is_golden)
         struct order_dump_opts opts = {.json = json};
         ck_assert_int_eq(order_dump(maps, 2, out, &opts, NULL), 0);
         fclose(out);
-        check_golden(json ? "order-dump.jsonl" : "order-dump.txt", text);
+        unit_golden(json ? "order-dump.jsonl" : "order-dump.txt", text);
         free(text);
     }
 }
@@ -557,24 +529,7 @@ END_TEST
 
 START_TEST(corpus)
 {
-    int n = 0;
-    DIR *d = opendir("tests/fuzz/corpus/order");
-    ck_assert_ptr_nonnull(d);
-    for (struct dirent *e; (e = readdir(d));) {
-        static uint8_t bytes[1 << 20];
-        char path[PATH_MAX];
-        if (e->d_name[0] == '.')
-            continue;
-        snprintf(path, sizeof path, "tests/fuzz/corpus/order/%s", e->d_name);
-        FILE *f = fopen(path, "r");
-        ck_assert_ptr_nonnull(f);
-        size_t size = fread(bytes, 1, sizeof bytes, f);
-        fclose(f);
-        ck_assert_int_eq(LLVMFuzzerTestOneInput(bytes, size), 0);
-        n++;
-    }
-    closedir(d);
-    ck_assert_int_gt(n, 3);
+    unit_corpus("order", 4, LLVMFuzzerTestOneInput);
 }
 END_TEST
 
@@ -599,15 +554,11 @@ int main(void)
     tcase_add_test(tc, corpus);
     suite_add_tcase(suite, tc);
     tcase_set_timeout(files, 60);
-    tcase_add_checked_fixture(files, make_session, remove_session);
+    tcase_add_checked_fixture(files, make_session, scratch_leave);
     tcase_add_test(files, chain_of_files);
     tcase_add_test(files, files_refused);
     tcase_add_test(files, grows);
     tcase_add_test(files, killed);
     suite_add_tcase(suite, files);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return unit_run(suite);
 }

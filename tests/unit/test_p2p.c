@@ -20,6 +20,7 @@
 #include "msgcounter/stub/attr.h"
 #include "msgcounter/stub/record.h"
 #include "msgcounter/stub/stub.h"
+#include "tests/unit/unit.h"
 
 enum { RANKS = 4, OPS = 64 };
 
@@ -761,9 +762,5 @@ int main(void)
     tcase_add_exit_test(t, replay_end, 42);
     Suite *s = suite_create("p2p");
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return unit_run(s);
 }

@@ -5,7 +5,6 @@
  * `test_proto corpus` writes the fuzzer's seeds anew.
  */
 #include <check.h>
-#include <dirent.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,10 +12,10 @@
 
 #include "runtime/coord/proto.h"
 #include "tests/unit/cut_sim.h"
+#include "tests/unit/unit.h"
 
 #define CORPUS "tests/fuzz/corpus/proto"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const char token[] = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 static const struct proto_comm comm[] = {{0, 4, 17, 1}, {0x1000, 2, 3, 0}};
@@ -247,22 +246,7 @@ END_TEST
 
 START_TEST(corpus)
 {
-    unsigned n = 0;
-    DIR *dir = opendir(CORPUS);
-    ck_assert_ptr_nonnull(dir);
-    for (struct dirent *e; (e = readdir(dir)); n++) {
-        char path[PATH_MAX];
-        uint8_t data[8192];
-        if (e->d_name[0] == '.')
-            continue;
-        snprintf(path, sizeof path, CORPUS "/%s", e->d_name);
-        FILE *f = fopen(path, "rb");
-        ck_assert_ptr_nonnull(f);
-        LLVMFuzzerTestOneInput(data, fread(data, 1, sizeof data, f));
-        fclose(f);
-    }
-    closedir(dir);
-    ck_assert_uint_ge(n, EXAMPLES);
+    unit_corpus("proto", EXAMPLES, LLVMFuzzerTestOneInput);
 }
 END_TEST
 
@@ -297,9 +281,5 @@ int main(int argc, char **argv)
     tcase_add_test(tcase, tokens);
     tcase_add_test(tcase, corpus);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return unit_run(suite);
 }

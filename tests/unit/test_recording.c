@@ -11,27 +11,19 @@
 #include "call_id.h"
 #include "gdbbridge/recording.h"
 #include "msgcounter/log/log_file.h"
+#include "tests/unit/unit.h"
 
 enum { WORLD = 1, ROOM = 4096 };
 
-static char dir[64];
+static const char *dir;
 static struct log_file file;
 static struct log_writer writer;
 
 static void setup(void)
 {
-    strcpy(dir, "/tmp/test_recording.XXXXXX");
-    if (!mkdtemp(dir))
-        abort();
+    scratch_enter();
+    dir = scratch_folder();
     file = (struct log_file){.dir = dir, .segment_size = 1 << 16};
-}
-
-static void teardown(void)
-{
-    char command[128];
-    snprintf(command, sizeof command, "rm -r '%s'", dir);
-    if (system(command) != 0)
-        abort();
 }
 
 /* ---- writing what the stub writes ---- */
@@ -252,15 +244,11 @@ int main(void)
 {
     Suite *suite = suite_create("recording");
     TCase *logs = tcase_create("logs"), *words = tcase_create("words");
-    tcase_add_checked_fixture(logs, setup, teardown);
+    tcase_add_checked_fixture(logs, setup, scratch_leave);
     tcase_add_test(logs, messages_of_events);
     tcase_add_test(logs, sender_of_a_message);
     tcase_add_test(words, filter_words);
     suite_add_tcase(suite, logs);
     suite_add_tcase(suite, words);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return unit_run(suite);
 }

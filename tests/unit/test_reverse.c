@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "gdbbridge/reverse_trace.h"
+#include "tests/unit/unit.h"
 
 static struct trace *way(const uint64_t *pc, size_t n)
 {
@@ -67,9 +68,5 @@ int main(void)
     tcase_add_test(tc, repeated_instruction_is_one);
     tcase_add_test(tc, cut_forgets_the_rest);
     suite_add_tcase(s, tc);
-    SRunner *sr = srunner_create(s);
-    srunner_run_all(sr, CK_ENV);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed != 0;
+    return unit_run(s);
 }

@@ -8,7 +8,6 @@
  * must be what the file says. GOLDEN_UPDATE=1 writes it anew.
  */
 #include <check.h>
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,8 +18,8 @@
 #include "gdbbridge/session.h"
 #include "gdbbridge/signals.h"
 #include "tests/unit/test_rsp_fake.h"
+#include "tests/unit/unit.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void collect(void *arg, const void *data, size_t size)
 {
@@ -401,37 +400,21 @@ static void converse(const char *script, bool reverse, struct bytes *transcript)
     bytes_free(&sent);
 }
 
-static char *read_file(const char *path, size_t *size)
-{
-    FILE *f = fopen(path, "r");
-    ck_assert_msg(f != NULL, "%s", path);
-    char *text = calloc(1, 1 << 20);
-    *size = fread(text, 1, (1 << 20) - 1, f);
-    fclose(f);
-    return text;
-}
-
 static const char *const conversations[] = {"state", "run", "query", "old", "reverse"};
 
 START_TEST(conversation)
 {
-    char path[128];
+    char name[64], path[128];
     struct bytes transcript = {0};
     size_t size;
-    snprintf(path, sizeof path, "tests/golden/rsp-%s.txt", conversations[_i]);
-    char *golden = read_file(path, &size);
+    snprintf(name, sizeof name, "rsp-%s.txt", conversations[_i]);
+    snprintf(path, sizeof path, "tests/golden/%s", name);
+    char *golden = unit_read(path, &size);
     char *tail = strstr(golden, "# done: ");
     struct bytes script = {0};
     bytes_add(&script, golden, tail ? (size_t)(tail - golden) : size);
     converse(script.data, !strcmp(conversations[_i], "reverse"), &transcript);
-    if (getenv("GOLDEN_UPDATE")) {
-        FILE *f = fopen(path, "w");
-        ck_assert_ptr_nonnull(f);
-        ck_assert_int_ge(fputs(transcript.data, f), 0);
-        fclose(f);
-    } else {
-        ck_assert_str_eq(transcript.data, golden);
-    }
+    unit_golden(name, transcript.data);
     bytes_free(&transcript);
     bytes_free(&script);
     free(golden);
@@ -467,22 +450,7 @@ END_TEST
 
 START_TEST(corpus)
 {
-    DIR *dir = opendir("tests/fuzz/corpus/rsp");
-    int files = 0;
-    ck_assert_ptr_nonnull(dir);
-    for (struct dirent *d; (d = readdir(dir));) {
-        char path[512];
-        size_t size;
-        if (d->d_name[0] == '.')
-            continue;
-        snprintf(path, sizeof path, "tests/fuzz/corpus/rsp/%s", d->d_name);
-        char *data = read_file(path, &size);
-        LLVMFuzzerTestOneInput((const uint8_t *)data, size);
-        free(data);
-        files++;
-    }
-    closedir(dir);
-    ck_assert_int_ge(files, 3);
+    unit_corpus("rsp", 3, LLVMFuzzerTestOneInput);
 }
 END_TEST
 
@@ -514,9 +482,5 @@ static Suite *suite(void)
 
 int main(void)
 {
-    SRunner *sr = srunner_create(suite());
-    srunner_run_all(sr, CK_ENV);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed != 0;
+    return unit_run(suite());
 }

@@ -13,26 +13,12 @@
 
 #include "runtime/coord/db.h"
 #include "runtime/coord/session.h"
+#include "tests/unit/unit.h"
 
-static char home[64];
 static char *launcher[] = {"mpiexec", "-n", "4", "./app", "a \"b\" c", NULL};
 static char *environment[] = {"PATH=/bin", "OMP_NUM_THREADS=2", NULL};
 static const struct session_job job = {.program = "/bin/app", .build_id = "abcd", .cwd = "/work",
                                        .launcher = launcher, .environment = environment};
-
-static void in_new_folder(void)
-{
-    strcpy(home, "/tmp/dbg3-session.XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(home));
-    ck_assert_int_eq(chdir(home), 0);
-}
-
-static void remove_folder(void)
-{
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf '%s'", home);
-    ck_assert_int_eq(system(command), 0);
-}
 
 static struct session *create(void)
 {
@@ -395,7 +381,7 @@ int main(void)
 {
     Suite *suite = suite_create("session");
     TCase *tcase = tcase_create("session");
-    tcase_add_checked_fixture(tcase, in_new_folder, remove_folder);
+    tcase_add_checked_fixture(tcase, scratch_enter, scratch_leave);
     tcase_set_timeout(tcase, 60);
     tcase_add_test(tcase, job_is_kept);
     tcase_add_test(tcase, nobody_else_may_look);
@@ -410,9 +396,5 @@ int main(void)
     tcase_add_test(tcase, facts_come_back);
     tcase_add_test(tcase, recordings_replace_each_other);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return unit_run(suite);
 }

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "msgcounter/stub/system_data.h"
+#include "tests/unit/unit.h"
 
 /* Where chunks go: their addresses and lengths, one behind the other. */
 struct found {
@@ -191,9 +192,5 @@ int main(void)
     tcase_add_test(c, commands_tell_their_length);
     tcase_add_test(c, sets_and_arrays);
     suite_add_tcase(suite, c);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return unit_run(suite);
 }
