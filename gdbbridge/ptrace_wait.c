@@ -236,6 +236,9 @@ static void on_event_stop(struct thread *th, int signal, bool interrupted)
     }
     bool job = signal != SIGTRAP;
     th->job_stopped = job;
+    /* The kernel reports this stop before a signal that waits, which the end of a step is. */
+    if (th->stepping && interrupted)
+        th->step_cut = thread_pc(th);
     if (t->interrupt && t->running && !t->stopping && interrupted && th->resumed)
         set_interrupted(th);
     else
@@ -349,6 +352,15 @@ static bool steps_over_call(struct thread *th, int signal, const siginfo_t *info
     return false;
 }
 
+/* Is it the end of a step that an interrupt came before? Whoever asked for it does not wait for it
+ * any more, and no further instruction has been executed. */
+static bool is_late_step(struct thread *th, enum trap trap)
+{
+    uint64_t cut = th->step_cut;
+    th->step_cut = 0;
+    return trap == TRAP_STEP && cut && thread_pc(th) == cut;
+}
+
 static void on_signal(struct thread *th, int signal, int injecting)
 {
     struct ptrace_target *t = th->process->owner;
@@ -369,6 +381,10 @@ static void on_signal(struct thread *th, int signal, int injecting)
     }
     if (signal == SIGTRAP)
         trap = why_trap(th, &info, &addr);
+    if (is_late_step(th, trap)) {
+        go_on(th, 0);
+        return;
+    }
     if (trap == TRAP_STEP && steps_over_call(th, signal, &info)) {
         go_on(th, 0);
         return;
