@@ -25,7 +25,8 @@
 #define FILES_MAX   4096
 #define NAME_BYTES  4096
 #define INFO_BYTES  65536
-#define CONTENT_MAX (64u << 20) /* bytes of files without a name, in all */
+#define CONTENT_MAX (64u << 20) /* bytes of files whose content is kept, in all */
+#define WRITTEN_MAX (1u << 20)  /* bytes of one that has a name */
 
 /* One descriptor on its way into the blob. */
 struct found {
@@ -125,31 +126,47 @@ static void describe_poll(struct found *f)
     f->r.content_bytes = (uint32_t)(n * sizeof *w);
 }
 
-/* A file that has no name any more. */
-static void describe_content(struct found *f, size_t *left)
+/* Takes the whole content of a regular file. Returns 0, or -1 if it cannot be read. */
+static int keep_content(struct found *f, size_t *left)
 {
     char path[64];
-    size_t size = (size_t)f->st.st_size;
-    if (size > *left) {
-        lost(f, "a deleted file, too large for an image");
-        return;
-    }
+    size_t size = (size_t)f->st.st_size, n = 0;
+    ssize_t r;
     snprintf(path, sizeof path, "/proc/self/fd/%d", f->fd);
     int fd = open(path, O_RDONLY | O_CLOEXEC); /* ours may be open for writing only */
     f->content = malloc(size + 1);
-    size_t n = 0;
-    ssize_t r;
     while (f->content && n < size &&
            (r = pread(fd, (char *)f->content + n, size - n, (off_t)n)) > 0)
         n += (size_t)r;
-    close(fd);
-    if (n < size) {
-        lost(f, "a deleted file that cannot be read");
-        return;
-    }
+    if (fd >= 0)
+        close(fd);
+    if (fd < 0 || n < size)
+        return -1;
     *left -= size;
-    f->r.kind = FILE_CONTENT;
     f->r.content_bytes = (uint32_t)size;
+    return 0;
+}
+
+/* A file that has no name any more. */
+static void describe_content(struct found *f, size_t *left)
+{
+    f->r.kind = FILE_CONTENT;
+    if ((size_t)f->st.st_size > *left)
+        lost(f, "a deleted file, too large for an image");
+    else if (keep_content(f, left) < 0)
+        lost(f, "a deleted file that cannot be read");
+}
+
+/* A file that the rank writes may be shorter, other or gone when the epoch is restarted. */
+static void describe_written(struct found *f, size_t *left)
+{
+    size_t size = (size_t)f->st.st_size;
+    bool written = (f->r.flags & O_ACCMODE) != O_RDONLY && !(f->r.flags & O_PATH);
+    if (!written || size > WRITTEN_MAX || size > *left || strncmp(f->name, "/proc/", 6) == 0 ||
+        strncmp(f->name, "/sys/", 5) == 0 || keep_content(f, left) < 0)
+        return;
+    f->r.value[0] = 1;
+    f->r.value[1] = f->st.st_mode & 07777;
 }
 
 /* What is in a pipe, without taking it out: tee(2) copies it into another one. */
@@ -266,7 +283,7 @@ static void describe_socket(struct found *f)
         f->r.kind = FILE_SOCKET;
 }
 
-static void describe_named(struct found *f, size_t *left)
+static void describe_named(struct found *f, bool all, size_t *left)
 {
     size_t n = strlen(f->name);
     bool deleted = f->st.st_nlink == 0 || (n > 10 && strcmp(f->name + n - 10, " (deleted)") == 0);
@@ -281,10 +298,12 @@ static void describe_named(struct found *f, size_t *left)
         char rest[NAME_BYTES];
         snprintf(rest, sizeof rest, "/proc/self/%s", f->name + strlen(own));
         strcpy(f->name, rest);
+    } else if (S_ISREG(f->st.st_mode) && all) {
+        describe_written(f, left);
     }
 }
 
-static void describe_kind(struct found *f, size_t *left)
+static void describe_kind(struct found *f, bool all, size_t *left)
 {
     static const struct {
         const char *name;
@@ -304,7 +323,7 @@ static void describe_kind(struct found *f, size_t *left)
             return;
         }
     if (f->name[0] == '/')
-        describe_named(f, left);
+        describe_named(f, all, left);
     else
         lost(f, "of a kind that is not restored");
 }
@@ -443,7 +462,7 @@ int files_describe(struct files *files, bool all, struct err *err)
         if (me->r.mate >= 0)
             me->r.kind = FILE_SAME;
         else
-            describe_kind(me, &left);
+            describe_kind(me, all, &left);
         found++;
     }
     if (result == 0)

@@ -7,8 +7,9 @@
  * pairs of the rank with itself what is in them is kept; eventfd, timerfd, signalfd and epoll as
  * they were. Standard streams and their duplicates are those of the new job.
  *
- * A file that was open for writing and has grown since the epoch is cut back to its length: the
- * restarted rank writes that part again.
+ * A file that an epoch finds open for writing is what it was then, once the job is restarted: up to
+ * 1 MiB with its content (it may have been written over, cut or deleted since), a larger one by its
+ * length: what it has grown by is cut off, for the restarted rank writes that again.
  */
 #ifndef DBG3_CKPT_FILES_H
 #define DBG3_CKPT_FILES_H

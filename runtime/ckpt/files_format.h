@@ -10,7 +10,8 @@
 #include <stdint.h>
 
 enum file_kind {
-    FILE_PATH,    /* file, folder or device with a name */
+    FILE_PATH,    /* file, folder or device with a name; value[0]: its content follows, and
+                     value[1] is its mode */
     FILE_CONTENT, /* file without a name: deleted, memfd; its content follows */
     FILE_PIPE,    /* both ends are the rank's; `mate` is the other one */
     FILE_PAIR,    /* socketpair(), the same */

@@ -104,10 +104,50 @@ static int restore_empty(const struct file_record *r, struct err *err)
     return place(fd, r, err);
 }
 
+static int write_all(int fd, const struct file_record *r)
+{
+    const char *data = file_content(r);
+    for (size_t n = 0; n < r->content_bytes;) {
+        ssize_t w = pwrite(fd, data + n, r->content_bytes - n, (off_t)n);
+        if (w <= 0)
+            return -1;
+        n += (size_t)w;
+    }
+    return 0;
+}
+
+/* The content of a file as it was; the file again, if it is gone. Ranks that share a file write the
+ * same. */
+static int restore_written(const struct file_record *r, struct err *err)
+{
+    int fd = open(file_path(r), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY, (mode_t)r->value[1]);
+    int rc = fd >= 0 ? write_all(fd, r) : -1;
+    if (rc < 0)
+        err_sys(err, "cannot restore the content of %s", file_path(r));
+    if (fd >= 0)
+        close(fd);
+    return rc;
+}
+
+static int restore_content(const struct file_record *r, bool alone, struct err *err)
+{
+    const char *slash = strrchr(file_path(r), '/');
+    int fd = memfd_create(slash ? slash + 1 : "file", MFD_CLOEXEC);
+    if (fd < 0)
+        return err_sys(err, "cannot restore %s", file_path(r));
+    if (write_all(fd, r) < 0)
+        return close(fd), err_sys(err, "cannot restore the content of %s", file_path(r));
+    lseek(fd, (off_t)r->offset, SEEK_SET);
+    fcntl(fd, F_SETFL, (int)(r->flags & STATUS_FLAGS));
+    return place(fd, r, err);
+}
+
 static int restore_path(const struct file_record *r, bool alone, struct err *err)
 {
     int flags = (int)r->flags & ~(O_CREAT | O_EXCL | O_TRUNC);
     bool written = (flags & O_ACCMODE) != O_RDONLY && !(flags & O_PATH);
+    if (alone && r->value[0])
+        return restore_content(r, alone, err);
     if (alone && written)
         flags = (flags & ~(O_ACCMODE | O_APPEND)) | O_RDONLY;
     int fd = open(file_path(r), flags | O_NOCTTY | (r->cloexec ? O_CLOEXEC : 0));
@@ -130,23 +170,6 @@ static int restore_path(const struct file_record *r, bool alone, struct err *err
         close(fd);
         return err_sys(err, "cannot seek in %s", file_path(r));
     }
-    return place(fd, r, err);
-}
-
-static int restore_content(const struct file_record *r, bool alone, struct err *err)
-{
-    const char *slash = strrchr(file_path(r), '/');
-    int fd = memfd_create(slash ? slash + 1 : "file", MFD_CLOEXEC);
-    const char *data = file_content(r);
-    for (size_t n = 0; fd >= 0 && n < r->content_bytes;) {
-        ssize_t w = write(fd, data + n, r->content_bytes - n);
-        if (w <= 0)
-            return close(fd), err_sys(err, "cannot restore the content of %s", file_path(r));
-        n += (size_t)w;
-    }
-    if (fd < 0)
-        return err_sys(err, "cannot restore %s", file_path(r));
-    lseek(fd, (off_t)r->offset, SEEK_SET);
     return place(fd, r, err);
 }
 
@@ -294,6 +317,9 @@ int files_restore(const struct image_state *state, bool alone, struct err *err)
     const uint8_t *end;
     const struct file_record *first = first_record(state, &end);
     files_occupy(state);
+    for (const struct file_record *r = alone ? NULL : first; r; r = next_record(r, end))
+        if (r->kind == FILE_PATH && r->value[0] && restore_written(r, err) < 0)
+            return -1;
     for (int turn = 0; turn < 4; turn++)
         for (const struct file_record *r = first; r; r = next_record(r, end)) {
             const struct file_record *of = r->kind == FILE_SAME ? find(first, end, r->mate) : NULL;

@@ -202,6 +202,26 @@ static void shared_offset(int round)
     CHECK(unlink(path) == 0);
 }
 
+/* A small file that is written anew all the time: longer, shorter, other. */
+static void rewritten(int round)
+{
+    char path[64], text[128], now[128];
+    int size = 1 + round % 100;
+
+    snprintf(path, sizeof(path), "state.%d", rank);
+    memset(text, 'a' + round % 26, sizeof(text));
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0640), in = open(path, O_RDONLY);
+    struct stat st;
+    CHECK(fd >= 0 && in >= 0 && write(fd, text, (size_t)size) == size);
+    talk();
+    CHECK(write(fd, "end", 3) == 3 && close(fd) == 0);
+    CHECK(read(in, now, sizeof(now)) == size + 3 && memcmp(now, text, (size_t)size) == 0);
+    CHECK(fstat(in, &st) == 0 && (st.st_mode & 0777) == 0640);
+    CHECK(memcmp(now + size, "end", 3) == 0 && close(in) == 0);
+    if (round % 3 == 0)
+        CHECK(unlink(path) == 0);
+}
+
 static void places(int round)
 {
     char text[256] = "";
@@ -226,7 +246,8 @@ static const struct check_case cases[] = {
     {"deleted_file", deleted_file},   {"memory_file", memory_file}, {"pipe", pipe_to_itself},
     {"socket_pair", socket_pair},     {"events", events},           {"timer", timer},
     {"signals", signals},             {"polling", polling},
-    {"shared_offset", shared_offset}, {"places", places},           {NULL, NULL},
+    {"shared_offset", shared_offset}, {"rewritten", rewritten},     {"places", places},
+    {NULL, NULL},
 };
 
 int main(int argc, char **argv)
