@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <sys/ptrace.h>
-#include <sys/uio.h>
 
 /* linux/ptrace.h, which may be older than the kernel */
 #define SET_DISPATCH 0x4210 /* PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG */
@@ -31,14 +30,10 @@ bool dispatch_is_call(int signal, const siginfo_t *info)
     return signal == SIGSYS && info->si_code == SYS_USER_DISPATCH;
 }
 
-bool dispatch_would(pid_t tid, uint64_t pc)
+bool dispatch_active(pid_t tid)
 {
     struct dispatch d;
-    uint8_t block = 1;
-    if (get(tid, &d) || !d.mode || pc - d.offset < d.length)
-        return false;
-    struct iovec here = {&block, 1}, there = {(void *)d.selector, 1};
-    return !d.selector || (process_vm_readv(tid, &here, 1, &there, 1, 0) == 1 && block);
+    return !get(tid, &d) && d.mode;
 }
 
 int dispatch_copy(pid_t from, pid_t to)

@@ -15,8 +15,8 @@
 /* Whether a signal that the stopped thread got is such a system call. */
 bool dispatch_is_call(int signal, const siginfo_t *info);
 
-/* Whether a `syscall` instruction of the stopped thread at `pc` would be one. */
-bool dispatch_would(pid_t tid, uint64_t pc);
+/* Whether the stopped thread handles its system calls itself, at any place. */
+bool dispatch_active(pid_t tid);
 
 /* Gives a copy what the kernel does not copy. Both are stopped. Returns 0, or -1 if it cannot (it
  * needs Linux 6.4). */

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/uio.h>
 #include <sys/user.h>
@@ -34,6 +35,7 @@
 #define PATH_BYTES   4096
 #define THREADS_MAX  1024
 #define RETURN_MS    2000
+#define SHOWN_EVENTS (1ul << 30) /* whose output is remembered: a sparse file of 128 MiB */
 #define BORDER_STEPS 1000000 /* far more than it takes to leave the lower half */
 #define TRACE_OPTIONS (PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL)
 
@@ -45,6 +47,7 @@ struct isolated {
     pid_t thread[THREADS_MAX];
     size_t nthreads;
     struct by_message *by_message;
+    int shown; /* memory: struct replay_shown; -1: none, everything shows each time */
 };
 
 /* ---- making the process ---- */
@@ -57,6 +60,20 @@ static int fail(struct isolated *is, struct err *err, const char *what)
     }
     is->pid = 0;
     return err_sys(err, "%s", what);
+}
+
+/* What the rank prints shows once, from this event on; forgets what has shown. */
+static void show_from(struct isolated *is, uint64_t event)
+{
+    struct replay_shown head = {event, SHOWN_EVENTS};
+    if (is->shown < 0)
+        is->shown = memfd_create("dbg3-shown", MFD_CLOEXEC);
+    if (is->shown >= 0 && (ftruncate(is->shown, 0) < 0 ||
+                           ftruncate(is->shown, sizeof head + SHOWN_EVENTS / 8) < 0 ||
+                           pwrite(is->shown, &head, sizeof head, 0) != sizeof head)) {
+        close(is->shown);
+        is->shown = -1;
+    }
 }
 
 /* The child waits for the tracer, then becomes dbg3-replay. */
@@ -75,6 +92,11 @@ static pid_t fork_replay(const struct isolated *is, const char *image, int go)
         _exit(126);
     dup2(STDERR_FILENO, STDOUT_FILENO); /* standard output may be GDB's end of the protocol */
     setenv(REPLAY_TRACED, "1", 1);
+    if (is->shown >= 0) {
+        char number[16];
+        snprintf(number, sizeof number, "%d", dup(is->shown));
+        setenv(REPLAY_SHOWN_FD, number, 1);
+    }
     execl(program, program, image, logs, (char *)NULL);
     _exit(127);
 }
@@ -204,6 +226,11 @@ static int return_to_application(struct isolated *is, struct err *err)
     return 0;
 }
 
+static uint64_t first_event(const struct isolated *is)
+{
+    return image_state(is->image)->meta.position.event;
+}
+
 /* Makes the rank from an image. */
 static int make(struct isolated *is, const char *image, struct err *err)
 {
@@ -237,6 +264,7 @@ static void describe(const struct isolated *is, struct adopted *a)
 static int make_again(void *arg, struct adopted *out, struct err *err)
 {
     struct isolated *is = arg;
+    show_from(is, first_event(is));
     if (make(is, is->image_path, err) < 0)
         return -1;
     describe(is, out);
@@ -395,6 +423,7 @@ static int serve(struct isolated *is, struct err *err)
     struct adopted adopted;
     struct event stop;
     gdbserver_prepare(pipe_mode);
+    show_from(is, first_event(is));
     if (make(is, is->image_path, err) < 0)
         return -1;
     if (pipe_mode)
@@ -416,17 +445,19 @@ static int serve(struct isolated *is, struct err *err)
 
 int isolated_serve(const struct isolate_options *options, struct err *err)
 {
-    struct isolated is = {.options = options};
+    struct isolated is = {.options = options, .shown = -1};
     if (isolate_image(options, is.image_path, sizeof is.image_path, err) < 0)
         return -1;
     is.image = image_open(is.image_path, err);
     if (!is.image)
         return -1;
     is.by_message = by_message_create(&(struct by_message_options){
-        options->session, options->rank, image_state(is.image)->meta.position.event,
+        options->session, options->rank, first_event(&is),
         options->recorded_from});
     int r = serve(&is, err);
     by_message_destroy(is.by_message);
+    if (is.shown >= 0)
+        close(is.shown);
     image_close(is.image);
     return r;
 }

@@ -302,6 +302,7 @@ int copy_run_begin(struct copy_run *run, pid_t pid, const struct mark *mark,
     run->mark_fd = run->count_fd = -1;
     run->hits = 0;
     run->nregs = 0;
+    run->silent = !dispatch_active(pid);
     for (size_t i = 0; points && i < points->n; i++)
         run->point_fd[i] = -1;
     bool ok = true;
@@ -478,7 +479,7 @@ void copy_run_on(struct copy_run *run, struct copy_stop *stop)
     if (!step_off(run))
         return;
     for (;;) {
-        if (ptrace(PTRACE_SYSCALL, run->pid, NULL, signal))
+        if (ptrace(run->silent ? PTRACE_SYSCALL : PTRACE_CONT, run->pid, NULL, signal))
             return;
         int status = wait_stop(run->pid);
         if (status < 0)
@@ -528,7 +529,7 @@ int copy_run_to(pid_t pid, const struct mark *mark, const struct mark *count, ui
 /* Steps over an output system call without making it. Returns false if there is none. */
 static bool step_over_output(pid_t pid, struct user_regs_struct *regs)
 {
-    if (!is_syscall(pid, regs->rip) || !is_output(regs->rax) || dispatch_would(pid, regs->rip))
+    if (!is_syscall(pid, regs->rip) || !is_output(regs->rax) || dispatch_active(pid))
         return false;
     regs->rip += 2;
     regs->rax = regs->rdx;

@@ -8,7 +8,8 @@
  * been read or written. The kernel counts (a breakpoint of perf_event_open(2), at hit n a SIGTRAP);
  * the processor's performance counters, which virtual machines often lack, are not needed.
  *
- * What a copy writes to its descriptors while it runs here is not written: it has been before.
+ * What a copy writes to its descriptors while it runs here is not written: it has been before. A
+ * process that handles its own system calls (dispatch.h) knows that better, and sees to it itself.
  *
  * Every function waits: nothing here returns before the copy has stopped again. [tracer]
  */
@@ -75,7 +76,8 @@ struct copy_run {
     struct copy_register reg[4];
     int nregs;
     uint64_t due; /* the datum of the one that stopped it */
-    uint64_t hits;    /* of the mark, where it shares its address with a point */
+    bool silent; /* its output is ours to suppress, not its own */
+    uint64_t hits; /* of the mark, where it shares its address with a point */
 };
 
 /*

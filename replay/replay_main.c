@@ -125,6 +125,22 @@ static uint64_t returns_to(const struct image_state *state)
     return 0;
 }
 
+/* What has been shown already; without it everything shows. */
+static void map_shown(int fd)
+{
+    struct replay_shown head;
+    if (pread(fd, &head, sizeof head, 0) == (ssize_t)sizeof head) {
+        struct replay_shown *shown = mmap(NULL, sizeof head + head.events / 8,
+                                          PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+        if (shown != MAP_FAILED) {
+            GATE->replay_shown = shown->bit;
+            GATE->replay_shown_from = head.from;
+            GATE->replay_shown_events = head.events;
+        }
+    }
+    close(fd);
+}
+
 static int start(const char *path, const char *logs, bool traced, struct image **image,
                  struct err *err)
 {
@@ -132,6 +148,8 @@ static int start(const char *path, const char *logs, bool traced, struct image *
         return -1;
     GATE->flags = GATE_FLAG_SAME_FS;
     GATE->stop = traced ? replay_stop_traced : stop;
+    if (getenv(REPLAY_SHOWN_FD))
+        map_shown(atoi(getenv(REPLAY_SHOWN_FD)));
     own_fd_reserve();
     *image = image_open(path, err);
     own_fd_unreserve();

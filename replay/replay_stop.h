@@ -10,6 +10,8 @@
 #ifndef DBG3_REPLAY_STOP_H
 #define DBG3_REPLAY_STOP_H
 
+#include <stdint.h>
+
 #define REPLAY_STOP_END 0
 
 /* Environment: set for a rank that is traced. */
@@ -17,5 +19,17 @@
 
 /* Environment: the descriptor on which uint32_t code, uint32_t length and the text are written. */
 #define REPLAY_REASON_FD "DBG3_REPLAY_REASON_FD"
+
+/*
+ * Environment: descriptor of the memory that is shared by all processes that replay one rank for a
+ * debugger, so that what the rank prints shows once. It holds the first event whose output shows,
+ * then a bit for each event from there on (gate.h, replay_shown).
+ */
+#define REPLAY_SHOWN_FD "DBG3_REPLAY_SHOWN_FD"
+
+struct replay_shown {
+    uint64_t from, events;
+    uint8_t bit[];
+};
 
 #endif

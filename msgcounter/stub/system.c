@@ -327,6 +327,18 @@ static void compare_arguments(const struct log_record *rec, const struct system_
                   (const char *)log_field_value(text));
 }
 
+/* Whether this event is to show its output now: only once, however often a debugger goes back. */
+static bool shows(uint64_t event)
+{
+    uint64_t bit = event - GATE->replay_shown_from;
+    if (!GATE->replay_shown)
+        return true;
+    if (bit >= GATE->replay_shown_events) /* before the beginning, or far behind */
+        return event >= GATE->replay_shown_from;
+    uint8_t mask = (uint8_t)(1u << bit % 8);
+    return !(__atomic_fetch_or(&GATE->replay_shown[bit / 8], mask, __ATOMIC_RELAXED) & mask);
+}
+
 /* Output that a person sees is made again; its outcome is the recorded one. */
 static void compare_output(const struct log_record *rec, const struct system_row *row, long number,
                            const long *args, long result)
@@ -336,7 +348,7 @@ static void compare_output(const struct log_record *rec, const struct system_row
         system_data_find(row, args, result, 0, add_digest, &sum);
     replay_check_digest(rec, LOG_PARAM_NONE, sum.digest, sum.bytes);
     if ((number == SYS_write || number == SYS_writev) && args[0] >= 0 && args[0] < 3 &&
-        shown & 1u << args[0])
+        shown & 1u << args[0] && shows(rec->event))
         system_make(number, args);
 }
 

@@ -305,6 +305,10 @@ struct gate {
     /* replay, written by a debugger: 1 + the event behind which stop(GATE_STOP_EVENT) is called
      * once, by the first thread that takes it or a later one; 0: none. That stop returns. */
     volatile uint64_t replay_stop_at;
+    /* replay: a bit for each event from replay_shown_from on, set when it has shown its output; all
+     * processes that replay this rank in a session share them. NULL: output always shows. */
+    uint8_t *replay_shown;
+    uint64_t replay_shown_from, replay_shown_events;
 
     /* --- what chance decides (msgcounter/log/order.h) --- */
     /* struct order_segment, mapped, that outcomes are appended to; NULL: they are not kept. The
