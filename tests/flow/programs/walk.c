@@ -1,8 +1,8 @@
 /*
  * walk: a rank that a debugger goes back and forth in. It touches MIB MiB; in each step it passes a
- * number on round the ring, writes one word WRITES times, prints a line on standard output and, with
- * every tenth step, one on standard error. After STEPS steps rank 1 fails: it writes where nothing
- * is.
+ * number on round the ring, writes one word WRITES times, prints a line on standard output and, in
+ * every tenth step, one on standard error. After STEPS steps rank 1 fails: it writes where there is
+ * nothing.
  *
  * Usage: walk [STEPS [MIB [WRITES]]]: defaults 50, 1, 100. At least two ranks.
  */
