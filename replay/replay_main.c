@@ -130,8 +130,9 @@ static void map_shown(int fd)
 {
     struct replay_shown head;
     if (pread(fd, &head, sizeof head, 0) == (ssize_t)sizeof head) {
-        struct replay_shown *shown = mmap(NULL, sizeof head + head.events / 8, PROT_READ | PROT_WRITE,
-                                          MAP_SHARED | MAP_NORESERVE, fd, 0);
+        size_t size = sizeof head + head.events / 8;
+        struct replay_shown *shown =
+            mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
         if (shown != MAP_FAILED) {
             GATE->replay_shown = shown->bit;
             GATE->replay_shown_from = head.from;
