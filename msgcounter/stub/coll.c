@@ -235,8 +235,9 @@ void coll_end(enum call call, struct comm *c)
             coll_comm_freed(c);
     }
     counters_set(&count.file->state, COUNTERS_IN_CALL);
-    /* A non-blocking one is counted when its request completes; epochs of windows are none. */
-    if (call_table[call].class == CLASS_RMA)
+    /* A non-blocking one is counted when its request completes; what windows and files agree on is
+     * none. */
+    if (call_table[call].class == CLASS_RMA || call_table[call].class == CLASS_IO)
         return;
     if (call_table[call].class != CLASS_ICOLL && call_table[call].class != CLASS_COMPLETE)
         count_collective();

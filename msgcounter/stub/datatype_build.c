@@ -40,6 +40,24 @@ struct builder {
     int (*real)(uint64_t out, const struct args *a);
 };
 
+/* A type is made again by the constructor that made it: ROMIO knows none of large counts. */
+static bool large(const struct args *a)
+{
+    return a->t->ncounts || a->t->combiner == MPI_COMBINER_HINDEXED_INTEGER ||
+           a->t->combiner == MPI_COMBINER_STRUCT_INTEGER;
+}
+
+#define CALL_OF(a, name) (large(a) ? CALL_##name##_c : CALL_##name)
+
+/* The vector that begins at `from`, a place in a->all, as the constructor takes it. */
+static uint64_t vector(const struct args *a, const int64_t *from)
+{
+    int64_t i = from - a->all;
+    if (large(a))
+        return (uint64_t)from;
+    return i < a->t->nints ? (uint64_t)(a->t->ints + i) : (uint64_t)(a->t->adds + i - a->t->nints);
+}
+
 /* ------------------------------------------------------------------- one pair of functions each */
 
 static int dup_layout(struct layout **out, const struct args *a)
@@ -60,7 +78,7 @@ static int contiguous_layout(struct layout **out, const struct args *a)
 
 static int contiguous_real(uint64_t out, const struct args *a)
 {
-    return mpi_cross(CALL_MPI_Type_contiguous_c, a->n[0], (uint64_t)a->reals[0], out);
+    return mpi_cross(CALL_OF(a, MPI_Type_contiguous), a->n[0], (uint64_t)a->reals[0], out);
 }
 
 static int vector_layout(struct layout **out, const struct args *a)
@@ -70,7 +88,8 @@ static int vector_layout(struct layout **out, const struct args *a)
 
 static int vector_real(uint64_t out, const struct args *a)
 {
-    return mpi_cross(CALL_MPI_Type_vector_c, a->n[0], a->n[1], a->n[2], (uint64_t)a->reals[0], out);
+    return mpi_cross(CALL_OF(a, MPI_Type_vector), a->n[0], a->n[1], a->n[2],
+                     (uint64_t)a->reals[0], out);
 }
 
 static int hvector_layout(struct layout **out, const struct args *a)
@@ -80,7 +99,7 @@ static int hvector_layout(struct layout **out, const struct args *a)
 
 static int hvector_real(uint64_t out, const struct args *a)
 {
-    return mpi_cross(CALL_MPI_Type_create_hvector_c, a->n[0], a->n[1], a->n[2],
+    return mpi_cross(CALL_OF(a, MPI_Type_create_hvector), a->n[0], a->n[1], a->n[2],
                      (uint64_t)a->reals[0], out);
 }
 
@@ -91,8 +110,8 @@ static int indexed_layout(struct layout **out, const struct args *a)
 
 static int indexed_real(uint64_t out, const struct args *a)
 {
-    return mpi_cross(CALL_MPI_Type_indexed_c, a->n[0], (uint64_t)(a->all + 1),
-                     (uint64_t)(a->all + 1 + a->n[0]), (uint64_t)a->reals[0], out);
+    return mpi_cross(CALL_OF(a, MPI_Type_indexed), a->n[0], vector(a, a->all + 1),
+                     vector(a, a->all + 1 + a->n[0]), (uint64_t)a->reals[0], out);
 }
 
 static int hindexed_layout(struct layout **out, const struct args *a)
@@ -102,8 +121,8 @@ static int hindexed_layout(struct layout **out, const struct args *a)
 
 static int hindexed_real(uint64_t out, const struct args *a)
 {
-    return mpi_cross(CALL_MPI_Type_create_hindexed_c, a->n[0], (uint64_t)(a->all + 1),
-                     (uint64_t)(a->all + 1 + a->n[0]), (uint64_t)a->reals[0], out);
+    return mpi_cross(CALL_OF(a, MPI_Type_create_hindexed), a->n[0], vector(a, a->all + 1),
+                     vector(a, a->all + 1 + a->n[0]), (uint64_t)a->reals[0], out);
 }
 
 static int indexed_block_layout(struct layout **out, const struct args *a)
@@ -113,8 +132,8 @@ static int indexed_block_layout(struct layout **out, const struct args *a)
 
 static int indexed_block_real(uint64_t out, const struct args *a)
 {
-    return mpi_cross(CALL_MPI_Type_create_indexed_block_c, a->n[0], a->n[1], (uint64_t)(a->all + 2),
-                     (uint64_t)a->reals[0], out);
+    return mpi_cross(CALL_OF(a, MPI_Type_create_indexed_block), a->n[0], a->n[1],
+                     vector(a, a->all + 2), (uint64_t)a->reals[0], out);
 }
 
 static int hindexed_block_layout(struct layout **out, const struct args *a)
@@ -124,8 +143,8 @@ static int hindexed_block_layout(struct layout **out, const struct args *a)
 
 static int hindexed_block_real(uint64_t out, const struct args *a)
 {
-    return mpi_cross(CALL_MPI_Type_create_hindexed_block_c, a->n[0], a->n[1],
-                     (uint64_t)(a->all + 2), (uint64_t)a->reals[0], out);
+    return mpi_cross(CALL_OF(a, MPI_Type_create_hindexed_block), a->n[0], a->n[1],
+                     vector(a, a->all + 2), (uint64_t)a->reals[0], out);
 }
 
 static int struct_layout(struct layout **out, const struct args *a)
@@ -136,8 +155,8 @@ static int struct_layout(struct layout **out, const struct args *a)
 
 static int struct_real(uint64_t out, const struct args *a)
 {
-    return mpi_cross(CALL_MPI_Type_create_struct_c, a->n[0], (uint64_t)(a->all + 1),
-                     (uint64_t)(a->all + 1 + a->n[0]), (uint64_t)a->reals, out);
+    return mpi_cross(CALL_OF(a, MPI_Type_create_struct), a->n[0], vector(a, a->all + 1),
+                     vector(a, a->all + 1 + a->n[0]), (uint64_t)a->reals, out);
 }
 
 /* small: ndims, sizes, subsizes, starts, order; large: ndims, order | sizes, subsizes, starts */
@@ -164,8 +183,9 @@ static int subarray_real(uint64_t out, const struct args *a)
 {
     int order, nd = (int)a->n[0];
     int64_t *p = subarray_arrays(a, &order);
-    return mpi_cross(CALL_MPI_Type_create_subarray_c, (uint64_t)nd, (uint64_t)p, (uint64_t)(p + nd),
-                     (uint64_t)(p + 2 * nd), (uint64_t)order, (uint64_t)a->reals[0], out);
+    return mpi_cross(CALL_OF(a, MPI_Type_create_subarray), (uint64_t)nd, vector(a, p),
+                     vector(a, p + nd), vector(a, p + 2 * nd), (uint64_t)order,
+                     (uint64_t)a->reals[0], out);
 }
 
 /* small: size, rank, ndims, gsizes, distribs, dargs, psizes, order;
@@ -205,27 +225,18 @@ static int darray_layout(struct layout **out, const struct args *a)
     return rc;
 }
 
-static int *narrow(const int64_t *from, int64_t n)
+/* Always ints, which come first in the row. */
+static uint64_t ints(const struct args *a, const int64_t *from)
 {
-    int *to = stub_alloc((size_t)n * sizeof *to);
-    for (int64_t i = 0; i < n; i++)
-        to[i] = (int)from[i];
-    return to;
+    return (uint64_t)(a->t->ints + (from - a->all));
 }
 
 static int darray_real(uint64_t out, const struct args *a)
 {
     struct darray d = darray_arrays(a);
-    int64_t nd = a->n[2];
-    int *distribs = narrow(d.distribs, nd), *dargs = narrow(d.dargs, nd),
-        *psizes = narrow(d.psizes, nd);
-    int rc = mpi_cross(CALL_MPI_Type_create_darray_c, a->n[0], a->n[1], nd, (uint64_t)d.gsizes,
-                       (uint64_t)distribs, (uint64_t)dargs, (uint64_t)psizes, (uint64_t)d.order,
-                       (uint64_t)a->reals[0], out);
-    stub_free(distribs);
-    stub_free(dargs);
-    stub_free(psizes);
-    return rc;
+    return mpi_cross(CALL_OF(a, MPI_Type_create_darray), a->n[0], a->n[1], a->n[2],
+                     vector(a, d.gsizes), ints(a, d.distribs), ints(a, d.dargs), ints(a, d.psizes),
+                     (uint64_t)d.order, (uint64_t)a->reals[0], out);
 }
 
 static int resized_layout(struct layout **out, const struct args *a)
@@ -235,7 +246,8 @@ static int resized_layout(struct layout **out, const struct args *a)
 
 static int resized_real(uint64_t out, const struct args *a)
 {
-    return mpi_cross(CALL_MPI_Type_create_resized_c, (uint64_t)a->reals[0], a->n[0], a->n[1], out);
+    return mpi_cross(CALL_OF(a, MPI_Type_create_resized), (uint64_t)a->reals[0], a->n[0],
+                     a->n[1], out);
 }
 
 static int f90_real_real(uint64_t out, const struct args *a)

@@ -1,15 +1,21 @@
 /*
- * file.c - files as objects: the view that a rank has set, and split collectives
+ * file.c - files as objects: what a restart must open again, and split collectives
  */
 #include "msgcounter/stub/file.h"
 
+#include <limits.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "msgcounter/stub/alloc.h"
+#include "msgcounter/stub/coll.h"
 #include "msgcounter/stub/datatype.h"
 #include "msgcounter/stub/datatype_impl.h"
 #include "msgcounter/stub/errhandler.h"
+#include "msgcounter/stub/info.h"
+#include "msgcounter/stub/p2p.h"
 #include "msgcounter/stub/record.h"
+#include "runtime/half/sys.h"
 
 static struct file *file_of(uint64_t id)
 {
@@ -26,9 +32,29 @@ static void set_type(struct datatype **to, MPI_Datatype id)
     *to = t;
 }
 
+/* A name may begin with the type of the file system and a colon. */
+static char *absolute(const char *name)
+{
+    char folder[PATH_MAX];
+    const char *colon = strchr(name, ':'), *rest = colon ? colon + 1 : name;
+    long n = *rest == '/' ? 0 : sys_call(SYS_getcwd, (long)folder, sizeof folder, 0, 0, 0, 0);
+    if (n <= 0)
+        return stub_memdup(name, strlen(name) + 1);
+    size_t prefix = (size_t)(rest - name), length = strlen(rest) + 1;
+    char *path = stub_alloc(prefix + (size_t)n + length);
+    memcpy(path, name, prefix);
+    memcpy(path + prefix, folder, (size_t)n);
+    path[prefix + (size_t)n - 1] = '/';
+    memcpy(path + prefix + (size_t)n, rest, length);
+    return path;
+}
+
 struct object *file_make(struct made *m)
 {
     struct file *f = stub_alloc(sizeof *f);
+    f->path = absolute((const char *)win_param(m->call, m->v, "filename"));
+    f->amode = (int)win_param(m->call, m->v, "amode");
+    win_belongs(&f->head, m, comm_of((MPI_Comm)win_param(m->call, m->v, "comm")));
     f->head.errors = file_default.errors;
     f->head.errhandler = file_default.errhandler;
     object_get(f->head.errhandler);
@@ -44,7 +70,44 @@ void file_destroy(struct object *o)
     struct file *f = (struct file *)o;
     set_type(&f->etype, MPI_DATATYPE_NULL);
     set_type(&f->filetype, MPI_DATATYPE_NULL);
+    stub_free(f->path);
+    stub_free(f->datarep);
     win_destroy(o);
+}
+
+/* ----------------------------------------------------------------------------------- collectives */
+
+int hand_file_collective(enum call call, const uint64_t *v)
+{
+    bool frees = call_table[call].flags & CALL_FREE;
+    struct file *f = file_of(!frees ? v[0] : v[0] ? *(uint64_t *)v[0] : 0);
+    if (!f)
+        return call_generic(call, v);
+    object_get(&f->head.head);
+    coll_begin(call, &f->head.agreed);
+    int rc = call_generic(call, v);
+    coll_end(call, &f->head.agreed);
+    object_put(&f->head.head);
+    return rc;
+}
+
+int hand_file_get_amode(enum call call, const uint64_t *v)
+{
+    const struct file *f = file_of(v[0]);
+    if (!f || !v[1])
+        return error_return(call, v, f ? MPI_ERR_ARG : MPI_ERR_FILE);
+    *(int *)v[1] = f->amode; /* a restart has opened it otherwise */
+    return MPI_SUCCESS;
+}
+
+void after_file_set_info(enum call call, const uint64_t *v)
+{
+    info_add(&file_of(v[0])->head.hints, handle_object(HANDLE_INFO, (int)v[1]));
+}
+
+void after_file_shared(enum call call, const uint64_t *v)
+{
+    file_of(v[0])->shares = true;
 }
 
 /* ---------------------------------------------------------------------------------------- views */
@@ -52,8 +115,13 @@ void file_destroy(struct object *o)
 void after_file_set_view(enum call call, const uint64_t *v)
 {
     struct file *f = file_of(v[0]);
+    const char *datarep = (const char *)v[4];
+    f->disp = (MPI_Offset)v[1];
     set_type(&f->etype, (MPI_Datatype)v[2]);
     set_type(&f->filetype, (MPI_Datatype)v[3]);
+    stub_free(f->datarep);
+    f->datarep = stub_memdup(datarep, strlen(datarep) + 1);
+    info_add(&f->head.hints, handle_object(HANDLE_INFO, (int)v[5]));
 }
 
 /* A handle that the application must free, unless it is predefined (MPI 4.0 §14.3). */
@@ -108,7 +176,7 @@ int hand_file_begin(enum call call, const uint64_t *v)
         return error_return(call, v, f ? MPI_ERR_IO : MPI_ERR_FILE);
     memcpy(args, v, n * sizeof *v);
     args[n] = (uint64_t)&f->status;
-    int rc = call_generic(whole_of(call), args);
+    int rc = hand_file_collective(whole_of(call), args);
     f->split = !rc;
     return rc;
 }
@@ -125,4 +193,109 @@ int hand_file_end(enum call call, const uint64_t *v)
     f->status.MPI_ERROR = out->MPI_ERROR;
     *out = f->status;
     return MPI_SUCCESS;
+}
+
+/* -------------------------------------------------------------------------------------- restart */
+
+/* MPI has no call that puts the shared pointer of such a file somewhere (MPI 4.0 §14.4.4). */
+const char *file_unable(const struct object *o)
+{
+    const struct file *f = (const struct file *)o;
+    return f->amode & MPI_MODE_SEQUENTIAL ? "a file that is open with MPI_MODE_SEQUENTIAL" : NULL;
+}
+
+static void note_state(struct object *o, void *arg)
+{
+    struct file *f = (struct file *)o;
+    mpi_cross(CALL_MPI_File_get_position, o->real, (uint64_t)&f->position);
+    mpi_cross(CALL_MPI_File_get_size, o->real, (uint64_t)&f->length);
+    mpi_cross(CALL_MPI_File_get_atomicity, o->real, (uint64_t)&f->atomic);
+    if (f->shares)
+        mpi_cross(CALL_MPI_File_get_position_shared, o->real, (uint64_t)&f->position_shared);
+}
+
+void file_before_save(void)
+{
+    if (!replaying())
+        handle_each(HANDLE_FILE, note_state, NULL);
+}
+
+static int open_again(struct file *f)
+{
+    uint64_t real = 0;
+    int info = MPI_INFO_NULL, rc = 0;
+    if (f->head.hints)
+        rc = info_make_real(f->head.hints, &info);
+    if (!rc)
+        rc = mpi_cross(CALL_MPI_File_open, p2p_real_comm(f->head.comm), (uint64_t)f->path,
+                       (uint64_t)(f->amode & ~(MPI_MODE_CREATE | MPI_MODE_EXCL)), (uint64_t)info,
+                       (uint64_t)&real);
+    if (rc)
+        fprintf(stderr, "dbg3: file %s cannot be opened again; put it back and restart\n", f->path);
+    else
+        handle_set_real(&f->head.head, real);
+    if (!rc && f->datarep)
+        rc = mpi_cross(CALL_MPI_File_set_view, real, (uint64_t)f->disp,
+                       (uint64_t)datatype_make_real(f->etype),
+                       (uint64_t)datatype_make_real(f->filetype), (uint64_t)f->datarep,
+                       (uint64_t)info);
+    if (info != MPI_INFO_NULL)
+        mpi_cross(CALL_MPI_Info_free, (uint64_t)&info);
+    return rc;
+}
+
+/* As descriptors have it, too (runtime/ckpt/files.h). */
+static int fit_length(const struct file *f, uint64_t real)
+{
+    MPI_Offset now = 0, less;
+    int rc = mpi_cross(CALL_MPI_File_get_size, real, (uint64_t)&now);
+    less = now - f->length;
+    if (!rc) /* another rank may have cut it already */
+        rc = mpi_cross(CALL_MPI_Allreduce, (uint64_t)MPI_IN_PLACE, (uint64_t)&less, 1,
+                       (uint64_t)MPI_OFFSET, (uint64_t)MPI_MAX, p2p_real_comm(f->head.comm));
+    if (!rc && now < f->length) {
+        fprintf(stderr,
+                "dbg3: file %s has %lld bytes now and had %lld at the checkpoint; put the longer "
+                "one back and restart\n",
+                f->path, (long long)now, (long long)f->length);
+        return MPI_ERR_FILE;
+    }
+    return rc || less <= 0 || f->amode & MPI_MODE_RDONLY
+               ? rc
+               : mpi_cross(CALL_MPI_File_set_size, real, (uint64_t)f->length);
+}
+
+/* Where any rank has used the shared pointer, it knows where it was. */
+static int seek_shared(const struct file *f, uint64_t real)
+{
+    MPI_Offset at = f->shares ? f->position_shared : -1;
+    int rc = mpi_cross(CALL_MPI_Allreduce, (uint64_t)MPI_IN_PLACE, (uint64_t)&at, 1,
+                       (uint64_t)MPI_OFFSET, (uint64_t)MPI_MAX, p2p_real_comm(f->head.comm));
+    return rc || at < 0 ? rc
+                        : mpi_cross(CALL_MPI_File_seek_shared, real, (uint64_t)at, MPI_SEEK_SET);
+}
+
+static int file_again(struct file *f)
+{
+    int rc = open_again(f);
+    uint64_t real = f->head.head.real;
+    if (!rc)
+        rc = mpi_cross(CALL_MPI_File_set_errhandler, real, (uint64_t)MPI_ERRORS_RETURN);
+    if (!rc)
+        rc = fit_length(f, real);
+    if (!rc && f->atomic)
+        rc = mpi_cross(CALL_MPI_File_set_atomicity, real, 1);
+    if (!rc)
+        rc = mpi_cross(CALL_MPI_File_seek, real, (uint64_t)f->position, MPI_SEEK_SET);
+    return rc ? rc : seek_shared(f, real);
+}
+
+int file_rebuild(void)
+{
+    struct win_list l = win_sorted(HANDLE_FILE);
+    int rc = 0;
+    for (int i = 0; i < l.n && !rc; i++)
+        rc = file_again((struct file *)l.some[i]);
+    stub_free(l.some);
+    return rc;
 }

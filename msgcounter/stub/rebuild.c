@@ -12,6 +12,7 @@
 #include "msgcounter/stub/comm.h"
 #include "msgcounter/stub/datatype.h"
 #include "msgcounter/stub/errhandler.h"
+#include "msgcounter/stub/file.h"
 #include "msgcounter/stub/group.h"
 #include "msgcounter/stub/icoll.h"
 #include "msgcounter/stub/info.h"
@@ -33,6 +34,12 @@ static void find_unable(struct object *o, void *arg)
         *found = o;
 }
 
+static void find_file(struct object *o, void *arg)
+{
+    const char **why = arg;
+    *why = *why ? *why : file_unable(o);
+}
+
 static const char *kind_name(enum handle_kind kind)
 {
     static const char *const names[HANDLE_NKINDS] = {
@@ -50,9 +57,10 @@ const char *rebuild_unable(void)
 {
     static char text[160];
     const struct object *found = NULL;
-    const char *request = request_unable();
-    if (request)
-        return request;
+    const char *why = request_unable();
+    handle_each(HANDLE_FILE, find_file, &why);
+    if (why)
+        return why;
     if (tool_in_use())
         return "the tool information interface, which MPI_T_init_thread opened";
     for (int kind = 1; kind < HANDLE_NKINDS && !found; kind++)
@@ -109,13 +117,15 @@ int rebuild_all(void)
         {"groups", group_rebuild},         {"datatypes", datatype_rebuild},
         {"operations", op_rebuild},        {"order log", attach_order},
         {"requests", request_rebuild},     {"persistent collectives", icoll_rebuild},
-        {"windows", win_rebuild},
+        {"windows", win_rebuild},          {"files", file_rebuild},
     };
     for (unsigned i = 0; i < sizeof steps / sizeof *steps; i++) {
-        int rc = steps[i].make();
+        int rc = steps[i].make(), length;
         if (rc) {
-            fprintf(stderr, "dbg3: the new MPI library refuses the rank's %s (error code %d)\n",
-                    steps[i].what, rc);
+            char why[MPI_MAX_ERROR_STRING] = "";
+            mpi_cross(CALL_MPI_Error_string, (uint64_t)rc, (uint64_t)why, (uint64_t)&length);
+            fprintf(stderr, "dbg3: the new MPI library refuses the rank's %s: %s\n",
+                    steps[i].what, why);
             return -EPROTO;
         }
     }

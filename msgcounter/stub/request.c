@@ -272,13 +272,14 @@ struct layout *request_layout(const struct request *r)
     return t ? t->layout : NULL;
 }
 
-/* Collectives are finished by a drain, as all members have started them, and persistent ones made
- * again. What else MPI made is lost with it. */
+/* Collectives and file operations are finished by a drain, as all members have started them, and
+ * persistent ones made again. What else MPI made is lost with it. */
 static bool request_restorable(const struct request *r)
 {
     /* No cut falls where an operation on a window is under way (win.h). */
-    return r->kind != REQUEST_OTHER || call_table[r->start].class == CLASS_ICOLL ||
-           call_table[r->start].class == CLASS_RMA;
+    enum call_class class = call_table[r->start].class;
+    return r->kind != REQUEST_OTHER || class == CLASS_ICOLL || class == CLASS_IO ||
+           class == CLASS_RMA;
 }
 
 const char *request_unable(void)

@@ -6,6 +6,7 @@
 #include "msgcounter/stub/coll.h"
 #include "msgcounter/stub/count.h"
 #include "msgcounter/stub/drain.h"
+#include "msgcounter/stub/file.h"
 #include "msgcounter/stub/order.h"
 #include "msgcounter/stub/pid.h"
 #include "msgcounter/stub/rebuild.h"
@@ -32,6 +33,7 @@ static void before_save(void)
 {
     record_flush();
     coll_forget_freed();
+    file_before_save();
     count_before_save();
 }
 

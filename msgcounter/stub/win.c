@@ -56,6 +56,18 @@ static int flavor_of(enum call call)
                                             : MPI_WIN_FLAVOR_DYNAMIC;
 }
 
+void win_belongs(struct win *w, const struct made *m, struct comm *c)
+{
+    info_add(&w->hints, handle_object(HANDLE_INFO, (int)win_param(m->call, m->v, "info")));
+    w->comm = c;
+    object_get(&c->head);
+    w->agreed = (struct comm){.gid = comm_name(c->gid, ++c->persistent),
+                              .group = c->group,
+                              .rank = c->rank,
+                              .size = c->size};
+    coll_comm_made(&w->agreed);
+}
+
 struct object *win_make(struct made *m)
 {
     struct object *o = make(m, CALL_MPI_Win_set_errhandler, MPI_ERRORS_ARE_FATAL);
@@ -72,18 +84,11 @@ struct object *win_make(struct made *m)
         w->size = (MPI_Aint)win_param(m->call, m->v, "size");
         w->disp_unit = (int)win_param(m->call, m->v, "disp_unit");
     }
-    info_add(&w->hints, handle_object(HANDLE_INFO, (int)win_param(m->call, m->v, "info")));
-    w->comm = c;
-    object_get(&c->head);
-    w->agreed = (struct comm){.gid = comm_name(c->gid, ++c->persistent),
-                              .group = c->group,
-                              .rank = c->rank,
-                              .size = c->size};
+    win_belongs(w, m, c);
     w->busy = (struct comm){.gid = comm_name(w->agreed.gid, (uint64_t)comm_world.rank),
                             .size = 1,
                             .alone = true};
     w->dirty = stub_alloc((size_t)c->size);
-    coll_comm_made(&w->agreed);
     win_watch_memory(w, w->base, (uint64_t)w->size);
     return o;
 }
@@ -254,20 +259,22 @@ int hand_win_allocate(enum call call, const uint64_t *v)
 
 /* -------------------------------------------------------------------------------------- restart */
 
-struct list {
-    struct win **some;
-    int n;
-};
-
-static void note_window(struct object *o, void *arg)
+static void note_one(struct object *o, void *arg)
 {
-    struct list *l = arg;
+    struct win_list *l = arg;
     struct win *w = (struct win *)o;
     int i = l->n++;
     l->some = stub_realloc(l->some, (size_t)l->n * sizeof *l->some);
     for (; i > 0 && l->some[i - 1]->agreed.gid > w->agreed.gid; i--)
         l->some[i] = l->some[i - 1];
     l->some[i] = w;
+}
+
+struct win_list win_sorted(enum handle_kind kind)
+{
+    struct win_list l = {0};
+    handle_each(kind, note_one, &l);
+    return l;
 }
 
 /* If the last that all members did was a fence, it opened an epoch: operations may follow. */
@@ -302,12 +309,10 @@ static int make_again(struct win *w)
     return rc ? rc : open_fence_epoch(w, real);
 }
 
-/* In the same order on all ranks: making a window is collective over its communicator. */
 int win_rebuild(void)
 {
-    struct list l = {0};
+    struct win_list l = win_sorted(HANDLE_WIN);
     int rc = 0;
-    handle_each(HANDLE_WIN, note_window, &l);
     win_watch_begin();
     for (int i = 0; i < l.n && !rc; i++)
         rc = make_again(l.some[i]);

@@ -27,15 +27,18 @@ struct win {
     struct object *errhandler; /* NULL: predefined one in `errors` */
     MPI_Errhandler errors;
 
+    /* Windows and files. */
+    struct comm *comm;    /* referenced; NULL: a session */
+    struct comm agreed;   /* what collectives over it are counted on */
+    struct object *hints; /* info.h */
+
     /* Windows only. */
-    struct comm *comm; /* referenced; NULL: not a window that can be made again */
-    struct comm agreed, busy;
+    struct comm busy;
     void *base;
     MPI_Aint size;
     int disp_unit, flavor, model; /* as attributes show them */
     void *memory;                 /* base, if the window brought it: a mapping of `room` bytes */
     uint64_t room;
-    struct object *hints;         /* info.h */
     char *name;                   /* NULL: never set */
     struct win_piece { /* attached memory */
         void *base;
@@ -57,6 +60,16 @@ static inline struct win *win_of(MPI_Win w)
 
 /* The value of the parameter with this name; the call has it. */
 uint64_t win_param(enum call call, const uint64_t *v, const char *name);
+
+/* A new window or file is one of this communicator's, with the hints of the call. */
+void win_belongs(struct win *w, const struct made *m, struct comm *c);
+
+/* All windows, or all files, in an order that is the same on all ranks: to make them again is
+ * collective over their communicators. `some` is from stub_alloc. */
+struct win_list {
+    struct win **some;
+    int n;
+} win_sorted(enum handle_kind kind);
 
 struct object *win_make(struct made *m);
 struct object *session_make(struct made *m);

@@ -150,8 +150,10 @@ void restart_run(const struct half_env *env)
     lower_mpi_barrier(); /* nobody writes to a file that another rank has yet to cut back */
     if (agent_restarted(state, &err) < 0)
         agent_refuse(rank, nranks, &err);
-    if (restart_on_upper_fs(state, GATE->stub->rebuild) < 0)
-        _exit(HALF_EXIT);
+    if (restart_on_upper_fs(state, GATE->stub->rebuild) < 0) {
+        err_set(&err, "the new MPI library refuses what the rank had of the old one");
+        agent_refuse(rank, nranks, &err);
+    }
     restart_after_save(state);
     agent_running();
     if (verify_later(image))
