@@ -75,7 +75,7 @@ void file_destroy(struct object *o)
     win_destroy(o);
 }
 
-/* ----------------------------------------------------------------------------------- collectives */
+/* ---------------------------------------------------------------------------------- collectives */
 
 int hand_file_collective(enum call call, const uint64_t *v)
 {
