@@ -424,6 +424,7 @@ static int serve(struct isolated *is, struct err *err)
     struct event stop;
     gdbserver_prepare(pipe_mode);
     show_from(is, first_event(is));
+    isolate_prepare_replay(is->options);
     if (make(is, is->image_path, err) < 0)
         return -1;
     if (pipe_mode)

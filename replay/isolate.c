@@ -8,9 +8,11 @@
  */
 #include "replay/isolate.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -162,9 +164,12 @@ static char *stub_command(const struct isolate_options *o)
     self[n] = '\0';
     fputs("target extended-remote | ", f);
     quote(f, self);
-    fputs(" isolate --session ", f);
+    fputs(o->bundle ? " isolate " : " isolate --session ", f);
     quote(f, o->session);
-    fprintf(f, " --rank %u", o->rank);
+    if (o->bundle && o->any_cpu)
+        fputs(" --any-cpu", f);
+    if (!o->bundle)
+        fprintf(f, " --rank %u", o->rank);
     if (o->at)
         fprintf(f, " --at %lu", o->at);
     if (o->from) {
@@ -175,27 +180,66 @@ static char *stub_command(const struct isolate_options *o)
     return fclose(f) == 0 ? text : NULL;
 }
 
+/* GDB's arguments; each is malloc'ed or lives as long as the process. */
+struct gdb_args {
+    const char *argv[GDB_ARGS];
+    int n;
+};
+
+/* "-iex COMMAND": before GDB reads the program. */
+__attribute__((format(printf, 2, 3))) static void first(struct gdb_args *a, const char *fmt, ...)
+{
+    char *command;
+    va_list ap;
+    va_start(ap, fmt);
+    if (a->n < GDB_ARGS / 2 && vasprintf(&command, fmt, ap) >= 0) {
+        a->argv[a->n++] = "-iex";
+        a->argv[a->n++] = command;
+    }
+    va_end(ap);
+}
+
+/*
+ * GDB finds everything in the bundle. Sources: a rule for each first folder that the bundle has,
+ * because one for "/" fits nothing.
+ */
+static void point_to_bundle(struct gdb_args *a, const struct isolate_options *o)
+{
+    char path[PATH_BYTES];
+    first(a, "set sysroot %s/root", o->session);
+    first(a, "set debug-file-directory %s/root/usr/lib/debug", o->session);
+    first(a, "set debuginfod enabled off");
+    snprintf(path, sizeof path, "%.4000s/source", o->session);
+    DIR *d = opendir(path);
+    for (struct dirent *e; d && (e = readdir(d));)
+        if (e->d_name[0] != '.')
+            first(a, "set substitute-path /%s %s/%s", e->d_name, path, e->d_name);
+    if (d)
+        closedir(d);
+}
+
 /* Becomes GDB on the application, connected to our stub. */
 static int become_gdb(const struct isolate_options *o, const char *program, struct err *err)
 {
-    const char *argv[GDB_ARGS];
-    char commands[PATH_BYTES];
-    int n = 0;
+    struct gdb_args args = {.argv = {"gdb", "-q"}, .n = 2};
+    char path[PATH_BYTES];
     char *connect = stub_command(o);
     if (!connect)
         return err_sys(err, "no memory");
-    snprintf(commands, sizeof commands, "source %s/dbg3-gdb.py", o->runtime);
-    argv[n++] = "gdb";
-    argv[n++] = "-q";
-    argv[n++] = "-iex";
-    argv[n++] = "set sysroot /";
-    argv[n++] = "-iex";
-    argv[n++] = commands;
+    if (o->bundle)
+        point_to_bundle(&args, o);
+    else
+        first(&args, "set sysroot /");
+    first(&args, "source %s/dbg3-gdb.py", o->runtime);
+    snprintf(path, sizeof path, "%s%s%s", o->bundle ? o->session : "", o->bundle ? "/root" : "",
+             program);
+    const char **argv = args.argv;
+    int n = args.n;
     argv[n++] = "-ex";
     argv[n++] = connect;
     for (char *const *a = o->gdb_args; a && *a && n < GDB_ARGS - 3; a++)
         argv[n++] = *a;
-    argv[n++] = program;
+    argv[n++] = path;
     argv[n] = NULL;
     execvp("gdb", (char *const *)argv);
     return err_sys(
@@ -219,6 +263,16 @@ static int verify(const struct isolate_options *o, const struct image *image, co
     return o->check || bytes <= VERIFY_AT_ONCE ? image_verify(path, err) : 0;
 }
 
+void isolate_prepare_replay(const struct isolate_options *o)
+{
+    char root[PATH_BYTES];
+    snprintf(root, sizeof root, "%s/root", o->session);
+    if (o->bundle)
+        setenv(REPLAY_ROOT, root, 1);
+    else
+        unsetenv(REPLAY_ROOT);
+}
+
 int isolate_run(const struct isolate_options *o, struct isolate_result *result, struct err *err)
 {
     char path[PATH_BYTES];
@@ -235,6 +289,7 @@ int isolate_run(const struct isolate_options *o, struct isolate_result *result, 
     if (!o->check)
         return program ? become_gdb(o, program, err) : err_sys(err, "no memory");
     free(program);
+    isolate_prepare_replay(o);
     *result = (struct isolate_result){.checkpoint = checkpoint};
     return check(o, path, result, err);
 }

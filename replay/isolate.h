@@ -11,7 +11,8 @@
 #include "runtime/base/err.h"
 
 struct isolate_options {
-    const char *session; /* absolute path of the session folder */
+    const char *session; /* absolute path of the session folder, or of an unpacked bundle */
+    bool bundle;         /* it is a bundle: mapped files, symbols and sources are in it */
     const char *runtime; /* folder of dbg3-replay */
     unsigned rank;
     uint64_t at;       /* fine checkpoint by number; 0: the last one */
@@ -21,6 +22,7 @@ struct isolate_options {
     char *const *gdb_args; /* what follows "under gdb", NULL-terminated; NULL: none */
     int expect_signal; /* the recorded failure of this rank, 0 if it did not fail by a signal */
     bool json;
+    bool any_cpu;      /* of a bundle: no look at the processor */
     uint64_t recorded_from; /* epoch that the recording began at; 0: the start of the program */
 };
 
@@ -35,6 +37,9 @@ struct isolate_result {
 
 /* The image that the options mean. 0, or -1 with *err naming what to type. */
 int isolate_image(const struct isolate_options *options, char *path, size_t cap, struct err *err);
+
+/* Tells dbg3-replay, which this process will start, where the rank's files are. */
+void isolate_prepare_replay(const struct isolate_options *options);
 
 /*
  * With `check`: runs the rank to its end, returns 0 and fills *result; reached_end tells. Else

@@ -156,6 +156,7 @@ static int start(const char *path, const char *logs, bool traced, struct image *
     own_fd_unreserve();
     if (!*image)
         return -1;
+    image_set_root(*image, getenv(REPLAY_ROOT));
     const struct image_state *state = image_state(*image);
     if (map_log(logs, (uint32_t)state->meta.rank, &state->meta.position, err) < 0 ||
         private_counters(state->meta.size, err) < 0)

@@ -32,4 +32,7 @@ struct replay_shown {
     uint8_t bit[];
 };
 
+/* Environment: set to the folder below which mapped files are, for a rank of another machine. */
+#define REPLAY_ROOT "DBG3_REPLAY_ROOT"
+
 #endif

@@ -100,16 +100,17 @@ PROGRAMS += $(BUILD)/dbg3-lower $(BUILD)/libdbg3-launch.so
 
 # ---- coordinator and the dbg3 command
 
+PACK_OBJS  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard runtime/pack/*.c))
 COORD_OBJS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard runtime/coord/*.c))
 CMD_OBJS   := $(patsubst %.c,$(BUILD)/%.o,$(filter-out runtime/cmd/main.c,$(wildcard runtime/cmd/*.c)))
-CMD_LIBS    = $(shell pkg-config --libs libuv sqlite3 jansson libdw libelf libxxhash) -lm
+CMD_LIBS    = $(shell pkg-config --libs libuv sqlite3 jansson libdw libelf libxxhash libzstd) -lm
 
 # The command links engines of the folders above it; their rules.mk are read later. A folder adds what
 # is not named here with DBG3_OBJS += ...
 .SECONDEXPANSION:
 PROGRAMS += $(BUILD)/dbg3
-$(BUILD)/dbg3: $(BUILD)/runtime/cmd/main.o $(CMD_OBJS) $(COORD_OBJS) $(IMAGE_OBJS) $(IMAGE_DUMP_OBJS) \
-               $(BASE_OBJS) $$(LOG_OBJS) $$(DBG3_OBJS)
+$(BUILD)/dbg3: $(BUILD)/runtime/cmd/main.o $(CMD_OBJS) $(COORD_OBJS) $(PACK_OBJS) $(IMAGE_OBJS) \
+               $(IMAGE_DUMP_OBJS) $(BASE_OBJS) $$(LOG_OBJS) $$(DBG3_OBJS)
 	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(CMD_LIBS)
 
 UNIT_TESTS += $(BUILD)/tests/unit/test_cut
@@ -145,6 +146,19 @@ $(BUILD)/tests/fuzz/fuzz_proto: runtime/coord/proto.c runtime/base/err.c tests/f
 	@mkdir -p $(@D)
 	clang $(CPPFLAGS) -std=gnu11 -O1 -g -fno-strict-aliasing -fsanitize=fuzzer,address,undefined -o $@ $^
 
+UNIT_TESTS += $(BUILD)/tests/unit/test_pack
+$(BUILD)/tests/unit/test_pack: $(patsubst %,$(BUILD)/%.o,tests/unit/test_pack tests/fuzz/fuzz_pack \
+                                 msgcounter/log/log_file msgcounter/log/log) \
+                               $(PACK_OBJS) $(IMAGE_OBJS) $(BASE_OBJS)
+	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check) $(CMD_LIBS)
+
+FUZZERS += $(BUILD)/tests/fuzz/fuzz_pack
+$(BUILD)/tests/fuzz/fuzz_pack: $(patsubst %,runtime/pack/%.c,archive_read archive_write bundle_open \
+                                 features manifest) tests/fuzz/fuzz_pack.c $(wildcard runtime/base/*.c)
+	@mkdir -p $(@D)
+	clang $(CPPFLAGS) -std=gnu11 -O1 -g -fno-strict-aliasing -fsanitize=fuzzer,address,undefined \
+	    -o $@ $^ -ljansson -lzstd -lxxhash
+
 # ---- man page and completion, from the command's own tables
 
 $(BUILD)/dbg3.1: docs/man/dbg3.1.in $(BUILD)/dbg3
@@ -169,5 +183,5 @@ $(BUILD)/tests/unit/test_session: $(BUILD)/tests/unit/test_session.o $(COORD_OBJ
 $(BUILD)/tests/unit/test_cmd: $(BUILD)/tests/unit/test_cmd.o $(COORD_OBJS) $(BASE_OBJS) \
                               $(patsubst %,$(BUILD)/runtime/cmd/%.o,environment out preflight report tables)
 	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check) $(CMD_LIBS)
-$(BUILD)/runtime/cmd/messages.o: $(BUILD)/gen/call_id.h
+$(patsubst %,$(BUILD)/runtime/cmd/%.o,messages isolate pack): $(BUILD)/gen/call_id.h
 $(BUILD)/runtime/cmd/help.o: $(BUILD)/gen/call_limits.h

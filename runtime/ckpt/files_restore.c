@@ -92,13 +92,11 @@ static int fit_length(int fd, const struct file_record *r, bool cut, struct err 
     return 0;
 }
 
-/* In isolation, for a file that is gone since: the rank may not need it any more. */
+/* In isolation, for a file that is gone since, or on another machine: what the rank reads is in its
+ * log. */
 static int restore_empty(const struct file_record *r, struct err *err)
 {
     int fd = memfd_create("gone", MFD_CLOEXEC);
-    fprintf(stderr,
-            "dbg3: file %s is not what it was at the checkpoint: the rank sees an empty one\n",
-            file_path(r));
     if (fd < 0 || ftruncate(fd, (off_t)r->size) < 0 || lseek(fd, (off_t)r->offset, SEEK_SET) < 0)
         return err_sys(err, "cannot replace %s", file_path(r));
     return place(fd, r, err);
@@ -262,8 +260,6 @@ static int restore_lost(const struct file_record *r, bool alone, struct err *err
 {
     if (!alone)
         return err_set(err, "descriptor %d (%s) cannot be restored", r->fd, file_path(r));
-    fprintf(stderr, "dbg3: descriptor %d (%s) cannot be had in isolation: it is empty\n", r->fd,
-            file_path(r));
     return place(open("/dev/null", O_RDWR), r, err);
 }
 

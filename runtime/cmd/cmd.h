@@ -60,13 +60,14 @@ int cmd_status(int argc, char **argv);
 int cmd_list(int argc, char **argv);
 int cmd_checkpoint(int argc, char **argv);
 int cmd_isolate(int argc, char **argv);
+int cmd_pack(int argc, char **argv);
 int cmd_messages(int argc, char **argv);
 int cmd_image(int argc, char **argv);
 int cmd_core(int argc, char **argv);
 int cmd_help(int argc, char **argv);
 
 extern const struct argp batch_argp, restart_argp, refine_argp, status_argp, list_argp,
-    checkpoint_argp, isolate_argp, messages_argp, image_argp, core_argp, help_argp;
+    checkpoint_argp, isolate_argp, pack_argp, messages_argp, image_argp, core_argp, help_argp;
 
 /* ---- options that several commands have -------------------------------------------------- */
 

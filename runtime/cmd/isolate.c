@@ -6,22 +6,29 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "call_id.h"
 #include "gdbbridge/isolated.h"
 #include "replay/isolate.h"
 #include "runtime/cmd/cmd.h"
 #include "runtime/cmd/preflight.h"
+#include "runtime/cmd/recorded.h"
 #include "runtime/cmd/runtime_files.h"
+#include "runtime/cmd/unpacked.h"
+#include "runtime/half/gate.h"
+#include "runtime/pack/bundle.h"
 
 struct isolate {
     struct common common;
     struct isolate_options options;
     long rank;
     uint64_t from_epoch; /* 0: not given */
-    char image[PATH_MAX + 32];
+    char image[PATH_MAX];
+    const char *bundle, *unpack; /* FILE, and --unpack */
+    char dir[PATH_MAX];          /* of the bundle */
     unsigned words; /* of "under gdb" seen so far */
 };
 
-enum { KEY_CHECK = 0x100, KEY_FROM_EPOCH, KEY_IMAGE };
+enum { KEY_CHECK = 0x100, KEY_FROM_EPOCH, KEY_IMAGE, KEY_UNPACK, KEY_ANY_CPU };
 
 static const struct argp_option options[] = {
     {"rank", 'r', "R", 0, "rank in MPI_COMM_WORLD (required)", 1},
@@ -34,6 +41,11 @@ static const struct argp_option options[] = {
      "no GDB: replay to the end of the recording, compare every send, and say so", 1},
     {"listen", 'l', "ADDR", 0,
      "serve a GDB elsewhere: [HOST:]PORT or a path; - is standard input and output", 1},
+    {"unpack", KEY_UNPACK, "DIR", 0,
+     "unpack the bundle to DIR and keep it there (default: a temporary folder); DIR then does for "
+     "FILE", 2},
+    {"any-cpu", KEY_ANY_CPU, NULL, 0,
+     "open the bundle although this processor lacks features of the other one", 2},
     {0}};
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -56,6 +68,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_CHECK:
         a->options.check = true;
         return 0;
+    case KEY_UNPACK:
+        a->unpack = arg;
+        return 0;
+    case KEY_ANY_CPU:
+        a->options.any_cpu = true;
+        return 0;
     case 'l':
         a->options.listen = arg;
         return 0;
@@ -69,13 +87,20 @@ static error_t parse(int key, char *arg, struct argp_state *state)
             a->words = 2;
             a->options.gdb_args = &state->argv[state->next];
             state->next = state->argc;
+        } else if (a->words == 0 && !a->bundle) {
+            a->bundle = arg;
         } else {
             argp_error(state, "unexpected word: %s (GDB's own options follow \"under gdb\")", arg);
         }
         return 0;
     case ARGP_KEY_END:
-        if (a->rank < 0)
-            argp_error(state, "which rank? --rank R");
+        if (a->rank < 0 && !a->bundle)
+            argp_error(state, "which rank? --rank R, or a file of dbg3 pack");
+        if (a->bundle && (a->rank >= 0 || a->common.session || a->from_epoch || a->options.from))
+            argp_error(state, "%s is one rank, alone: no --rank, --session, --from-epoch, --image",
+                       a->bundle);
+        if (!a->bundle && (a->unpack || a->options.any_cpu))
+            argp_error(state, "--unpack and --any-cpu are for files of dbg3 pack");
         if (a->words == 1)
             argp_error(state, "under what? \"under gdb\"");
         if (a->options.check && (a->options.listen || a->words))
@@ -89,10 +114,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 static const struct argp_child children[] = {{&common_argp, 0, NULL, 0}, {0}};
 const struct argp isolate_argp = {options,
                                   parse,
-                                  "--rank R [under gdb [GDB-OPTION...]]",
+                                  "{--rank R | FILE} [under gdb [GDB-OPTION...]]",
                                   "Run one recorded rank alone: no launcher, no MPI library, no "
                                   "peers; its calls are answered from "
-                                  "the recording.\v"
+                                  "the recording. FILE is one that dbg3 pack has made, on this "
+                                  "machine or another.\v"
                                   "\"under gdb\" is the default. What follows it goes to GDB:\n"
                                   "  dbg3 isolate --rank 2 under gdb -batch -ex continue -ex bt\n"
                                   "then the exit code is GDB's. Its commands for moving by "
@@ -101,66 +127,55 @@ const struct argp isolate_argp = {options,
                                   NULL,
                                   NULL};
 
-/* The signal by which the rank died in the recording, 0 if it did not. */
-static int recorded_signal(struct session *s, uint64_t recording, unsigned rank)
-{
-    struct session_failure *failures;
-    unsigned n;
-    int signal = 0;
-    if (session_failures(s, recording, &failures, &n, NULL) < 0)
-        return 0;
-    for (unsigned i = 0; i < n; i++)
-        if (failures[i].rank == rank && failures[i].kind == PROTO_FAILURE_SIGNAL)
-            signal = (int)failures[i].code;
-    free(failures);
-    return signal;
-}
-
 /* The rank's image in the epoch of --from-epoch. A log is of what came after one epoch only. */
-static int choose_image(struct isolate *a, struct session *s, const struct session_phase *recording,
+static int choose_image(struct isolate *a, struct session *s, const struct recorded *r,
                         struct err *err)
 {
-    struct session_image *image;
-    char folder[PATH_MAX];
-    unsigned n;
-    if (a->from_epoch != recording->from_epoch)
-        return recording->from_epoch
+    if (a->from_epoch != r->from_epoch)
+        return r->from_epoch
                    ? err_set(err, "the recording began at epoch %lu, not %lu",
-                             (unsigned long)recording->from_epoch, (unsigned long)a->from_epoch)
+                             (unsigned long)r->from_epoch, (unsigned long)a->from_epoch)
                    : err_set(err, "the recording began at the start of the program, at no epoch");
-    if (session_images(s, a->from_epoch, &image, &n, err) < 0)
-        return -1;
-    session_epoch_folder(s, a->from_epoch, folder, sizeof folder);
-    for (unsigned i = 0; i < n; i++)
-        if (image[i].rank == a->options.rank)
-            snprintf(a->image, sizeof a->image, "%.*s/%s", PATH_MAX - 64, folder, image[i].file);
-    free(image);
     a->options.from = a->image;
-    return *a->image ? 0
-                     : err_set(err, "epoch %lu has no image of rank %u",
-                               (unsigned long)a->from_epoch, a->options.rank);
+    return recorded_epoch_image(s, r, a->image, err);
 }
 
 /* Fills in what the session knows. */
-static int prepare(struct isolate *a, struct session *s, const char *runtime, struct err *err)
+static int prepare(struct isolate *a, struct session *s, struct err *err)
 {
-    struct session_phase recording = {0};
-    if (session_recording(s, &recording, err) < 0 || preflight_unchanged(s, err) < 0)
+    struct recorded r;
+    if (recorded_rank(s, a->rank, &r, err) < 0 || preflight_unchanged(s, err) < 0)
         return -1;
-    unsigned size = session_job(s)->size;
-    if (a->rank >= (long)size)
-        return err_set(err, "there is no rank %ld; the job's are 0 to %u", a->rank, size - 1);
     a->options.session = session_dir(s);
-    a->options.runtime = runtime;
-    a->options.rank = (unsigned)a->rank;
-    a->options.json = a->common.json;
-    a->options.recorded_from = recording.from_epoch;
-    a->options.expect_signal = recorded_signal(s, recording.id, a->options.rank);
+    a->options.rank = r.rank;
+    a->options.recorded_from = r.from_epoch;
+    a->options.expect_signal = r.signal;
     /* One that failed before its first call has no fine checkpoint: it begins where all began. */
-    if (!a->options.from && !a->options.at && !a->from_epoch && recording.from_epoch &&
-        isolate_image(&a->options, a->image, sizeof a->image, NULL) < 0)
-        a->from_epoch = recording.from_epoch;
-    return a->from_epoch ? choose_image(a, s, &recording, err) : 0;
+    if (!a->options.from && !a->options.at && !a->from_epoch && !r.has_fine)
+        a->from_epoch = r.from_epoch;
+    return a->from_epoch ? choose_image(a, s, &r, err) : 0;
+}
+
+/* Fills in what the manifest says. */
+static int prepare_bundle(struct isolate *a, struct err *err)
+{
+    struct bundle_facts f;
+    if (unpacked_open(a->bundle, a->unpack, a->dir, err) < 0 || bundle_open(a->dir, &f, err) < 0)
+        return -1;
+    int rc = bundle_check_machine(&f, GATE_VERSION, CALL_COUNT, a->options.any_cpu, err);
+    a->rank = (long)f.rank;
+    a->options.session = a->dir;
+    a->options.bundle = true;
+    a->options.rank = f.rank;
+    a->options.recorded_from = f.recorded_from;
+    a->options.expect_signal = f.signal;
+    if (*f.image) {
+        snprintf(a->image, sizeof a->image, "%.*s/%s", PATH_MAX / 2, a->dir, f.image);
+        a->options.from = a->image;
+        a->from_epoch = f.recorded_from;
+    }
+    bundle_facts_clear(&f);
+    return rc;
 }
 
 static int report_check(const struct isolate *a, const struct isolate_result *r)
@@ -184,20 +199,31 @@ static int report_check(const struct isolate *a, const struct isolate_result *r)
     return r->reached_end ? EXIT_DONE : EXIT_ERROR;
 }
 
+static int isolate(struct isolate *a, struct isolate_result *result, struct err *err)
+{
+    struct runtime_files files;
+    struct session *s = NULL;
+    int rc = runtime_files_find(&files, false, err);
+    a->options.runtime = files.dir;
+    a->options.json = a->common.json;
+    if (rc == 0 && a->bundle)
+        rc = prepare_bundle(a, err);
+    else if (rc == 0)
+        rc = (s = session_open(a->common.session, err)) ? prepare(a, s, err) : -1;
+    if (rc == 0)
+        rc = a->options.listen ? isolated_serve(&a->options, err)
+                               : isolate_run(&a->options, result, err);
+    session_close(s);
+    return rc;
+}
+
 int cmd_isolate(int argc, char **argv)
 {
     struct err err = {0};
     struct isolate a = {.rank = -1};
     struct isolate_result result;
-    struct runtime_files files;
     cmd_parse(&isolate_argp, argc, argv, ARGP_IN_ORDER, &a);
-    struct session *s = session_open(a.common.session, &err);
-    int rc = -1;
-    if (s && runtime_files_find(&files, &err) == 0 && prepare(&a, s, files.dir, &err) == 0)
-        rc = a.options.listen ? isolated_serve(&a.options, &err)
-                              : isolate_run(&a.options, &result, &err);
-    session_close(s);
-    if (rc < 0)
+    if (isolate(&a, &result, &err) < 0)
         return cmd_fail(EXIT_ERROR, &err);
     return a.options.check ? report_check(&a, &result) : EXIT_DONE;
 }

@@ -16,6 +16,7 @@ const struct command commands[] = {
     {"refine", "re-run from an epoch, recording messages and fine checkpoints", &refine_argp,
      cmd_refine},
     {"isolate", "run one recorded rank alone, under GDB", &isolate_argp, cmd_isolate},
+    {"pack", "pack one recorded rank into a file for another machine", &pack_argp, cmd_pack},
     {"messages", "list the recorded messages of a rank", &messages_argp, cmd_messages},
     {"image", "describe a checkpoint image", &image_argp, cmd_image},
     {"core", "write a whole ELF core file from a chain of images", &core_argp, cmd_core},

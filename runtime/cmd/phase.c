@@ -388,7 +388,7 @@ static int phase_run(struct phase *p)
         err_sys(&err, "the current folder");
         return cmd_fail(EXIT_ERROR, &err);
     }
-    if (runtime_files_find(&p->files, &err) < 0)
+    if (runtime_files_find(&p->files, true, &err) < 0)
         return cmd_fail(EXIT_ERROR, &err);
     if (getenv(FAULT_ENV) && fault_check(getenv(FAULT_ENV), &err) < 0)
         return cmd_fail(EXIT_USAGE, &err);

@@ -8,6 +8,7 @@
 #define DBG3_CMD_RUNTIME_FILES_H
 
 #include <limits.h>
+#include <stdbool.h>
 
 #include "runtime/base/err.h"
 
@@ -16,7 +17,8 @@ struct runtime_files {
     char preload[PATH_MAX]; /* libdbg3-launch.so */
 };
 
-/* Found from /proc/self/exe. Fails, naming the first file that is missing. */
-int runtime_files_find(struct runtime_files *files, struct err *err);
+/* Found from /proc/self/exe. Fails, naming the first file that is missing: of those for a launch,
+ * or for an isolation, which needs no MPI. `preload` is for launches only. */
+int runtime_files_find(struct runtime_files *files, bool launch, struct err *err);
 
 #endif

@@ -359,6 +359,9 @@ const struct image_range *image_mapped(const struct image *image, size_t *count)
  */
 int image_map(const struct image *image, struct err *err);
 
+/* Mapped files are looked up below this folder from now on (a copy is kept; NULL: not any more). */
+void image_set_root(struct image *image, const char *root);
+
 /* Reads memory as the image holds it. 0, or -1 (EFAULT in err->code: no such address). */
 int image_read(struct image *image, uint64_t addr, void *buf, size_t len, struct err *err);
 

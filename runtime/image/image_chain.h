@@ -31,6 +31,7 @@ struct image {
     struct image_pieces pieces, steps;
     struct image_range *mapped;
     size_t nmapped;
+    char *root;      /* before the paths of mapped files, or NULL */
     char *file_path; /* last file that image_read() opened, with file_fd */
     int file_fd;
 };

@@ -7,6 +7,8 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -294,28 +296,43 @@ const struct image_range *image_mapped(const struct image *image, size_t *count)
 
 /* ---- reading ---- */
 
-/* Opens the region's file and checks that it is the one that was mapped: by its build-id or, if it
- * has none, that it reaches up to offset `end`. */
-static int open_region_file(const struct image_region *r, uint64_t end, int flags, struct err *err)
+void image_set_root(struct image *image, const char *root)
 {
-    int fd = open(r->path, flags | O_CLOEXEC | O_NONBLOCK);
+    free(image->root);
+    image->root = root ? strdup(root) : NULL;
+}
+
+/* Is it the file that was mapped? By its build-id or, if it has none, by its reaching up to offset
+ * `end`. 0, or -1 with *err. */
+static int check_region_file(const struct image_region *r, const char *path, int fd, uint64_t end,
+                             struct err *err)
+{
     struct stat st;
     uint8_t id[IMAGE_BUILD_ID_MAX];
+    if (fstat(fd, &st) < 0)
+        return err_sys(err, "cannot stat %s", path);
+    if (r->build_id_len && (image_build_id(path, id) != r->build_id_len ||
+                            memcmp(id, r->build_id, r->build_id_len)))
+        return image_err_code(err, ESTALE,
+                              "%s: it is not the file that was mapped: its build-id differs", path);
+    if (r->build_id_len == 0 && S_ISREG(st.st_mode) &&
+        (uint64_t)st.st_size + IMAGE_PAGE - 1 < end)
+        return image_err_code(err, ESTALE,
+                              "%s: it is shorter (%lld bytes) than what was mapped of it", path,
+                              (long long)st.st_size);
+    return 0;
+}
+
+static int open_region_file(const struct image *image, const struct image_region *r, uint64_t end,
+                            int flags, struct err *err)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s%s", image->root ? image->root : "", r->path);
+    int fd = open(path, flags | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
-        return err_sys(err, "cannot open %s, which was mapped", r->path);
-    if (fstat(fd, &st) < 0) {
-        err_sys(err, "cannot stat %s", r->path);
-    } else if (r->build_id_len && (image_build_id(r->path, id) != r->build_id_len ||
-                                   memcmp(id, r->build_id, r->build_id_len))) {
-        image_err_code(err, ESTALE, "%s: it is not the file that was mapped: its build-id differs",
-                       r->path);
-    } else if (r->build_id_len == 0 && S_ISREG(st.st_mode) &&
-               (uint64_t)st.st_size + IMAGE_PAGE - 1 < end) {
-        image_err_code(err, ESTALE, "%s: it is shorter (%lld bytes) than what was mapped of it",
-                       r->path, (long long)st.st_size);
-    } else {
+        return err_sys(err, "cannot open %s, which was mapped", path);
+    if (check_region_file(r, path, fd, end, err) == 0)
         return fd;
-    }
     close(fd);
     return -1;
 }
@@ -330,7 +347,7 @@ static int cached_file(struct image *image, const struct image_region *r, uint64
         close(image->file_fd);
     free(image->file_path);
     image->file_path = NULL;
-    image->file_fd = open_region_file(r, end, O_RDONLY, err);
+    image->file_fd = open_region_file(image, r, end, O_RDONLY, err);
     if (image->file_fd >= 0)
         image->file_path = strdup(r->path);
     return image->file_fd;
@@ -441,7 +458,7 @@ static int map_step(const struct image *image, const struct image_piece *s, bool
     if (s->kind == IMAGE_PIECE_ZERO)
         return map_at(s, prot, (shared ? MAP_SHARED : MAP_PRIVATE) | MAP_ANONYMOUS, -1, err);
     int access = shared && (r->prot & PROT_WRITE) ? O_RDWR : O_RDONLY;
-    int fd = open_region_file(r, s->offset + piece_size(s), access, err);
+    int fd = open_region_file(image, r, s->offset + piece_size(s), access, err);
     if (fd < 0)
         return -1;
     int rc = map_at(s, prot, shared ? MAP_SHARED : MAP_PRIVATE, fd, err);

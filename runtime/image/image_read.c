@@ -488,6 +488,7 @@ void image_close(struct image *image)
     free(image->steps.list);
     free(image->mapped);
     free(image->file_path);
+    free(image->root);
     if (image->file_fd >= 0)
         close(image->file_fd);
     free(image);
