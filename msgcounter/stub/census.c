@@ -25,7 +25,7 @@ int census_take(struct census *all, const uint64_t *mine, int n)
                           (uint64_t)MPI_UINT64_T, MPI_COMM_WORLD);
 }
 
-static bool has(const struct census *all, int rank, uint64_t key)
+bool census_has(const struct census *all, int rank, uint64_t key)
 {
     const uint64_t *k = all->keys + all->starts[rank];
     int low = 0, high = all->counts[rank];
@@ -42,10 +42,10 @@ static bool has(const struct census *all, int rank, uint64_t key)
 bool census_whole(const struct census *all, uint64_t key, const struct comm *c)
 {
     for (int i = 0; i < c->size; i++)
-        if (!has(all, c->members ? c->members[i] : i, key))
+        if (!census_has(all, c->members ? c->members[i] : i, key))
             return false;
     for (int i = 0; i < c->remote_size; i++)
-        if (!has(all, c->remote[i], key))
+        if (!census_has(all, c->remote[i], key))
             return false;
     return true;
 }

@@ -19,6 +19,8 @@ struct census {
  * census_free() in any case. [crosses] */
 int census_take(struct census *all, const uint64_t *mine, int n);
 
+bool census_has(const struct census *all, int rank, uint64_t key);
+
 /* Whether all members of a communicator, of both groups, have this key. */
 bool census_whole(const struct census *all, uint64_t key, const struct comm *c);
 

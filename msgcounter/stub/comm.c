@@ -26,6 +26,7 @@
 #include "msgcounter/stub/init.h"
 #include "msgcounter/stub/rebuild.h"
 #include "msgcounter/stub/record.h"
+#include "msgcounter/stub/tally.h"
 
 struct comm comm_world = {.head = {.kind = HANDLE_COMM, .predefined = true, .id = MPI_COMM_WORLD,
                                    .real = MPI_COMM_WORLD, .refs = 1},
@@ -49,23 +50,7 @@ static struct comm *last = &comm_world;
 static uint64_t order;
 
 /* How many communicators were made from a parent with a list of members: see gid above. */
-static struct family {
-    uint64_t key, count;
-} *families;
-static unsigned nfamilies, families_size;
-
-static uint64_t family_next(uint64_t key)
-{
-    for (unsigned i = 0; i < nfamilies; i++)
-        if (families[i].key == key)
-            return families[i].count++;
-    if (nfamilies == families_size) {
-        families_size = families_size ? 2 * families_size : 64;
-        families = stub_realloc(families, families_size * sizeof *families);
-    }
-    families[nfamilies++] = (struct family){key, 1};
-    return 0;
-}
+static struct tally families;
 
 static uint64_t comm_gid(const struct comm *parent, const struct comm *c)
 {
@@ -76,7 +61,7 @@ static uint64_t comm_gid(const struct comm *parent, const struct comm *c)
         uint64_t r = XXH3_64bits_withSeed(c->remote, (size_t)c->remote_size * sizeof(int), 3);
         h = XXH3_64bits_withSeed(c->members, (size_t)c->size * sizeof(int), 3) ^ r;
     }
-    h ^= family_next(h) * 0x9e3779b97f4a7c15u;
+    h ^= tally_next(&families, h) * 0x9e3779b97f4a7c15u;
     return h > 2 ? h : h + 3;
 }
 

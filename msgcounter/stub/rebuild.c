@@ -18,6 +18,7 @@
 #include "msgcounter/stub/info.h"
 #include "msgcounter/stub/op.h"
 #include "msgcounter/stub/order.h"
+#include "msgcounter/stub/part.h"
 #include "msgcounter/stub/request.h"
 #include "msgcounter/stub/stub.h"
 #include "msgcounter/stub/win.h"
@@ -117,6 +118,7 @@ int rebuild_all(void)
         {"groups", group_rebuild},         {"datatypes", datatype_rebuild},
         {"operations", op_rebuild},        {"order log", attach_order},
         {"requests", request_rebuild},     {"persistent collectives", icoll_rebuild},
+        {"partitioned requests", part_rebuild},
         {"windows", win_rebuild},          {"files", file_rebuild},
     };
     for (unsigned i = 0; i < sizeof steps / sizeof *steps; i++) {

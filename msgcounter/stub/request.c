@@ -163,6 +163,8 @@ void request_release(struct request *r)
         object_put(&r->comm->head);
     icoll_destroy(r->coll);
     r->coll = NULL;
+    part_destroy(r->part);
+    r->part = NULL;
     if (r->owned)
         stub_free(r->buf);
     if (!r->orphan && !r->owned)
@@ -198,6 +200,8 @@ void request_settle(struct request *r, const struct gate_status *status)
     r->status.bytes = status->bytes;
     if (r->kind != REQUEST_OTHER || !r->persistent)
         r->head.real = 0;
+    else if (r->part)
+        part_done(r->part);
 }
 
 void request_settle_real(struct request *r, const struct gate_status *status)
@@ -219,7 +223,7 @@ static void count_delivered(const struct request *r)
     if (r->kind == REQUEST_OTHER) {
         if (call_table[r->start].class == CLASS_ICOLL)
             count_collective();
-        else if (r->parts && r->peer != MPI_PROC_NULL)
+        else if (r->part && r->peer != MPI_PROC_NULL)
             part_receives(r) ? count_recv(r->world, r->bytes) : count_send(r->world, r->bytes);
     } else if (r->peer != MPI_PROC_NULL) {
         if (r->kind == REQUEST_SEND)
@@ -248,7 +252,6 @@ struct request *request_of_call(enum call call, struct comm *comm, uint64_t real
     r->head.real = r->slot->real = real;
     r->world = -1;
     r->peer = MPI_ANY_SOURCE;
-    r->parts = 0;
     if (comm && !comm->head.predefined)
         object_get(&comm->head);
     r->comm = comm;
@@ -272,14 +275,14 @@ struct layout *request_layout(const struct request *r)
     return t ? t->layout : NULL;
 }
 
-/* Collectives and file operations are finished by a drain, as all members have started them, and
- * persistent ones made again. What else MPI made is lost with it. */
+/* Collectives and file operations are finished by a drain, as all members have started them; what
+ * is persistent is made again. No cut falls where an operation on a window or a partitioned one is
+ * under way (win.h, part.h). What else MPI made is lost with it. */
 static bool request_restorable(const struct request *r)
 {
-    /* No cut falls where an operation on a window is under way (win.h). */
     enum call_class class = call_table[r->start].class;
     return r->kind != REQUEST_OTHER || class == CLASS_ICOLL || class == CLASS_IO ||
-           class == CLASS_RMA;
+           class == CLASS_RMA || r->part;
 }
 
 const char *request_unable(void)

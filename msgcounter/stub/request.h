@@ -70,10 +70,10 @@ struct request {
     int world;      /* world rank of peer, -1 if it has none */
     uint32_t outcome; /* place of its source in the order log, 0: none */
     int64_t bytes;  /* of a send */
-    int parts;      /* of a partitioned operation (part.h); only for REQUEST_OTHER */
     uint64_t order; /* of the start among all of this rank */
 
     struct icoll *coll;        /* of a collective: what it keeps (icoll.h) */
+    struct part *part;         /* of a partitioned operation: what it keeps (part.h) */
     struct gate_status status; /* valid when COMPLETE */
     struct handle_slot *slot;
     struct request *next; /* free ones */
@@ -125,6 +125,7 @@ static inline struct request *request_new(enum request_kind kind, enum call star
     r->comm = NULL;
     r->type = NULL;
     r->coll = NULL;
+    r->part = NULL;
     r->order = ++request_order;
     return r;
 }
@@ -132,7 +133,7 @@ static inline struct request *request_new(enum request_kind kind, enum call star
 /* Ends a request: id, references and, if owned, the buffer. */
 static inline void request_delete(struct request *r)
 {
-    if (r->type || r->orphan || r->owned || r->coll ||
+    if (r->type || r->orphan || r->owned || r->coll || r->part ||
         (r->comm && !r->comm->head.predefined))
         request_release(r);
     request_set_state(r, REQUEST_INACTIVE);
