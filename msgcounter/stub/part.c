@@ -235,8 +235,8 @@ static int replay_arrival(enum call call, const struct request *r, int i, int *f
     const struct log_field *data = log_field_find(rec, NULL, 0, LOG_ROLE_DATA);
     *flag = (int)log_field_int(replay_field(rec, 2, LOG_ROLE_VALUE));
     if (data && is_part_of(r, i))
-        layout_unpack(request_layout(r), r->count / r->part->n, part_at(r, i), log_field_value(data),
-                      log_field_length(data));
+        layout_unpack(request_layout(r), r->count / r->part->n, part_at(r, i),
+                      log_field_value(data), log_field_length(data));
     return replay_rc(rec);
 }
 
