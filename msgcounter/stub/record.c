@@ -17,6 +17,7 @@
 #include "msgcounter/stub/stub.h"
 #include "msgcounter/stub/system.h"
 #include "msgcounter/stub/turn.h"
+#include "msgcounter/stub/win_watch.h"
 
 struct log_writer record_writer;
 
@@ -210,6 +211,7 @@ static void attach_cursor(void)
     start = cursor.at; /* one that was noted before there was a segment has been made good */
     stub_thread.cursor_valid = 0;
     requests_drop_owned();
+    win_watch_replay();
     turn_start(start.event);
     generation = GATE->generation;
 }

@@ -14,12 +14,13 @@
 #include "msgcounter/stub/info.h"
 #include "msgcounter/stub/p2p.h"
 #include "msgcounter/stub/record.h"
+#include "msgcounter/stub/win_shared.h"
 #include "msgcounter/stub/win_watch.h"
 #include "runtime/half/sys.h"
 
 /* ---------------------------------------------------------------------------------- parameters */
 
-static int find_param(enum call call, const char *name)
+int win_param_index(enum call call, const char *name)
 {
     const struct call_info *info = &call_table[call];
     for (int i = 0; i < info->nparams; i++)
@@ -30,7 +31,7 @@ static int find_param(enum call call, const char *name)
 
 uint64_t win_param(enum call call, const uint64_t *v, const char *name)
 {
-    return v[find_param(call, name)];
+    return v[win_param_index(call, name)];
 }
 
 /* --------------------------------------------------------------------------------------- making */
@@ -51,8 +52,8 @@ static struct object *make(struct made *m, enum call set_errhandler, MPI_Errhand
 
 static int flavor_of(enum call call)
 {
-    return find_param(call, "baseptr") >= 0 ? MPI_WIN_FLAVOR_SHARED
-           : find_param(call, "base") >= 0  ? MPI_WIN_FLAVOR_CREATE
+    return win_param_index(call, "baseptr") >= 0 ? MPI_WIN_FLAVOR_SHARED
+           : win_param_index(call, "base") >= 0  ? MPI_WIN_FLAVOR_CREATE
                                             : MPI_WIN_FLAVOR_DYNAMIC;
 }
 
@@ -78,8 +79,6 @@ struct object *win_make(struct made *m)
     w->disp_unit = 1;
     if (w->flavor == MPI_WIN_FLAVOR_CREATE)
         w->base = (void *)win_param(m->call, m->v, "base");
-    if (w->flavor == MPI_WIN_FLAVOR_SHARED)
-        w->base = *(void **)win_param(m->call, m->v, "baseptr");
     if (w->flavor != MPI_WIN_FLAVOR_DYNAMIC) {
         w->size = (MPI_Aint)win_param(m->call, m->v, "size");
         w->disp_unit = (int)win_param(m->call, m->v, "disp_unit");
@@ -89,7 +88,8 @@ struct object *win_make(struct made *m)
                             .size = 1,
                             .alone = true};
     w->dirty = stub_alloc((size_t)c->size);
-    win_watch_memory(w, w->base, (uint64_t)w->size);
+    if (w->base)
+        win_watch_memory(w, w->base, (uint64_t)w->size);
     return o;
 }
 
@@ -116,6 +116,7 @@ void win_destroy(struct object *o)
         unmap_memory(w->memory, w->room);
     stub_free(w->name);
     stub_free(w->pieces);
+    stub_free(w->parts);
     stub_free(w->dirty);
 }
 
@@ -201,16 +202,17 @@ void after_win_detach(enum call call, const uint64_t *v)
 
 /* --------------------------------------------------------------------------------------- create */
 
-static int create_real(const struct win *w, uint64_t info, uint64_t comm, int *real)
+static int create_real(struct win *w, uint64_t info, uint64_t comm, int *real)
 {
+    if (w->flavor == MPI_WIN_FLAVOR_SHARED && w->comm->size > 1)
+        return win_shared_again(w, info, comm, real);
     if (w->flavor == MPI_WIN_FLAVOR_DYNAMIC)
         return mpi_cross(CALL_MPI_Win_create_dynamic, info, comm, (uint64_t)real);
     return mpi_cross(CALL_MPI_Win_create, (uint64_t)w->base, (uint64_t)w->size,
                      (uint64_t)w->disp_unit, info, comm, (uint64_t)real);
 }
 
-/* Memory for a window. Its address is recorded: replay must come to the same one. */
-static void *map_memory(enum call call, int param, uint64_t bytes)
+void *win_map_memory(enum call call, int param, uint64_t bytes)
 {
     uint64_t at = 0;
     int flags = MAP_PRIVATE | MAP_ANONYMOUS;
@@ -242,7 +244,7 @@ int hand_win_allocate(enum call call, const uint64_t *v)
     if (!comm_of((MPI_Comm)args[3]))
         return error_return(call, v, MPI_ERR_COMM);
     uint64_t room = args[0] ? args[0] : 1;
-    void *memory = map_memory(call, find_param(call, "baseptr"), room);
+    void *memory = win_map_memory(call, win_param_index(call, "baseptr"), room);
     uint64_t create[] = {(uint64_t)memory, args[0], args[1], args[2], args[3], args[4]};
     int rc = call_generic(CALL_MPI_Win_create, create);
     if (rc) {
@@ -253,6 +255,8 @@ int hand_win_allocate(enum call call, const uint64_t *v)
     w->flavor = MPI_WIN_FLAVOR_ALLOCATE;
     w->memory = memory;
     w->room = room;
+    if (call_table[call].base == CALL_MPI_Win_allocate_shared)
+        win_shared_alone(w);
     *baseptr = memory;
     return MPI_SUCCESS;
 }
@@ -314,8 +318,11 @@ int win_rebuild(void)
     struct win_list l = win_sorted(HANDLE_WIN);
     int rc = 0;
     win_watch_begin();
-    for (int i = 0; i < l.n && !rc; i++)
-        rc = make_again(l.some[i]);
+    /* Others may lie over the memory of shared ones. */
+    for (int shared = 1; shared >= 0; shared--)
+        for (int i = 0; i < l.n && !rc; i++)
+            if ((l.some[i]->flavor == MPI_WIN_FLAVOR_SHARED) == shared)
+                rc = make_again(l.some[i]);
     stub_free(l.some);
     return rc;
 }

@@ -2,7 +2,8 @@
  * win.h - windows; and what files and sessions have in common with them
  *
  * Window memory is the upper half's, also that of MPI_Win_allocate: a restart creates every window
- * again over the same addresses.
+ * again over the same addresses. The memory of a shared window is the lower half's, and mapped into
+ * the upper half a second time (win_shared.h).
  *
  * For the coordinated cut a window is two things. A fence and the end of the window are collectives
  * of the window itself (`agreed`). An epoch with operations under way is "inside a collective" of
@@ -45,6 +46,7 @@ struct win {
         MPI_Aint size;
     } *pieces;
     unsigned npieces;
+    struct win_part *parts; /* of a shared window: each member's part (win_shared.h) */
     unsigned open;        /* locks, and epochs of post and start */
     int all;              /* 0, or 1 + the assertion that MPI_Win_lock_all was given */
     bool fenced;          /* no epoch of another kind since the last fence */
@@ -74,6 +76,13 @@ struct win_list {
 struct object *win_make(struct made *m);
 struct object *session_make(struct made *m);
 void win_destroy(struct object *o);
+
+/* Memory for a window. Its address is recorded as that of parameter `param`: replay must come to
+ * the same one. */
+void *win_map_memory(enum call call, int param, uint64_t bytes);
+
+/* The index of the parameter with this name, -1: none. */
+int win_param_index(enum call call, const char *name);
 
 /* MPI_WIN_BASE and its like. `type`: enum attr_type. */
 int win_get_predefined(MPI_Win w, int keyval, void *out, int *flag, int type);

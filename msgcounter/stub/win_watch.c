@@ -79,6 +79,13 @@ void win_watch_memory(const struct win *w, void *at, uint64_t bytes)
         add(w, at, bytes);
 }
 
+void win_watch_zeros(const struct win *w, void *at, uint64_t bytes)
+{
+    struct watch *k = bytes ? add(w, at, bytes) : NULL;
+    if (k && k->copy)
+        memset(k->copy, 0, bytes);
+}
+
 struct watch *win_watch_result(const struct win *w, void *at, int64_t count, MPI_Datatype type,
                                int target)
 {
@@ -170,6 +177,13 @@ void win_watch_begin(void)
             memcpy(k->copy, k->at, k->bytes);
     }
     win_watching = watches && GATE->mode != GATE_LIVE;
+}
+
+void win_watch_replay(void)
+{
+    for (struct watch *k = watches; k; k = k->next)
+        if (k->copy && !k->result && k->win->flavor == MPI_WIN_FLAVOR_SHARED)
+            memcpy(k->at, k->copy, k->bytes);
 }
 
 /* ------------------------------------------------------------------------------------ comparing */

@@ -27,6 +27,9 @@ extern bool win_watching;
 /* Watches memory of a window until win_watch_end() or win_watch_forget(). Zero bytes are fine. */
 void win_watch_memory(const struct win *w, void *at, uint64_t bytes);
 
+/* The same of memory that was all zeros when it came into being, which others may write to since. */
+void win_watch_zeros(const struct win *w, void *at, uint64_t bytes);
+
 /* Watches where an operation that is about to start puts what it gets from `target`: until it is
  * done there, or the request is gone that win_watch_request() names. NULL: there is nothing. */
 struct watch *win_watch_result(const struct win *w, void *at, int64_t count, MPI_Datatype type,
@@ -42,6 +45,10 @@ void win_watch_end(const struct win *w);
 
 /* Behind every call: notes what has changed, or changes it. */
 void win_watch_look(enum call call);
+
+/* At the start of a replay: other ranks may have written to shared memory after it was looked at
+ * and before it was saved. */
+void win_watch_replay(void);
 
 /* After a restart, before any other rank can write: watched memory is as it was saved. */
 void win_watch_begin(void);
