@@ -27,7 +27,7 @@ extern bool win_watching;
 /* Watches memory of a window until win_watch_end() or win_watch_forget(). Zero bytes are fine. */
 void win_watch_memory(const struct win *w, void *at, uint64_t bytes);
 
-/* The same of memory that was all zeros when it came into being, which others may write to since. */
+/* The same of memory that was all zeros at first: others may have written to it already. */
 void win_watch_zeros(const struct win *w, void *at, uint64_t bytes);
 
 /* Watches where an operation that is about to start puts what it gets from `target`: until it is
