@@ -2,11 +2,11 @@
  * win_shared.h - windows of memory that several ranks share
  *
  *     lower half   | part of rank 0 | part of rank 1 | part of rank 2 |   MPI's own mapping
- *                    \                                               /
+ *                   |                                                |
  *     upper half       the same pages once more: what the application gets to see
  *
  * One-sided operations use the lower mapping, loads and stores the upper one. An image holds what
- * the rank sees, all parts. At a restart each rank puts its own part into the new memory, which then
+ * the rank sees, all parts. At a restart each rank puts its own part into the new memory, which
  * takes the place of the old at the same addresses. In isolation the memory is private; what other
  * ranks did to it comes from the log (win_watch.h).
  */
