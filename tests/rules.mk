@@ -7,3 +7,15 @@ PROGRAMS      += $(FLOW_PROGRAMS)
 $(BUILD)/tests/flow/programs/%: tests/flow/programs/%.c tests/flow/programs/check.h
 	@mkdir -p $(@D)
 	$(MPICC) $(SCENARIO_CFLAGS) -Wno-unused-parameter -pthread -o $@ $< -lm
+
+# GDB's own test suite, from Debian's packages gdb-source, gdbserver and dejagnu: hours, by hand.
+# SUITE: folders of it, or files.
+SUITE ?= gdb.base gdb.threads gdb.python
+check-gdb-suite: all ## GDB's test suite against dbg3 gdbserver and GDB's own, in DIR=FOLDER
+	@test -n '$(DIR)' || { echo 'say DIR=FOLDER, where the suite is to be run'; exit 2; }
+	for board in native-gdbserver dbg3 native-extended-gdbserver dbg3-extended; do \
+	    BUILD='$(BUILD)' tests/gdb-suite --board $$board '$(DIR)' $(SUITE) || exit; \
+	done
+	tests/gdb-suite --compare native-gdbserver dbg3 '$(DIR)' $(SUITE); a=$$?; \
+	tests/gdb-suite --compare native-extended-gdbserver dbg3-extended '$(DIR)' $(SUITE) && exit $$a
+.PHONY: check-gdb-suite
