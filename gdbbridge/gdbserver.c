@@ -7,10 +7,13 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "gdbbridge/session.h"
+
+#define CTRL_C 0x03
 
 struct server {
     struct session *session;
@@ -18,6 +21,9 @@ struct server {
     const struct gdbserver_options *options;
     int signals;
     bool end;
+    char held[256]; /* what GDB said while a target took long, and is yet to be heard */
+    size_t nheld;
+    bool gone; /* GDB, meanwhile */
 };
 
 /* SIGCHLD: the target has news. The others: end. */
@@ -56,6 +62,49 @@ static void disconnected(struct server *sv)
                !sv->options->multi);
 }
 
+/* Takes out of `held` the Ctrl-C that it may begin with. Acknowledgements may come before it. */
+static bool take_interrupt(struct server *sv)
+{
+    for (size_t i = 0; i < sv->nheld && (sv->held[i] == CTRL_C || sv->held[i] == '+'); i++)
+        if (sv->held[i] == CTRL_C) {
+            memmove(sv->held + i, sv->held + i + 1, --sv->nheld - i);
+            return true;
+        }
+    return false;
+}
+
+/* While a target takes long only Ctrl-C is heard; the rest waits. */
+static bool gives_up(void *arg)
+{
+    struct server *sv = arg;
+    struct pollfd in = {sv->transport->in, POLLIN, 0};
+    size_t room = sizeof sv->held - sv->nheld;
+    if (!sv->gone && room && poll(&in, 1, 0) > 0) {
+        ssize_t n = transport_read(sv->transport, sv->held + sv->nheld, room);
+        sv->gone = n <= 0;
+        sv->nheld += n > 0 ? (size_t)n : 0;
+    }
+    return take_interrupt(sv) || sv->gone;
+}
+
+static void say(void *arg, const char *text)
+{
+    struct server *sv = arg;
+    session_say(sv->session, text);
+}
+
+static void on_held(struct server *sv)
+{
+    char data[sizeof sv->held];
+    size_t n = sv->nheld;
+    memcpy(data, sv->held, n);
+    sv->nheld = 0;
+    session_input(sv->session, data, n);
+    if (sv->gone || session_done(sv->session))
+        disconnected(sv);
+    sv->gone = false;
+}
+
 static void on_input(struct server *sv)
 {
     char data[16384];
@@ -79,6 +128,10 @@ static int serve(struct server *sv, struct err *err)
     while (!sv->end) {
         /* also without SIGCHLD: an event may have been there before GDB resumed */
         session_poll(sv->session);
+        if (sv->nheld || sv->gone) {
+            on_held(sv);
+            continue;
+        }
         struct pollfd fds[] = {{sv->signals, POLLIN, 0},
                                {sv->transport->in, POLLIN, 0},
                                {sv->transport->listening, POLLIN, 0}};
@@ -110,8 +163,12 @@ int gdbserver_serve(struct target *t, const struct event *stop, struct transport
     sv.session = rsp_session_create(t, &so);
     if (!sv.session)
         abort();
+    if (t->ops->attend)
+        t->ops->attend(t, &(struct attendant){gives_up, say, &sv});
     session_connect(sv.session);
     int r = serve(&sv, err);
+    if (t->ops->attend)
+        t->ops->attend(t, &(struct attendant){NULL, NULL, NULL});
     session_end_processes(sv.session);
     rsp_session_destroy(sv.session);
     close(sv.signals);

@@ -26,6 +26,8 @@ enum thread_state {
     THREAD_EXITING, /* past PTRACE_EVENT_EXIT: cannot be stopped any more, is not shown to GDB */
 };
 
+enum deferral { DEFER_NONE, DEFER_INTERRUPT, DEFER_STALE };
+
 struct thread {
     struct thread *next;
     struct process *process;
@@ -44,6 +46,7 @@ struct thread {
     uint64_t step_cut; /* where an interrupt met a step whose own stop may still come; or 0 */
     bool newborn;      /* its first stop, which comes by itself, has not been seen */
     bool interrupting; /* PTRACE_INTERRUPT sent, its stop not seen */
+    enum deferral deferral; /* of an interrupt, to the end of a handler that blocks all signals */
     bool in_vfork;     /* blocked in the kernel until its vfork child is done */
     bool job_stopped;  /* left in a job-control stop with PTRACE_LISTEN */
 
@@ -137,6 +140,7 @@ struct ptrace_target {
     char **argv;    /* of the last start */
     struct monitor_command *monitor;
     struct past *past; /* reverse.h; NULL: forward only */
+    struct attendant attendant; /* of searches in the past; its functions may be NULL */
     bool has_pending;        /* an event of going back is to be reported */
     struct event pending;
     bool moved; /* GDB has not heard of it: a signal that it hands over belongs to where it was */

@@ -350,6 +350,7 @@ static const struct target_ops ptrace_ops = {
     .remove_point = target_remove_point,
     .resume = target_resume,
     .interrupt = target_interrupt,
+    .attend = target_attend,
     .poll = target_poll,
     .want = target_want,
     .catch_syscalls = target_catch_syscalls,

@@ -225,6 +225,38 @@ static void on_end(struct thread *th, int status)
 
 /* ------------------------------------------------------------------ stops */
 
+/*
+ * A process that handles its own system calls blocks all signals meanwhile, those of perf events,
+ * too: going back finds no place in there. So an interrupt waits until it is behind the call: a
+ * signal of ours, blocked like the others, stops it there. Another interrupt does not wait.
+ */
+static bool defers(struct thread *th)
+{
+    uint64_t blocked = 0;
+    if (!th->process->owner->past || th->deferral != DEFER_NONE || !dispatch_active(th->tid) ||
+        ptrace(PTRACE_GETSIGMASK, th->tid, sizeof blocked, &blocked) ||
+        !(blocked & 1ull << (SIGTRAP - 1)) ||
+        syscall(SYS_tgkill, th->process->pid, th->tid, SIGTRAP))
+        return false;
+    th->deferral = DEFER_INTERRUPT;
+    th->process->owner->interrupt = false;
+    return true;
+}
+
+/* Is this the signal that stops it there? */
+static bool is_deferred(struct thread *th, int signal, const siginfo_t *info)
+{
+    if (th->deferral == DEFER_NONE || signal != SIGTRAP || info->si_code != SI_TKILL)
+        return false;
+    bool wanted = th->deferral == DEFER_INTERRUPT;
+    th->deferral = DEFER_NONE;
+    if (wanted)
+        set_interrupted(th);
+    else
+        go_on(th, 0);
+    return true;
+}
+
 /* The stop that PTRACE_INTERRUPT asks for, that a newborn begins with, or that of job control. */
 static void on_event_stop(struct thread *th, int signal, bool interrupted)
 {
@@ -239,10 +271,14 @@ static void on_event_stop(struct thread *th, int signal, bool interrupted)
     /* The kernel reports this stop before a signal that waits, which the end of a step is. */
     if (th->stepping && interrupted)
         th->step_cut = thread_pc(th);
-    if (t->interrupt && t->running && !t->stopping && interrupted && th->resumed)
-        set_interrupted(th);
-    else
+    bool wanted = t->interrupt && t->running && !t->stopping && interrupted && th->resumed;
+    if (!wanted || defers(th)) {
         go_on(th, 0);
+        return;
+    }
+    if (th->deferral == DEFER_INTERRUPT)
+        th->deferral = DEFER_STALE;
+    set_interrupted(th);
 }
 
 static bool catches(const struct process *p, int number)
@@ -374,6 +410,8 @@ static void on_signal(struct thread *th, int signal, int injecting)
         go_on(th, signal);
         return;
     }
+    if (is_deferred(th, signal, &info))
+        return;
     if (dispatch_is_call(signal, &info)) {
         steps_over_call(th, signal, &info);
         go_on(th, signal);

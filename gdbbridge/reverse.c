@@ -6,12 +6,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "gdbbridge/procfs.h"
 #include "gdbbridge/reverse_copy.h"
 #include "gdbbridge/reverse_event.h"
 #include "gdbbridge/reverse_trace.h"
+#include "gdbbridge/reverse_wait.h"
 
 #define LEGS_MAX      64      /* a bound for the memory that anchors take */
 #define STATIONS_MAX  32
@@ -38,17 +40,25 @@ struct leg {
     struct copy_points points; /* in place when it ran forward */
     struct mark end;
     bool measured;     /* `end` is known; until then its address only */
-    bool interrupted;  /* it ended by GDB's Ctrl-C: only the registers tell where */
-    struct user_regs_struct end_registers;
-    bool by_event; /* its end is known as `place` */
+    bool by_place; /* its end is known as `place`, and by no stop; else only its event may be */
     struct place place;
     struct trace *trace; /* of a traced leg, else NULL */
     struct station station[STATIONS_MAX];
     size_t nstations;
 };
 
+/* How far a search is, for whoever waits for it. */
+struct progress {
+    const char *what; /* "going back" */
+    uint64_t began;   /* now_ms() */
+    uint64_t said;    /* seconds since then, when it was said last */
+    uint64_t event;   /* the search is in what follows it */
+    uint64_t stops;   /* that it has seen */
+};
+
 struct past {
     struct ptrace_target *target;
+    struct progress progress;
     struct leg *leg[LEGS_MAX];
     size_t n;
     bool touched;
@@ -59,6 +69,56 @@ struct past {
     char why[256]; /* why there is no past, or empty */
     struct err begin; /* why the past does not go on before its first leg */
 };
+
+/* ---- taking long ---- */
+
+static uint64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static const struct recorded *recorded_of(const struct past *h)
+{
+    return &h->target->options.recorded;
+}
+
+/* Says how far it is, once a second at most, and asks whether to give up. */
+static bool attended(void *arg)
+{
+    struct past *h = arg;
+    const struct attendant *a = &h->target->attendant;
+    struct progress *g = &h->progress;
+    uint64_t seconds = (now_ms() - g->began) / 1000;
+    if (a->say && seconds > g->said) {
+        char text[160];
+        snprintf(text, sizeof text,
+                 "dbg3: %s: %lu s, looking behind event %lu, %lu stops passed; Ctrl-C ends it\n",
+                 g->what, (unsigned long)seconds, (unsigned long)g->event,
+                 (unsigned long)g->stops);
+        g->said = seconds;
+        a->say(a->arg, text);
+    }
+    return a->gives_up && a->gives_up(a->arg);
+}
+
+static void search_begin(struct past *h, const char *what)
+{
+    h->progress = (struct progress){.what = what, .began = now_ms()};
+    reverse_wait_begin(attended, h);
+}
+
+static void search_in(struct past *h, pid_t anchor)
+{
+    const struct recorded *r = recorded_of(h);
+    h->progress.event = r->next ? r->next(r->arg, anchor) : 0;
+}
+
+void target_attend(struct target *base, const struct attendant *a)
+{
+    ptrace_target_of(base)->attendant = *a;
+}
 
 /* ---- legs ---- */
 
@@ -90,6 +150,12 @@ static struct leg *last(const struct past *h)
 static void drop_last(struct past *h)
 {
     leg_free(h->leg[--h->n]);
+}
+
+static void keep_legs(struct past *h, size_t n)
+{
+    while (h->n > n)
+        drop_last(h);
 }
 
 static bool thin(struct past *h);
@@ -227,11 +293,6 @@ void past_stepped(struct past *h, uint64_t pc)
         trace_add(l->trace, pc);
 }
 
-static const struct recorded *recorded_of(const struct past *h)
-{
-    return &h->target->options.recorded;
-}
-
 void past_ends_here(struct past *h)
 {
     h->by_event = true;
@@ -250,44 +311,14 @@ void past_stopped(struct past *h, struct thread *th, uint64_t pc)
         trace_destroy(l->trace);
         l->trace = NULL;
     }
-    const struct user_regs_struct *regs = thread_user(th);
+    bool interrupted = th->faked == SIGINT;
     l->measured = false;
-    l->by_event = by_event && event_place(recorded_of(h), th->tid, &l->place) == 0;
-    l->interrupted = th->faked == SIGINT;
+    l->by_place = event_place(recorded_of(h), th->tid, interrupted, &l->place) == 0 &&
+                  (by_event || interrupted);
     l->end = (struct mark){.addr = pc};
-    if (regs)
-        l->end_registers = *regs;
 }
 
 /* ---- measuring ---- */
-
-static bool same_registers(pid_t pid, const struct user_regs_struct *wanted)
-{
-    struct user_regs_struct now;
-    if (copy_registers(pid, &now))
-        return false;
-    now.eflags = wanted->eflags;
-    now.orig_rax = wanted->orig_rax;
-    return !memcmp(&now, wanted, sizeof now);
-}
-
-/* Counts to the first place where the registers are those of the end. */
-static int measure_by_registers(struct leg *l, pid_t pid)
-{
-    struct copy_points at = {.point = {{POINT_HW, l->end.addr, 0, 0}}, .n = 1};
-    struct copy_run run;
-    struct copy_stop stop;
-    uint64_t n = 0;
-    if (copy_run_begin(&run, pid, NULL, &at, NULL) < 0)
-        return -1;
-    do {
-        copy_run_on(&run, &stop);
-        n++;
-    } while (stop.end == COPY_POINT && !same_registers(pid, &l->end_registers));
-    copy_run_end(&run);
-    l->end.n = n;
-    return stop.end == COPY_POINT ? 0 : -1;
-}
 
 /* Counts to the first stop, with the points that were in place. */
 static int measure_by_stop(struct leg *l, pid_t pid)
@@ -316,10 +347,8 @@ static int measure(struct past *h, struct leg *l)
     pid_t pid = copy_make(l->anchor);
     if (pid <= 0)
         return -1;
-    if (l->by_event)
-        r = event_mark(recorded_of(h), pid, &l->place, &l->end);
-    else
-        r = l->interrupted ? measure_by_registers(l, pid) : measure_by_stop(l, pid);
+    r = l->by_place ? event_mark(recorded_of(h), pid, &l->place, &l->end)
+                    : measure_by_stop(l, pid);
     copy_kill(pid);
     l->measured = r == 0;
     return r;
@@ -334,11 +363,46 @@ static void set_end(struct leg *l, const struct mark *end)
 {
     l->end = *end;
     l->measured = true;
+    l->place.event = 0;
     size_t step;
     if (l->trace && !trace_find(l->trace, end->addr, end->n, &step)) {
         trace_cut(l->trace, step);
         stations_drop(l, step);
     }
+}
+
+/*
+ * Ends the past with a leg that takes one event, where the end's event is known: what is looked for
+ * next is mostly near, and counting to there costs some microseconds for each turn of a loop. Not
+ * with one that takes none: the end may be where the event is taken.
+ */
+static void split_at_event(struct past *h)
+{
+    struct leg *l = last(h), end;
+    const struct recorded *r = recorded_of(h);
+    struct user_regs_struct regs;
+    uint64_t event = l && !l->trace && r->next ? l->place.event : 0, passed = 0;
+    if (event < 2 || r->next(r->arg, l->anchor) >= --event)
+        return;
+    struct mark count = {.addr = l->end.addr};
+    pid_t pid = copy_make(l->anchor);
+    if (pid <= 0 || event_reach(r, pid, event, l->measured ? &count : NULL, &passed) < 0 ||
+        copy_registers(pid, &regs)) {
+        copy_kill(pid);
+        return;
+    }
+    end = *l;
+    l->by_place = event_place(r, pid, false, &l->place) == 0;
+    l->measured = false;
+    l->end = (struct mark){.addr = regs.rip};
+    l = add(h, pid);
+    l->points = end.points;
+    l->place = end.place;
+    l->by_place = end.by_place;
+    l->measured = end.measured;
+    l->end = end.end;
+    if (l->measured)
+        l->end.n -= passed - (regs.rip == end.end.addr && regs.eflags & COPY_COUNTED_FLAG);
 }
 
 /* Gives up the anchor between two legs, of which the first then reaches as far as both. The pair is
@@ -387,6 +451,7 @@ static void become(struct past *h, pid_t pid)
     p->memory = -1;
     th->can_inject = th->has_event = th->tripped = false;
     th->injecting = th->faked = th->reported = th->deliver = 0;
+    th->deferral = DEFER_NONE;
     th->debug_generation = 0;
     thread_forget_registers(th);
     if (!copy_registers(pid, &regs)) {
@@ -422,6 +487,14 @@ static void pend(struct past *h, enum trap trap, uint64_t addr, enum history whe
     t->has_pending = true;
 }
 
+/* Ctrl-C: the process stands where it stood, or where it had got to. */
+static void pend_interrupted(struct past *h)
+{
+    pend(h, TRAP_OTHER, 0, HISTORY_INSIDE, NULL);
+    h->target->pending.code = SIGINT;
+    h->target->processes->threads->faked = SIGINT;
+}
+
 /* ---- one instruction back ---- */
 
 /* Splits the last, measured leg at a place before its end. Returns 1 if it did, 0 if that place is
@@ -447,6 +520,7 @@ static int split(struct past *h, const struct mark *at)
         return before.n ? split(h, &before) : 0;
     }
     bool twice = regs.rip == end.addr && counted; /* up to there, and again from there */
+    uint64_t event = l->place.event;
     end.n = end.n - passed + (twice ? 1 : 0);
     struct mark here = {.addr = regs.rip, .n = at->n};
     if (at->size) { /* as executions of the instruction behind the write */
@@ -469,8 +543,8 @@ static int split(struct past *h, const struct mark *at)
     }
     set_end(l, &here);
     struct leg *rest = add(h, pid);
-    rest->end = end;
-    rest->measured = true;
+    set_end(rest, &end);
+    rest->place.event = event;
     return 1;
 }
 
@@ -596,31 +670,35 @@ static struct leg *leg_before(struct past *h, uint64_t events)
     struct leg *l, *first = h->n ? h->leg[0] : NULL;
     struct place begin;
     err_set(&h->begin, "nothing is known of what was before");
-    if (!r->start || !first || !h->rooted || event_place(r, first->anchor, &begin) < 0)
+    if (!r->start || !first || !h->rooted || event_place(r, first->anchor, false, &begin) < 0)
         events = 0;
     pid_t anchor = -1;
     for (; anchor <= 0 && events; events /= 2)
         anchor = begin.event < events ? -1 : start_at(h, begin.event - events, &h->begin);
     if (anchor <= 0 || !(l = leg_create(anchor)))
         return NULL;
-    l->by_event = true;
+    l->by_place = true;
     l->place = begin;
     l->end.addr = begin.pc;
     return l;
 }
 
-/* The past begins and ends with this leg. */
-static void past_becomes(struct past *h, struct leg *l)
+/* The past begins with this leg, too. Returns 0, or -1: the leg stays the caller's. */
+static int put_first(struct past *h, struct leg *l)
 {
-    while (h->n)
-        drop_last(h);
-    h->leg[h->n++] = l;
+    if (h->n == LEGS_MAX && !thin(h))
+        return -1;
+    memmove(&h->leg[1], &h->leg[0], h->n * sizeof h->leg[0]);
+    h->leg[0] = l;
+    h->n++;
+    return 0;
 }
 
 /* Goes one instruction back. Returns 1, 0 at the beginning, or -1. */
 static int step_back(struct past *h)
 {
     for (;;) {
+        split_at_event(h);
         struct leg *l = last(h);
         if (!l || measure(h, l) < 0)
             return l ? -1 : 0;
@@ -628,10 +706,9 @@ static int step_back(struct past *h)
             struct leg *before = h->n == 1 ? leg_before(h, 1) : NULL;
             if (h->n == 1 && !before)
                 return 0;
+            drop_last(h);
             if (before)
-                past_becomes(h, before);
-            else
-                drop_last(h);
+                put_first(h, before);
             continue;
         }
         if (!l->trace) {
@@ -712,9 +789,9 @@ static const struct copy_point *written(pid_t pid, const struct copy_points *poi
 }
 
 /* Runs a copy of the leg through its stops: through all of them (number == 0), or to one. */
-static int run_stops(struct leg *l, pid_t pid, const struct copy_points *points, uint64_t number,
-                     const struct mark *count, struct found *f, struct copy_stop *stop,
-                     uint64_t *counted)
+static int run_stops(struct past *h, struct leg *l, pid_t pid, const struct copy_points *points,
+                     uint64_t number, const struct mark *count, struct found *f,
+                     struct copy_stop *stop, uint64_t *counted)
 {
     struct copy_run run;
     struct values v;
@@ -730,6 +807,7 @@ static int run_stops(struct leg *l, pid_t pid, const struct copy_points *points,
             if (seen == number)
                 stop->end = COPY_POINT;
         }
+        h->progress.stops++;
         if (stop->end != COPY_POINT || (number && seen == number))
             break;
         if (!counts(pid, points, stop->point, &v))
@@ -746,21 +824,24 @@ static int run_stops(struct leg *l, pid_t pid, const struct copy_points *points,
 
 /* Finds the last stop in a leg. Returns a copy of the process there, with *stop, and the leg's end
  * is there; 0 if there is none, or -1. */
-static pid_t search(struct leg *l, const struct copy_points *points, struct copy_stop *stop)
+static pid_t search(struct past *h, struct leg *l, const struct copy_points *points,
+                    struct copy_stop *stop)
 {
     struct found f = {0, 0};
+    search_in(h, l->anchor);
     pid_t pid = copy_make(l->anchor);
-    int r = pid > 0 ? run_stops(l, pid, points, 0, NULL, &f, stop, NULL) : -1;
+    int r = pid > 0 ? run_stops(h, l, pid, points, 0, NULL, &f, stop, NULL) : -1;
     copy_kill(pid);
     if (r < 0 || !f.number)
         return r;
     struct mark count = {.addr = f.pc};
     pid = copy_make(l->anchor);
-    if (pid <= 0 || run_stops(l, pid, points, f.number, &count, &f, stop, &count.n) < 0) {
+    if (pid <= 0 || run_stops(h, l, pid, points, f.number, &count, &f, stop, &count.n) < 0) {
         copy_kill(pid);
         return -1;
     }
     set_end(l, &count);
+    event_place(recorded_of(h), pid, false, &l->place);
     return pid;
 }
 
@@ -775,12 +856,11 @@ static enum trap trap_of(const struct copy_point *p)
 /* To the beginning of the first leg, for want of a stop. */
 static int to_beginning(struct past *h)
 {
-    while (h->n > 1)
-        drop_last(h);
-    struct leg *l = last(h);
+    struct leg *l = h->leg[0];
     pid_t pid = copy_make(l->anchor);
     if (pid <= 0)
         return -1;
+    keep_legs(h, 1);
     set_end(l, &(struct mark){.addr = l->start, .n = 1});
     become(h, pid);
     return 0;
@@ -793,12 +873,17 @@ static int continue_before(struct past *h, const struct copy_points *points,
 {
     struct leg *l;
     for (uint64_t events = 1; (l = leg_before(h, events)); events *= 2) {
-        pid_t pid = measure(h, l) < 0 ? -1 : search(l, points, stop);
-        past_becomes(h, l);
-        if (pid > 0)
+        pid_t pid = measure(h, l) < 0 ? -1 : search(h, l, points, stop);
+        if (pid < 0 || put_first(h, l) < 0) {
+            copy_kill(pid);
+            leg_free(l);
+            return -1;
+        }
+        if (pid > 0) {
+            keep_legs(h, 1);
             become(h, pid);
-        if (pid)
-            return pid > 0 ? 1 : -1;
+            return 1;
+        }
     }
     return to_beginning(h);
 }
@@ -808,17 +893,17 @@ static int continue_back(struct past *h, const struct copy_points *points,
                          struct copy_stop *stop)
 {
     int r = 0;
+    split_at_event(h);
     for (size_t i = h->n; i > 0 && !r; i--) {
         struct leg *l = h->leg[i - 1];
         if (measure(h, l) < 0)
             return -1;
-        pid_t pid = is_empty(l) ? 0 : search(l, points, stop);
+        pid_t pid = is_empty(l) ? 0 : search(h, l, points, stop);
         if (pid < 0)
             return -1;
         if (!pid)
             continue;
-        while (h->n > i)
-            drop_last(h);
+        keep_legs(h, i);
         become(h, pid);
         r = 1;
     }
@@ -835,7 +920,7 @@ static int continue_back(struct past *h, const struct copy_points *points,
 static struct leg *leg_to(struct past *h, pid_t anchor, pid_t pid)
 {
     struct leg *l = add(h, anchor);
-    l->by_event = event_place(recorded_of(h), pid, &l->place) == 0;
+    l->by_place = event_place(recorded_of(h), pid, false, &l->place) == 0;
     l->end.addr = l->place.pc;
     return l;
 }
@@ -916,12 +1001,15 @@ int ptrace_target_goto(struct target *base, uint64_t event, struct err *err)
     if (!can_follow(h, th))
         return err_set(err, "cannot move: %s", h->why);
     int went;
+    search_begin(h, "going to an event");
     if (r->next(r->arg, th->tid) < event)
         went = go_forward(h, th, event, err) < 0 ? -1 : 1;
     else if ((went = go_by_leg(h, event)) < 0)
         err_set(err, "%s", lost);
     else if (!went)
         went = go_by_start(h, event, err);
+    if (reverse_wait_end() && went < 0)
+        err_set(err, "interrupted");
     t->moved |= went >= 0;
     return went < 0 ? -1 : 0;
 }
@@ -962,9 +1050,13 @@ int target_reverse_step(struct target *base, struct ptid thread)
         return -1;
     if (refuse(t->past))
         return 0;
+    search_begin(t->past, "going back");
     int r = step_back(t->past);
-    pend(t->past, r > 0 ? TRAP_STEP : TRAP_OTHER, 0, r > 0 ? HISTORY_INSIDE : HISTORY_BEGIN,
-         r < 0 ? lost : NULL);
+    if (reverse_wait_end() && r < 0)
+        pend_interrupted(t->past);
+    else
+        pend(t->past, r > 0 ? TRAP_STEP : TRAP_OTHER, 0, r > 0 ? HISTORY_INSIDE : HISTORY_BEGIN,
+             r < 0 ? lost : NULL);
     return 0;
 }
 
@@ -978,8 +1070,11 @@ int target_reverse_continue(struct target *base)
     if (refuse(t->past))
         return 0;
     collect_points(t->processes, &points);
+    search_begin(t->past, "going back");
     int r = continue_back(t->past, &points, &stop);
-    if (r > 0)
+    if (reverse_wait_end() && r < 0)
+        pend_interrupted(t->past);
+    else if (r > 0)
         pend(t->past, trap_of(stop.point), stop.point->addr, HISTORY_INSIDE, NULL);
     else
         pend(t->past, TRAP_OTHER, 0, HISTORY_BEGIN, r < 0 ? lost : NULL);

@@ -47,5 +47,6 @@ void past_ends_here(struct past *h);
 /* bs and bc: leave their event in t->pending. */
 int target_reverse_step(struct target *t, struct ptid thread);
 int target_reverse_continue(struct target *t);
+void target_attend(struct target *t, const struct attendant *a);
 
 #endif

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "gdbbridge/dispatch.h"
+#include "gdbbridge/reverse_wait.h"
 
 #define INT3        0xcc
 #define RESUME_FLAG COPY_COUNTED_FLAG /* eflags.RF */
@@ -59,17 +60,6 @@ int copy_registers(pid_t pid, struct user_regs_struct *regs)
 }
 
 /* ---- waiting ---- */
-
-/* The next stop of this process. Returns its status, or -1 if it is gone. */
-static int wait_stop(pid_t pid)
-{
-    int status;
-    pid_t got;
-    do
-        got = waitpid(pid, &status, __WALL);
-    while (got < 0 && errno == EINTR);
-    return got == pid && WIFSTOPPED(status) ? status : -1;
-}
 
 void copy_kill(pid_t pid)
 {
@@ -131,7 +121,7 @@ static pid_t inject_clone(pid_t pid)
     for (int stops = 0; stops < 4; stops++) {
         if (ptrace(PTRACE_SINGLESTEP, pid, NULL, 0))
             return -1;
-        int status = wait_stop(pid);
+        int status = reverse_wait_soon(pid);
         if (status < 0)
             return -1;
         if (status >> 16 == PTRACE_EVENT_CLONE || status >> 16 == PTRACE_EVENT_FORK)
@@ -139,7 +129,7 @@ static pid_t inject_clone(pid_t pid)
         else if (WSTOPSIG(status) == SIGTRAP)
             break;
     }
-    return child && wait_stop((pid_t)child) >= 0 ? (pid_t)child : -1;
+    return child && reverse_wait_soon((pid_t)child) >= 0 ? (pid_t)child : -1;
 }
 
 pid_t copy_make(pid_t pid)
@@ -481,7 +471,7 @@ void copy_run_on(struct copy_run *run, struct copy_stop *stop)
     for (;;) {
         if (ptrace(run->silent ? PTRACE_SYSCALL : PTRACE_CONT, run->pid, NULL, signal))
             return;
-        int status = wait_stop(run->pid);
+        int status = reverse_wait(run->pid);
         if (status < 0)
             return;
         signal = 0;
@@ -547,7 +537,7 @@ static bool step_once(pid_t pid, struct user_regs_struct *regs, int *signal)
     for (int stops = 0; stops < 4; stops++) {
         if (ptrace(PTRACE_SINGLESTEP, pid, NULL, *signal))
             return false;
-        int status = wait_stop(pid);
+        int status = reverse_wait(pid);
         if (status < 0)
             return false;
         *signal = status >> 16 || WSTOPSIG(status) == SIGTRAP ? 0 : WSTOPSIG(status);

@@ -3,13 +3,47 @@
  */
 #include "gdbbridge/reverse_event.h"
 
-int event_place(const struct recorded *r, pid_t pid, struct place *place)
+#include <string.h>
+#include <sys/uio.h>
+
+#define RED_ZONE 128 /* System V ABI for x86-64: below the stack pointer */
+
+static size_t read_stack(pid_t pid, uint64_t sp, uint8_t *to)
+{
+    struct iovec here = {to, PLACE_STACK}, there = {(void *)(sp - RED_ZONE), PLACE_STACK};
+    ssize_t n = process_vm_readv(pid, &here, 1, &there, 1, 0);
+    return n > 0 ? (size_t)n : 0;
+}
+
+int event_place(const struct recorded *r, pid_t pid, bool exact, struct place *place)
 {
     struct user_regs_struct regs;
     if (copy_registers(pid, &regs))
         return -1;
-    *place = (struct place){r->next(r->arg, pid), regs.rip, regs.rsp};
+    *place = (struct place){.event = r->next ? r->next(r->arg, pid) : 0,
+                            .pc = regs.rip,
+                            .sp = regs.rsp,
+                            .exact = exact,
+                            .regs = regs};
+    if (exact)
+        place->nstack = read_stack(pid, regs.rsp, place->stack);
     return 0;
+}
+
+/* Flags are left out: the kernel lends some of them to the debugger. */
+static bool is_place(pid_t pid, const struct place *place)
+{
+    struct user_regs_struct now;
+    uint8_t stack[PLACE_STACK];
+    if (copy_registers(pid, &now) || now.rip != place->pc || now.rsp != place->sp)
+        return false;
+    if (!place->exact)
+        return true;
+    now.eflags = place->regs.eflags;
+    now.orig_rax = place->regs.orig_rax;
+    return !memcmp(&now, &place->regs, sizeof now) &&
+           read_stack(pid, now.rsp, stack) == place->nstack &&
+           !memcmp(stack, place->stack, place->nstack);
 }
 
 /* How many writes to the word there are at least until `event` is next. */
@@ -59,25 +93,26 @@ int event_mark(const struct recorded *r, pid_t pid, const struct place *place, s
 {
     struct copy_points at = {.point = {{POINT_HW, place->pc, 0, 0}}, .n = 1};
     struct mark count = {.addr = place->pc};
-    struct user_regs_struct regs;
     struct copy_run run;
     struct copy_stop stop;
     uint64_t n = 0;
-    if (r->next(r->arg, pid) < place->event &&
+    if (r->next && r->next(r->arg, pid) < place->event &&
         event_reach(r, pid, place->event, &count, &n) < 0)
         return -1;
-    if (copy_registers(pid, &regs))
-        return -1;
-    if (regs.rip == place->pc && regs.rsp == place->sp) {
+    if (is_place(pid, place)) {
         *mark = (struct mark){.addr = place->pc, .n = n + 1};
         return 0;
     }
-    if (copy_run_begin(&run, pid, NULL, &at, NULL) < 0)
+    /* not further than the next event: what it writes then would be seen */
+    struct mark next = {.size = sizeof(uint64_t), .written = true};
+    next.addr = place->event ? r->word(r->arg, pid) : 0;
+    next.n = next.addr ? 1 : 0;
+    if (copy_run_begin(&run, pid, &next, &at, NULL) < 0)
         return -1;
     do {
         copy_run_on(&run, &stop);
         n++;
-    } while (stop.end == COPY_POINT && !copy_registers(pid, &regs) && regs.rsp != place->sp);
+    } while (stop.end == COPY_POINT && !is_place(pid, place));
     copy_run_end(&run);
     *mark = (struct mark){.addr = place->pc, .n = n};
     return stop.end == COPY_POINT ? 0 : -1;

@@ -16,13 +16,21 @@
 #include "gdbbridge/ptrace_target.h"
 #include "gdbbridge/reverse_copy.h"
 
+#define PLACE_STACK 2048 /* bytes from the red zone up, for the variables of a loop */
+
 /* A place in a process's future by what can be known of it without having been there. */
 struct place {
-    uint64_t event; /* the one that is next */
+    uint64_t event; /* the one that is next; 0 where no recording tells */
     uint64_t pc, sp;
+    bool exact; /* the following hold, too: one of several turns of a loop is meant */
+    struct user_regs_struct regs;
+    uint8_t stack[PLACE_STACK];
+    size_t nstack;
 };
 
-int event_place(const struct recorded *r, pid_t pid, struct place *place);
+/* The place where a stopped process is. Not exact where it came there over a stop that code in the
+ * process takes part in, and its copies do not make: what calls leave in registers differs. */
+int event_place(const struct recorded *r, pid_t pid, bool exact, struct place *place);
 
 /* Runs the copy on until `event` is its next one, which it is not yet. 0, or -1: it does not get
  * there, or is gone. Adds to *counted, if not NULL, how often `count` happened meanwhile. */

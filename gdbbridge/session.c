@@ -73,6 +73,11 @@ void session_console(struct session *s, const char *text, size_t size)
     bytes_free(&packet);
 }
 
+void session_say(struct session *s, const char *text)
+{
+    session_console(s, text, strlen(text));
+}
+
 /* ------------------------------------------------------------------ threads */
 
 size_t session_threads(struct session *s)

@@ -36,6 +36,9 @@ void session_input(struct session *s, const void *data, size_t size);
 /* Takes the target's event, if there is one, and tells GDB if it waits for it. */
 void session_poll(struct session *s);
 
+/* Prints on GDB's console, while GDB waits for an answer or a stop. */
+void session_say(struct session *s, const char *text);
+
 /* The conversation is over: GDB killed or let go what was debugged, or asked us to exit. */
 bool session_done(const struct session *s);
 

@@ -119,6 +119,13 @@ struct monitor_command {
     void *arg;
 };
 
+/* Who waits for a call that may take long: going back, or to an event. */
+struct attendant {
+    bool (*gives_up)(void *arg);              /* Ctrl-C, or GDB is gone. Never waits */
+    void (*say)(void *arg, const char *text); /* for GDB's console */
+    void *arg;
+};
+
 struct target_ops {
     void (*destroy)(struct target *t);
 
@@ -167,6 +174,8 @@ struct target_ops {
     /* --- backwards. Their events are polled like those of resume(). */
     int (*reverse_step)(struct target *t, struct ptid thread);
     int (*reverse_continue)(struct target *t);
+    /* Whom these ask, and tell, while they take long. NULL: they never do. */
+    void (*attend)(struct target *t, const struct attendant *a);
 
     /* --- files. May GDB read and write the files of this machine (vFile)? */
     bool files;
