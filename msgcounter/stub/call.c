@@ -21,6 +21,7 @@
 #include "msgcounter/stub/op.h"
 #include "msgcounter/stub/record.h"
 #include "msgcounter/stub/request.h"
+#include "msgcounter/stub/session.h"
 #include "msgcounter/stub/stub.h"
 #include "msgcounter/stub/win.h"
 #include "msgcounter/stub/win_watch.h"

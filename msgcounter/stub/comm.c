@@ -102,10 +102,7 @@ void comm_start(int rank, int size)
     comm_self.size = 1;
     comm_self.members = stub_memdup(&rank, sizeof rank);
     comm_self.gid = XXH3_64bits_withSeed(&rank, sizeof rank, 2);
-    comm_self.next = comm_world.next; /* made with sessions before */
-    comm_world.next = &comm_self;
-    if (!last || last == &comm_world)
-        last = &comm_self;
+    comm_world.next = last = &comm_self;
     coll_known(&comm_world, true);
 }
 

@@ -22,12 +22,6 @@ bool group_world_ranks(int real, int n, int *world)
 {
     int *ranks = stub_alloc((size_t)n * sizeof *ranks);
     bool foreign = false;
-    if (!comm_first()) { /* sessions only: there is no world */
-        for (int i = 0; i < n; i++)
-            world[i] = MPI_UNDEFINED;
-        stub_free(ranks);
-        return true;
-    }
     for (int i = 0; i < n; i++)
         ranks[i] = i;
     mpi_cross(CALL_MPI_Group_translate_ranks, real, n, (uint64_t)ranks, world_group(),

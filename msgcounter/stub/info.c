@@ -33,6 +33,15 @@ static void set(struct info *o, const char *key, const char *value)
     o->pairs[o->nkeys++] = (struct pair){copy_text(key), copy_text(value)};
 }
 
+const char *info_value(const struct object *info, const char *key)
+{
+    const struct info *o = (const struct info *)info;
+    for (int i = 0; o && i < o->nkeys; i++)
+        if (!strcmp(o->pairs[i].key, key))
+            return o->pairs[i].value;
+    return NULL;
+}
+
 /* Copies what the lower half has put in a new object (MPI_Comm_get_info, MPI_Info_dup). */
 static void ask(struct info *o, int real)
 {

@@ -12,6 +12,9 @@
 void info_add(struct object **hints, const struct object *from);
 void info_drop(struct object **hints);
 
+/* The value of a key, borrowed; NULL: none, or no object. */
+const char *info_value(const struct object *info, const char *key);
+
 /* An info object of the lower half with these keys. Returns MPI's code. [crosses] */
 int info_make_real(const struct object *hints, int *real);
 

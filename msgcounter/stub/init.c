@@ -18,6 +18,7 @@
 #include "msgcounter/stub/order.h"
 #include "msgcounter/stub/post.h"
 #include "msgcounter/stub/record.h"
+#include "msgcounter/stub/session.h"
 #include "msgcounter/stub/stub.h"
 #include "msgcounter/stub/system.h"
 
@@ -30,13 +31,14 @@ static struct started {
     struct attr_predefined attrs;
 } started;
 
-static bool initialized, finalized;
+static bool joined, left;            /* the job, over whatever call */
+static bool initialized, finalized;  /* by MPI_Init and MPI_Finalize */
+static struct stub_lock joining;
 static uint32_t main_thread; /* ordinal of the thread that called MPI_Init */
 
 static void begin(void)
 {
-    initialized = true;
-    main_thread = stub_thread_ordinal();
+    joined = true;
     attr_predefined = started.attrs;
     stub_threads_multiple = started.level == MPI_THREAD_MULTIPLE;
     stub_gate.mpi_level = (uint64_t)started.level;
@@ -52,14 +54,14 @@ static void return_errors(void)
     mpi_cross(CALL_MPI_Comm_set_errhandler, MPI_COMM_SELF, (uint64_t)MPI_ERRORS_RETURN);
 }
 
-static int start_live(enum call call, int required)
+static int start_live(enum call how, int required)
 {
     /* argc and argv stay up here: the lower half has its own. */
     int rc, level = MPI_THREAD_SINGLE;
-    if (call_table[call].nparams > 2) {
-        rc = mpi_cross(call, 0, 0, (uint64_t)required, (uint64_t)&level);
+    if (call_table[how].nparams > 2) {
+        rc = mpi_cross(how, 0, 0, (uint64_t)required, (uint64_t)&level);
     } else {
-        rc = mpi_cross(call, 0, 0);
+        rc = mpi_cross(how, 0, 0);
         if (!rc)
             mpi_cross(CALL_MPI_Query_thread, (uint64_t)&level);
     }
@@ -78,12 +80,9 @@ static int start_live(enum call call, int required)
     return 0;
 }
 
-int hand_init(enum call call, const uint64_t *v)
+static int join(enum call call, enum call how, int level)
 {
-    bool threads = call_table[call].nparams > 2;
-    if (initialized)
-        return error_return(call, v, MPI_ERR_OTHER);
-    int rc = 0;
+    int rc;
     if (replaying()) {
         record_attach();
         const struct log_record *rec = replay_next(call);
@@ -91,13 +90,11 @@ int hand_init(enum call call, const uint64_t *v)
                sizeof started);
         rc = replay_rc(rec);
     } else {
-        rc = start_live(call, threads ? (int)v[2] : 0);
+        rc = start_live(how, level);
     }
     if (rc)
         return rc;
     begin();
-    if (threads && v[3])
-        *(int *)v[3] = started.level;
     if (recording()) {
         record_attach();
         record_begin(call, LOG_FIELD_ROOM(sizeof started));
@@ -105,6 +102,29 @@ int hand_init(enum call call, const uint64_t *v)
         record_end(0);
         system_thread_started();
     }
+    return 0;
+}
+
+int init_join(enum call call, enum call how, int level)
+{
+    stub_lock(&joining);
+    int rc = joined ? 0 : join(call, how, level);
+    stub_unlock(&joining);
+    return rc;
+}
+
+int hand_init(enum call call, const uint64_t *v)
+{
+    bool threads = call_table[call].nparams > 2;
+    if (initialized)
+        return error_return(call, v, MPI_ERR_OTHER);
+    int rc = init_join(call, call, threads ? (int)v[2] : 0);
+    if (rc)
+        return rc;
+    initialized = true;
+    main_thread = stub_thread_ordinal();
+    if (threads && v[3])
+        *(int *)v[3] = started.level;
     return 0;
 }
 
@@ -121,6 +141,38 @@ static void await_ending(void)
     }
 }
 
+/* The lower half's MPI_Finalize; an event if the application has called it. */
+static int leave(bool event)
+{
+    const enum call call = CALL_MPI_Finalize;
+    int rc = 0;
+    requests_flush_buffered(); /* MPI would wait for them too; it does not know them */
+    await_ending();
+    if (replaying()) {
+        rc = event ? replay_rc(replay_next(call)) : 0;
+    } else {
+        rc = mpi_cross(call);
+        if (event && recording()) {
+            record_begin(call, 0);
+            record_end(rc);
+        }
+    }
+    left = true;
+    stub_gate.finalized = 1;
+    stub_gate.mpi_level = LEVEL_NONE;
+    if (!replaying() && GATE->job_ended)
+        cross(GATE->job_ended, 0);
+    return rc;
+}
+
+void init_leave(void)
+{
+    stub_enter();
+    if (joined && !left && !session_count() && initialized == finalized)
+        leave(false);
+    stub_leave();
+}
+
 int hand_finalize(enum call call, const uint64_t *v)
 {
     if (!initialized || finalized)
@@ -128,24 +180,8 @@ int hand_finalize(enum call call, const uint64_t *v)
     /* MPI 4.0 §11.4.2: attributes of MPI_COMM_SELF go first, while MPI still works. */
     attr_delete_all(MPI_COMM_SELF, &comm_self.attrs);
     attr_delete_all(MPI_COMM_WORLD, &comm_world.attrs);
-    requests_flush_buffered(); /* MPI would wait for them too; it does not know them */
-    int rc = 0;
-    await_ending();
-    if (replaying()) {
-        rc = replay_rc(replay_next(call));
-    } else {
-        rc = call_cross(call, v);
-        if (recording()) {
-            record_begin(call, 0);
-            record_end(rc);
-        }
-    }
     finalized = true;
-    stub_gate.finalized = 1;
-    stub_gate.mpi_level = LEVEL_NONE;
-    if (!replaying() && GATE->job_ended)
-        cross(GATE->job_ended, 0);
-    return rc;
+    return session_count() ? MPI_SUCCESS : leave(true);
 }
 
 int hand_abort(enum call call, const uint64_t *v)

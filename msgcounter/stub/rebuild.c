@@ -20,6 +20,7 @@
 #include "msgcounter/stub/order.h"
 #include "msgcounter/stub/part.h"
 #include "msgcounter/stub/request.h"
+#include "msgcounter/stub/session.h"
 #include "msgcounter/stub/stub.h"
 #include "msgcounter/stub/win.h"
 #include "msgcounter/stub/tool.h"
@@ -114,7 +115,8 @@ int rebuild_all(void)
         int (*make)(void);
     } steps[] = {
         {"error handlers", return_errors}, {"error codes", errhandler_rebuild},
-        {"info objects", rebuild_infos},   {"communicators", comm_rebuild},
+        {"info objects", rebuild_infos},   {"sessions", session_rebuild},
+        {"communicators", comm_rebuild},
         {"groups", group_rebuild},         {"datatypes", datatype_rebuild},
         {"operations", op_rebuild},        {"order log", attach_order},
         {"requests", request_rebuild},     {"persistent collectives", icoll_rebuild},

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "msgcounter/stub/init.h"
 #include "msgcounter/stub/pid.h"
 #include "msgcounter/stub/record.h"
 #include "msgcounter/stub/signal.h"
@@ -52,6 +53,7 @@ static void at_exit(int status, void *arg)
 {
     if (!stub_active || GATE->mode == GATE_REPLAY)
         return;
+    init_leave();
     record_flush();
     cross(GATE->job_exit, (uint64_t)status);
 }

@@ -1,5 +1,5 @@
 /*
- * win.c - windows as objects; also sessions, which are passed through
+ * win.c - windows as objects
  */
 #include "msgcounter/stub/win.h"
 
@@ -41,15 +41,6 @@ static void unmap_memory(void *memory, uint64_t bytes)
     sys_call(SYS_munmap, (uint64_t)memory, bytes, 0, 0, 0, 0);
 }
 
-static struct object *make(struct made *m, enum call set_errhandler, MPI_Errhandler initial)
-{
-    struct win *w = stub_alloc(sizeof *w);
-    w->errors = initial;
-    if (!m->replay)
-        mpi_cross(set_errhandler, m->real, (uint64_t)MPI_ERRORS_RETURN);
-    return &w->head;
-}
-
 static int flavor_of(enum call call)
 {
     return win_param_index(call, "baseptr") >= 0 ? MPI_WIN_FLAVOR_SHARED
@@ -71,9 +62,11 @@ void win_belongs(struct win *w, const struct made *m, struct comm *c)
 
 struct object *win_make(struct made *m)
 {
-    struct object *o = make(m, CALL_MPI_Win_set_errhandler, MPI_ERRORS_ARE_FATAL);
-    struct win *w = (struct win *)o;
+    struct win *w = stub_alloc(sizeof *w);
     struct comm *c = comm_of((MPI_Comm)win_param(m->call, m->v, "comm"));
+    w->errors = MPI_ERRORS_ARE_FATAL;
+    if (!m->replay)
+        mpi_cross(CALL_MPI_Win_set_errhandler, m->real, (uint64_t)MPI_ERRORS_RETURN);
     w->flavor = flavor_of(m->call);
     w->model = MPI_WIN_UNIFIED; /* MPICH knows no other over the devices of this package */
     w->disp_unit = 1;
@@ -90,28 +83,20 @@ struct object *win_make(struct made *m)
     w->dirty = stub_alloc((size_t)c->size);
     if (w->base)
         win_watch_memory(w, w->base, (uint64_t)w->size);
-    return o;
-}
-
-struct object *session_make(struct made *m)
-{
-    struct object *o = make(m, CALL_MPI_Session_set_errhandler, MPI_ERRORS_ARE_FATAL);
-    struct win *w = (struct win *)o;
-    errhandler_from_call(m, &w->errhandler, &w->errors);
-    return o;
+    return &w->head;
 }
 
 void win_destroy(struct object *o)
 {
     struct win *w = (struct win *)o;
     object_put(w->errhandler);
+    info_drop(&w->hints);
     if (!w->comm)
         return;
     win_watch_end(w);
     coll_comm_freed(&w->agreed);
     coll_forget_later(&w->busy);
     object_put(&w->comm->head);
-    info_drop(&w->hints);
     if (w->memory)
         unmap_memory(w->memory, w->room);
     stub_free(w->name);

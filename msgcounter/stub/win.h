@@ -28,10 +28,11 @@ struct win {
     struct object *errhandler; /* NULL: predefined one in `errors` */
     MPI_Errhandler errors;
 
-    /* Windows and files. */
-    struct comm *comm;    /* referenced; NULL: a session */
-    struct comm agreed;   /* what collectives over it are counted on */
     struct object *hints; /* info.h */
+
+    /* Windows and files. */
+    struct comm *comm;  /* referenced; NULL: a session */
+    struct comm agreed; /* what collectives over it are counted on */
 
     /* Windows only. */
     struct comm busy;
@@ -74,7 +75,6 @@ struct win_list {
 } win_sorted(enum handle_kind kind);
 
 struct object *win_make(struct made *m);
-struct object *session_make(struct made *m);
 void win_destroy(struct object *o);
 
 /* Memory for a window. Its address is recorded as that of parameter `param`: replay must come to
