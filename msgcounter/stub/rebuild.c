@@ -19,6 +19,7 @@
 #include "msgcounter/stub/op.h"
 #include "msgcounter/stub/order.h"
 #include "msgcounter/stub/part.h"
+#include "msgcounter/stub/publish.h"
 #include "msgcounter/stub/request.h"
 #include "msgcounter/stub/session.h"
 #include "msgcounter/stub/stub.h"
@@ -122,6 +123,7 @@ int rebuild_all(void)
         {"requests", request_rebuild},     {"persistent collectives", icoll_rebuild},
         {"partitioned requests", part_rebuild},
         {"windows", win_rebuild},          {"files", file_rebuild},
+        {"published names", publish_rebuild},
     };
     for (unsigned i = 0; i < sizeof steps / sizeof *steps; i++) {
         int rc = steps[i].make(), length;
