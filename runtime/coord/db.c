@@ -31,6 +31,8 @@ static int open_handle(struct db *db, int flags)
 {
     int rc = sqlite3_open_v2(db->path, &db->handle, flags, NULL);
     if (rc == SQLITE_OK)
+        rc = sqlite3_busy_timeout(db->handle, BUSY_MS); /* another process may be committing */
+    if (rc == SQLITE_OK)
         rc = sqlite3_exec(db->handle, "SELECT * FROM sqlite_master LIMIT 1", NULL, NULL, NULL);
     return rc;
 }
@@ -51,7 +53,6 @@ struct db *db_open(const char *path, bool create, struct err *err)
         err_set(err, "%s: %s", path, db->handle ? sqlite3_errmsg(db->handle) : "out of memory");
         goto fail;
     }
-    sqlite3_busy_timeout(db->handle, BUSY_MS);
     if (!sqlite3_db_readonly(db->handle, "main") &&
         db_script(db, "PRAGMA journal_mode = DELETE; PRAGMA synchronous = FULL;", err) < 0)
         goto fail;

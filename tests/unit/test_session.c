@@ -293,6 +293,33 @@ START_TEST(survives_kill)
 }
 END_TEST
 
+/* A commit of another process may take a while: who only looks waits for it. */
+START_TEST(opens_while_another_commits)
+{
+    struct err err;
+    int said[2];
+    char c, path[PATH_MAX];
+    struct session *s = create();
+    snprintf(path, sizeof path, "%s/session.db", session_dir(s));
+    ck_assert_int_eq(pipe(said), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        struct db *db = db_open(path, false, &err);
+        bool locked = db && db_script(db, "BEGIN EXCLUSIVE", &err) == 0;
+        if (write(said[1], locked ? "y" : "n", 1) == 1)
+            usleep(200000);
+        db_close(db);
+        _exit(0);
+    }
+    ck_assert(read(said[0], &c, 1) == 1 && c == 'y');
+    struct session *other = session_open(session_dir(s), &err);
+    ck_assert_msg(other != NULL, "%s", err.text);
+    waitpid(child, NULL, 0);
+    session_close(other);
+    session_close(s);
+}
+END_TEST
+
 START_TEST(facts_come_back)
 {
     struct session *s = create();
@@ -393,6 +420,7 @@ int main(void)
     tcase_add_test(tcase, the_last_epoch_is_of_the_last_line);
     tcase_add_test(tcase, interrupted_epochs_are_cleaned_and_their_numbers_not_used_again);
     tcase_add_test(tcase, survives_kill);
+    tcase_add_test(tcase, opens_while_another_commits);
     tcase_add_test(tcase, facts_come_back);
     tcase_add_test(tcase, recordings_replace_each_other);
     suite_add_tcase(suite, tcase);
