@@ -31,12 +31,14 @@ struct slot {
 };
 
 struct table {
+    struct table *older; /* the agent was reading when its time had come */
     uint32_t room; /* a power of two */
     uint32_t used; /* slots with a gid, freed ones too */
     struct slot slot[];
 };
 
 static struct table *table;
+static uint32_t readers; /* each says so before it looks which table there is */
 static struct stub_lock lock;
 
 /* The slot of a gid, or the free one where it would stand. */
@@ -48,8 +50,20 @@ static struct slot *find(struct table *t, uint64_t gid)
     return &t->slot[i & (t->room - 1)];
 }
 
-/* A table of twice the size without freed slots, or of the same size if most are freed. The old
- * one stays: the agent may be reading it. */
+/* Who looks from now on sees the new table; another thread in MPI may be using a slot of an old one
+ * for long. */
+static void free_older(struct table *t)
+{
+    if (stub_threads_multiple || __atomic_load_n(&readers, __ATOMIC_SEQ_CST))
+        return;
+    for (struct table *o = t->older, *next; o; o = next) {
+        next = o->older;
+        stub_free(o);
+    }
+    t->older = NULL;
+}
+
+/* A table of twice the size without freed slots, or of the same size if most are freed. */
 static void grow(void)
 {
     uint32_t live = 0, room = 16;
@@ -66,7 +80,9 @@ static void grow(void)
             t->used++;
         }
     }
-    __atomic_store_n(&table, t, __ATOMIC_RELEASE);
+    t->older = table;
+    __atomic_store_n(&table, t, __ATOMIC_SEQ_CST);
+    free_older(t);
 }
 
 static struct slot *slot_add(uint64_t gid, uint64_t members)
@@ -180,7 +196,8 @@ void coll_forget_freed(void)
 
 int coll_list(struct gate_coll *out, int max)
 {
-    struct table *t = __atomic_load_n(&table, __ATOMIC_ACQUIRE);
+    __atomic_add_fetch(&readers, 1, __ATOMIC_SEQ_CST);
+    struct table *t = __atomic_load_n(&table, __ATOMIC_SEQ_CST);
     int n = 0;
     for (uint32_t i = 0; t && i < t->room && n < max; i++) {
         uint64_t gid = __atomic_load_n(&t->slot[i].gid, __ATOMIC_ACQUIRE);
@@ -191,6 +208,7 @@ int coll_list(struct gate_coll *out, int max)
                                           .members = (uint32_t)t->slot[i].members,
                                           .inside = (uint32_t)(word & INSIDE)};
     }
+    __atomic_sub_fetch(&readers, 1, __ATOMIC_SEQ_CST);
     return n;
 }
 
