@@ -44,8 +44,8 @@ link-lower = $(CC) -no-pie -nostartfiles -pthread -rdynamic -Wl,-z,now -Wl,--no-
              $(call crt,crtbeginS.o) $(1) $(2) $(call crt,crtendS.o) $(call crt,crtn.o)
 
 HALF_COMMON := $(addprefix runtime/half/,half load maps own_fd arena steer steer_entry threads upper_vdso_image) \
-               $(addprefix runtime/ckpt/,files files_restore interrupt park pending resume save) \
-               $(addprefix runtime/ckpt/,save_regions) \
+               $(addprefix runtime/ckpt/,files files_restore interrupt locks park pending resume save) \
+               $(addprefix runtime/ckpt/,save_regions share timers) \
                $(basename $(filter-out runtime/image/image_dump.c,$(wildcard runtime/image/*.c)) $(wildcard runtime/base/*.c))
 LOWER_ONLY  := $(addprefix runtime/half/,lower_fd lower_main lower_mpi p2p_loops progress) \
                $(addprefix runtime/ckpt/,agent fatal fine fine_merge order_job track restart restart_job) \

@@ -439,6 +439,19 @@ static int keep(struct files *files, struct found *f, bool all, struct err *err)
     return 0;
 }
 
+/* Before any file is read: who closes it again gives up the locks of the process (fcntl(2));
+ * locks_again() takes those back. */
+static int note_locks(struct locks *locks, const int *numbers, size_t n)
+{
+    int rc = 0;
+    for (size_t i = 0; i < n && rc == 0; i++) {
+        char *text = read_info(numbers[i]);
+        rc = text ? locks_add(locks, numbers[i], text) : -1;
+        free(text);
+    }
+    return rc;
+}
+
 int files_describe(struct files *files, bool all, struct err *err)
 {
     int numbers[FILES_MAX];
@@ -447,7 +460,7 @@ int files_describe(struct files *files, bool all, struct err *err)
     memset(files, 0, sizeof *files);
     struct found *f = calloc(n + 1, sizeof *f);
     files->file = calloc(n + 1, sizeof *files->file);
-    if (!f || !files->file)
+    if (!f || !files->file || (all && note_locks(&files->locks, numbers, n) < 0))
         result = err_sys(err, "no memory");
     for (size_t i = 0; i < n && result == 0; i++) {
         struct found *me = &f[found];
@@ -472,6 +485,7 @@ int files_describe(struct files *files, bool all, struct err *err)
     for (size_t i = 0; i < found; i++)
         free(f[i].content);
     free(f);
+    locks_again(&files->locks);
     return result;
 }
 
@@ -481,5 +495,6 @@ void files_free(struct files *files)
         free((char *)files->file[i].path);
     free(files->file);
     free(files->records);
+    free(files->locks.some);
     memset(files, 0, sizeof *files);
 }

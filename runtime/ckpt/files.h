@@ -18,6 +18,7 @@
 #include <stddef.h>
 
 #include "runtime/base/err.h"
+#include "runtime/ckpt/locks.h"
 #include "runtime/image/image.h"
 
 #define FILES_BLOB "dbg3.files"
@@ -28,7 +29,8 @@ struct files {
     size_t n;
     void *records; /* the blob */
     size_t bytes;
-    int failed; /* private */
+    struct locks locks; /* only with `all` */
+    int failed;         /* private */
 };
 
 /* [threads parked] With `all`, a descriptor that cannot be restored is an error that names it;

@@ -323,5 +323,5 @@ int files_restore(const struct image_state *state, bool alone, struct err *err)
             if (mine == turn && restore_one(r, first, end, alone, err) < 0)
                 return -1;
         }
-    return 0;
+    return alone ? 0 : locks_restore(state, err);
 }

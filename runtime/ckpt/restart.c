@@ -24,6 +24,8 @@
 #include "runtime/ckpt/park.h"
 #include "runtime/ckpt/pending.h"
 #include "runtime/ckpt/save.h"
+#include "runtime/ckpt/share.h"
+#include "runtime/ckpt/timers.h"
 #include "runtime/half/gate.h"
 #include "runtime/half/half.h"
 #include "runtime/half/sys.h"
@@ -116,6 +118,8 @@ int restart_memory(struct image *image, struct err *err)
     if (image_map(image, err) < 0 || tell_kernel(state, err) < 0 ||
         files_restore(state, GATE->mode == GATE_REPLAY, err) < 0)
         return -1;
+    if (GATE->mode != GATE_REPLAY && share_restore(state, err) < 0)
+        return -1;
     restore_signals(state);
     /* A replay may be on another machine; what the rank asks about folders is in its log. */
     if (chdir(state->meta.cwd) < 0 && GATE->mode != GATE_REPLAY)
@@ -129,6 +133,17 @@ int restart_memory(struct image *image, struct err *err)
 /* ---- threads ---- */
 
 static volatile uint32_t go; /* futex: 1 when the threads may continue */
+
+static const struct image_state *restored; /* by restart_threads() */
+static pid_t *tids;                        /* what its threads have for numbers now */
+
+static pid_t tid_of(pid_t was)
+{
+    for (size_t i = 0; i < restored->nthreads; i++)
+        if (restored->threads[i].tid == was)
+            return tids[i];
+    return getpid();
+}
 
 /* What a recreated thread needs; malloc'ed, for as long as the process lives. */
 struct start {
@@ -192,6 +207,11 @@ long restart_clone(uint64_t flags, void *stack, void (*body)(const struct start 
 
 int restart_threads(const struct image_state *state, struct err *err)
 {
+    tids = calloc(state->nthreads, sizeof *tids);
+    if (!tids)
+        return err_sys(err, "no memory");
+    restored = state;
+    tids[0] = getpid();
     renumber(&state->threads[0], getpid());
     set_name(getpid(), state->threads[0].name);
     for (size_t i = 1; i < state->nthreads; i++) {
@@ -209,6 +229,7 @@ int restart_threads(const struct image_state *state, struct err *err)
             errno = (int)-tid;
             return err_sys(err, "cannot recreate thread %d of %zu", t->tid, state->nthreads);
         }
+        tids[i] = (pid_t)tid;
         renumber(t, tid);
         set_name(tid, t->name);
     }
@@ -238,9 +259,12 @@ void restart_after_save(const struct image_state *state)
 void restart_go(const struct image_state *state)
 {
     struct start s;
+    struct err err;
     describe_start(&s, &state->threads[0]);
     pending_put(PENDING_PROCESS, 0);
     restore_timers(&state->meta);
+    if (timers_restore(state, tid_of, &err) < 0)
+        half_die(&err);
     __atomic_store_n(&go, 1, __ATOMIC_RELEASE);
     sys_futex_wake(&go, INT32_MAX);
     go_on(&s);

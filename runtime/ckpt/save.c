@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/shm.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/time.h>
@@ -19,6 +20,7 @@
 #include "runtime/ckpt/files.h"
 #include "runtime/ckpt/pending.h"
 #include "runtime/ckpt/save_kept.h"
+#include "runtime/ckpt/timers.h"
 #include "runtime/half/gate.h"
 #include "runtime/half/own_fd.h"
 #include "runtime/half/sys.h"
@@ -183,6 +185,21 @@ static int write_it(const struct save_request *request, const struct image_state
     return image_write(request->path, state, source, &options, written, err);
 }
 
+/* Of a segment of System V shared memory an image holds a copy, which is all there is to it only if
+ * nobody else has it. The inode in /proc/self/maps is its number (ipc/shm.c). */
+static int check_alone(const struct save_regions *regions, struct err *err)
+{
+    for (size_t i = 0; i < regions->n; i++) {
+        const struct image_region *r = &regions->region[i];
+        struct shmid_ds segment;
+        if (r->path && !strncmp(r->path, "/SYSV", 5) &&
+            shmctl((int)r->ino, IPC_STAT, &segment) == 0 && segment.shm_nattch > 1)
+            return err_set(err, "a System V shared memory segment (%d) that others have attached, "
+                                "too: it could not be restored", (int)r->ino);
+    }
+    return 0;
+}
+
 int save_image(const struct save_request *request, struct image_written *written, struct err *err)
 {
     int result = -1;
@@ -196,11 +213,15 @@ int save_image(const struct save_request *request, struct image_written *written
     struct save_blob blob = {.version = 1, .generation = GATE->generation,
                              .mpi_level = (int64_t)GATE->stub->mpi_level,
                              .stack_limit = save_identity.stack_limit, .mm = save_identity.mm};
-    size_t npending;
+    bool whole = request->kind == IMAGE_FULL && request->checkpoint == 0;
+    size_t npending, ntimers = 0;
     const struct pending_signal *pending = pending_take_process(&npending);
     struct image_blob blobs[] = {{SAVE_BLOB, &blob, sizeof blob},
                                  {PENDING_BLOB, pending, npending * sizeof *pending},
-                                 {FILES_BLOB, NULL, 0}};
+                                 {FILES_BLOB, NULL, 0},
+                                 {LOCKS_BLOB, NULL, 0},
+                                 {TIMERS_BLOB, NULL, 0}};
+    struct timer_record *timers = NULL;
     struct files files = {0};
     struct image_thread *threads = calloc(request->nthreads + 1, sizeof *threads);
     char(*names)[NAME_BYTES] = calloc(request->nthreads + 1, sizeof *names);
@@ -220,9 +241,16 @@ int save_image(const struct save_request *request, struct image_written *written
         }
     }
     /* An epoch must be whole. A fine checkpoint or a failure is looked at alone. */
-    if (files_describe(&files, request->kind == IMAGE_FULL && request->checkpoint == 0, err) < 0)
+    if (files_describe(&files, whole, err) < 0)
+        goto out;
+    if (whole && check_alone(regions, err) < 0)
         goto out;
     blobs[2] = (struct image_blob){FILES_BLOB, files.records, files.bytes};
+    blobs[3] = (struct image_blob){LOCKS_BLOB, files.locks.some,
+                                   files.locks.n * sizeof *files.locks.some};
+    if (whole)
+        timers = timers_describe(&ntimers);
+    blobs[4] = (struct image_blob){TIMERS_BLOB, timers, ntimers * sizeof *timers};
     fill_meta(&state.meta, request, host, sizeof host, cwd, sizeof cwd);
     state.meta.xcr0 = request->nthreads ? xsave_features(&threads[0]) : 0;
     state.meta.argv = app_argv(&state.meta.argc);
@@ -244,6 +272,7 @@ out:
     pending_put(PENDING_PROCESS, 0);
     save_regions_free(&read);
     files_free(&files);
+    free(timers);
     free(threads);
     free(names);
     return result;

@@ -436,10 +436,13 @@ static int map_failed(const struct image_piece *s, struct err *err)
                    (unsigned long long)s->end, s->region->path ? s->region->path : "anonymous");
 }
 
+#define RESERVED_MAX (1ul << 28)
+
 static int map_at(const struct image_piece *s, int prot, int flags, int fd, struct err *err)
 {
     const struct image_region *r = s->region;
-    if (r->flags & IMAGE_REGION_NORESERVE)
+    /* The kernel does not tell who has asked for no reserve; it refuses what is large otherwise. */
+    if (r->flags & IMAGE_REGION_NORESERVE || (fd < 0 && piece_size(s) >= RESERVED_MAX))
         flags |= MAP_NORESERVE;
     void *at = mmap((void *)(uintptr_t)s->start, piece_size(s), prot, flags | MAP_FIXED, fd,
                     fd < 0 ? 0 : (off_t)s->offset);

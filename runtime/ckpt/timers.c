@@ -1,0 +1,85 @@
+/*
+ * timers.c - timers of timer_create(2), saved and restored
+ */
+#include "runtime/ckpt/timers.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* From sigevent(7); glibc names the field only where it is asked to. */
+#define SIGEV_TID(e) ((e)->_sigev_un._tid)
+
+/* An entry of /proc/self/timers, see proc(5): ID, signal, notify, ClockID. */
+static bool parse(struct timer_record *t, FILE *f)
+{
+    char how[16], whom[8];
+    void *value;
+    memset(t, 0, sizeof *t);
+    if (fscanf(f, " ID: %d signal: %d/%p notify: %15[^/]/%7[^.].%d ClockID: %d", &t->id, &t->signal,
+               &value, how, whom, &t->tid, &t->clock) != 7)
+        return false;
+    t->value = (uint64_t)value;
+    t->notify = !strcmp(how, "none") ? SIGEV_NONE : SIGEV_SIGNAL;
+    if (!strcmp(whom, "tid"))
+        t->notify |= SIGEV_THREAD_ID;
+    return true;
+}
+
+static int by_number(const void *a, const void *b)
+{
+    const struct timer_record *x = a, *y = b;
+    return x->id - y->id;
+}
+
+struct timer_record *timers_describe(size_t *n)
+{
+    struct timer_record *list = NULL, t;
+    FILE *f = fopen("/proc/self/timers", "re");
+    *n = 0;
+    while (f && parse(&t, f)) {
+        struct timer_record *more = realloc(list, (*n + 1) * sizeof *more);
+        if (!more)
+            break;
+        list = more;
+        syscall(SYS_timer_gettime, t.id, &t.left);
+        list[(*n)++] = t;
+    }
+    if (f)
+        fclose(f);
+    qsort(list, *n, sizeof *list, by_number);
+    return list;
+}
+
+static int create(const struct timer_record *t, pid_t (*tid_of)(pid_t was))
+{
+    struct sigevent e = {.sigev_notify = t->notify, .sigev_signo = t->signal};
+    int id = -1;
+    memcpy(&e.sigev_value, &t->value, sizeof t->value);
+    if (t->notify & SIGEV_THREAD_ID)
+        SIGEV_TID(&e) = tid_of(t->tid);
+    while (id != t->id) {
+        if (syscall(SYS_timer_create, t->clock, &e, &id) < 0)
+            return -1;
+        if (id == t->id)
+            break;
+        syscall(SYS_timer_delete, id);
+        if (id > t->id)
+            return errno = EEXIST, -1;
+    }
+    return (int)syscall(SYS_timer_settime, id, 0, &t->left, NULL);
+}
+
+int timers_restore(const struct image_state *state, pid_t (*tid_of)(pid_t was), struct err *err)
+{
+    size_t size;
+    const struct timer_record *t = image_blob_find(state, TIMERS_BLOB, &size);
+    for (size_t i = 0; t && i < size / sizeof *t; i++)
+        if (create(&t[i], tid_of) < 0)
+            return err_sys(err, "cannot restore timer %d", t[i].id);
+    return 0;
+}

@@ -1,0 +1,36 @@
+/*
+ * timers.h - timers of timer_create(2), saved and restored
+ *
+ * The application knows a timer by the kernel's number, which must therefore be the same again. The
+ * kernel counts them up in each process; a restored process makes and deletes timers until it is at
+ * the right one (as CRIU does).
+ */
+#ifndef DBG3_CKPT_TIMERS_H
+#define DBG3_CKPT_TIMERS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <time.h>
+
+#include "runtime/base/err.h"
+#include "runtime/image/image.h"
+
+#define TIMERS_BLOB "dbg3.timers"
+
+/* The blob: one after the other, by number. */
+struct timer_record {
+    int32_t id, clock, signal, notify; /* notify: SIGEV_* */
+    uint64_t value;                    /* sigev_value */
+    int32_t tid;                       /* of SIGEV_THREAD_ID */
+    uint32_t unused;
+    struct itimerspec left;
+};
+
+/* The rank's timers, malloc'ed; NULL: none. */
+struct timer_record *timers_describe(size_t *n);
+
+/* Makes them again. `tid_of` tells what number a thread has now. */
+int timers_restore(const struct image_state *state, pid_t (*tid_of)(pid_t was), struct err *err);
+
+#endif
