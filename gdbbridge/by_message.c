@@ -38,11 +38,14 @@ static int peek_stub(struct by_message *b, pid_t pid, size_t offset, uint64_t *w
                : 0;
 }
 
+void by_message_write_gate(struct by_message *b, pid_t pid, size_t offset, uint64_t word)
+{
+    b->target->ops->write_memory(b->target, pid, GATE_ADDR + offset, &word, sizeof word);
+}
+
 static void arm(struct by_message *b, pid_t pid, uint64_t stop_at)
 {
-    b->target->ops->write_memory(b->target, pid,
-                                 GATE_ADDR + offsetof(struct gate, replay_stop_at), &stop_at,
-                                 sizeof stop_at);
+    by_message_write_gate(b, pid, offsetof(struct gate, replay_stop_at), stop_at);
     b->armed = stop_at != 0;
 }
 
@@ -113,7 +116,7 @@ static uint64_t wanted(struct by_message *b, uint64_t next)
     return event;
 }
 
-static void tell(struct by_message *b, const char *why, char *text, size_t size)
+void by_message_tell(struct by_message *b, const char *why, char *text, size_t size)
 {
     struct recording *r = own(b, NULL);
     struct bytes out = {0};
@@ -131,7 +134,11 @@ static bool on_move(void *arg, struct target *t, struct event *stop)
     struct by_message *b = arg;
     struct ptid thread;
     struct err err;
-    if (b->goal == NO_EVENT || !b->back || by_message_thread(b, &thread, NULL) < 0)
+    if (by_message_thread(b, &thread, NULL) < 0)
+        return false;
+    if (by_message_to_kept(b, t, thread, stop))
+        return true;
+    if (b->goal == NO_EVENT || !b->back)
         return false;
     uint64_t goal = b->goal;
     b->goal = NO_EVENT;
@@ -141,7 +148,7 @@ static bool on_move(void *arg, struct target *t, struct event *stop)
         return true;
     }
     b->here = goal;
-    tell(b, "", stop->console, sizeof stop->console);
+    by_message_tell(b, "", stop->console, sizeof stop->console);
     return true;
 }
 
@@ -172,9 +179,14 @@ static void on_stopped(void *arg, struct target *t, struct ptid thread)
     b->goal = NO_EVENT;
 }
 
+static void on_diverts(void *arg, struct target *t, struct ptid thread)
+{
+    by_message_diverts(arg, thread);
+}
+
 struct run_hook by_message_run_hook(struct by_message *b)
 {
-    return (struct run_hook){on_move, on_start, on_stopped, b};
+    return (struct run_hook){on_move, on_start, on_stopped, on_diverts, b};
 }
 
 void by_message_serve(struct by_message *b, struct target *t)
@@ -186,6 +198,7 @@ void by_message_restarted(struct by_message *b)
 {
     b->armed = b->returning = false;
     b->goal = NO_EVENT;
+    by_message_not_diverted(b);
     b->here = b->options.first_event ? b->options.first_event - 1 : NO_EVENT;
 }
 
@@ -245,7 +258,7 @@ static enum stop_verdict arrived(struct by_message *b, struct stop *s)
     ptrace_target_ends_here(b->target);
     if (r)
         hits(b, r, &text);
-    tell(b, text.size ? text.data : "", s->text, sizeof s->text);
+    by_message_tell(b, text.size ? text.data : "", s->text, sizeof s->text);
     bytes_free(&text);
     s->signal = 0;
     return STOP_REPORT;
@@ -265,16 +278,27 @@ enum stop_verdict by_message_look(struct by_message *b, struct stop *s)
     return begin_return(b, s, &regs);
 }
 
+void by_message_diverged(struct by_message *b, const char *text)
+{
+    if (ptrace_target_diverted(b->target) && !b->difference[0])
+        snprintf(b->difference, sizeof b->difference, "%s", text);
+}
+
 /* ---- going ---- */
 
-static int parse_event(const char *text, uint64_t *event, struct err *err)
+int by_message_parse_number(const char *text, const char *what, uint64_t *number, struct err *err)
 {
     char *end;
     unsigned long long n = strtoull(text, &end, 10);
     if (end == text || *text == '-' || *end)
-        return err_set(err, "which event? a number of dbg3 messages");
-    *event = n;
+        return err_set(err, "%s", what);
+    *number = n;
     return 0;
+}
+
+static int parse_event(const char *text, uint64_t *event, struct err *err)
+{
+    return by_message_parse_number(text, "which event? a number of dbg3 messages", event, err);
 }
 
 /* The rank is to go to `event`. */
@@ -296,6 +320,7 @@ static int set_goal(struct by_message *b, uint64_t event, struct bytes *out, str
     if (event == b->here)
         return err_set(err, "the rank is at event %" PRIu64, event);
     b->goal = event;
+    b->target_kept = NULL;
     b->back = event < next;
     bytes_printf(out, "continue goes %sto ", b->back ? "back " : "");
     by_message_describe(r, event, out);
@@ -435,6 +460,15 @@ static const struct monitor_command commands[] = {
     {"break-msg", "[FILTER]\n    stops at such messages; without FILTER: list these breakpoints",
      run_break, NULL},
     {"delete-msg", "[N]\n    deletes break-msg N, or all", run_delete, NULL},
+    {"what-if",
+     "\n    what came of the changes that GDB has made here: the first difference from the\n    "
+     "recording, if there is one by now",
+     by_message_what_if, NULL},
+    {"back", "\n    goes back to where GDB's first change was, without it", by_message_back, NULL},
+    {"checkpoint", "\n    keeps this place", by_message_checkpoint, NULL},
+    {"checkpoints", "\n    lists the places that are kept", by_message_checkpoints, NULL},
+    {"restart", "N\n    goes to the place of checkpoint N", by_message_restart, NULL},
+    {"delete-checkpoint", "[N]\n    forgets checkpoint N, or all", by_message_delete, NULL},
     {"who-sent",
      "[FILTER] [N | EXPRESSION]\n    who sent what was received here, at event N, or lies in a "
      "buffer (in\n    monitor: @ADDRESS SIZE); and the command that isolates the sender there",
@@ -459,6 +493,7 @@ void by_message_destroy(struct by_message *b)
 {
     if (!b)
         return;
+    by_message_drop_kept(b);
     for (unsigned i = 0; i < b->nrecordings; i++)
         recording_close(b->recording[i]);
     free(b->recording);

@@ -43,6 +43,9 @@ void by_message_serve(struct by_message *b, struct target *t);
 /* The process is a new one, at the return of an MPI call. */
 void by_message_restarted(struct by_message *b);
 
+/* The replay has found a difference and stopped. */
+void by_message_diverged(struct by_message *b, const char *text);
+
 /* For the stop hook, which asks it first: STOP_DEFAULT if the stop is none of its own. */
 enum stop_verdict by_message_look(struct by_message *b, struct stop *s);
 

@@ -3,21 +3,34 @@
  *
  *     by_message.c       where the rank is, goals, breakpoints on messages
  *     by_message_say.c   when, messages, who-sent
+ *     by_message_keep.c  what-if and back, checkpoint and restart
  */
 #ifndef DBG3_GDBBRIDGE_BY_MESSAGE_PRIVATE_H
 #define DBG3_GDBBRIDGE_BY_MESSAGE_PRIVATE_H
+
+#include <time.h>
 
 #include "gdbbridge/by_message.h"
 #include "gdbbridge/recording.h"
 
 struct bytes;
 
-#define BREAKS_MAX 32
+#define BREAKS_MAX      32
+#define CHECKPOINTS_MAX 32
 #define NO_EVENT   UINT64_MAX
 
 struct message_break {
     unsigned number; /* 0: free */
     struct message_filter filter;
+};
+
+/* A copy of the process, stopped, to come back to. */
+struct kept {
+    unsigned number; /* of a checkpoint */
+    pid_t pid;
+    uint64_t here, next; /* as in by_message; the event that comes next */
+    uint64_t pc;
+    time_t when;
 };
 
 struct by_message {
@@ -40,6 +53,14 @@ struct by_message {
     struct ptid thread;
     uint64_t site;
 
+    /* What-if: since GDB's first change. */
+    struct kept home;     /* the process as it was before; pid 0: it was not to be copied */
+    char difference[448]; /* the first one that the replay found, or empty */
+
+    struct kept checkpoint[CHECKPOINTS_MAX]; /* number 0: free */
+    unsigned last_checkpoint;
+    const struct kept *target_kept; /* the next `continue` goes there, or NULL */
+
     /* While it is stopped: it is at this event (by_message.h), or NO_EVENT: somewhere else. */
     uint64_t here;
 };
@@ -61,6 +82,28 @@ void by_message_describe_one(const struct message *m, struct bytes *out);
 
 int by_message_when(void *arg, const char *args, struct bytes *out, struct err *err);
 int by_message_list(void *arg, const char *args, struct bytes *out, struct err *err);
+/* ---- by_message_keep.c */
+/* Before GDB's first change. */
+void by_message_diverts(struct by_message *b, struct ptid thread);
+/* The process is a new one, or gone: nothing was changed. */
+void by_message_not_diverted(struct by_message *b);
+/* Carries out `back` or `restart`, if one of them has been asked for. */
+bool by_message_to_kept(struct by_message *b, struct target *t, struct ptid thread,
+                        struct event *stop);
+void by_message_drop_kept(struct by_message *b);
+int by_message_what_if(void *arg, const char *args, struct bytes *out, struct err *err);
+int by_message_back(void *arg, const char *args, struct bytes *out, struct err *err);
+int by_message_checkpoint(void *arg, const char *args, struct bytes *out, struct err *err);
+int by_message_checkpoints(void *arg, const char *args, struct bytes *out, struct err *err);
+int by_message_restart(void *arg, const char *args, struct bytes *out, struct err *err);
+int by_message_delete(void *arg, const char *args, struct bytes *out, struct err *err);
+
+/* ---- by_message.c */
+/* "dbg3: WHY event N: ..." where the rank is, for GDB's console. */
+void by_message_tell(struct by_message *b, const char *why, char *text, size_t size);
+int by_message_parse_number(const char *text, const char *what, uint64_t *number, struct err *err);
+void by_message_write_gate(struct by_message *b, pid_t pid, size_t offset, uint64_t word);
+
 int by_message_who_sent(void *arg, const char *args, struct bytes *out, struct err *err);
 
 #endif

@@ -10,6 +10,10 @@ import gdb
 # What a monitor command says first when it has set a goal (set_goal in by_message.c).
 GOAL = "continue goes "
 
+# What the monitor command "what-if" says first where GDB has changed something, and of a difference.
+CHANGED = "what-if, changed "
+DIFFERENCE = "the first difference: "
+
 FILTER = """
 FILTER is any of --send, --recv, --coll (which kind), --from P (received from rank P),
 --to P (sent to rank P), --tag T, --comm C."""
@@ -85,7 +89,75 @@ class WhoSent(Say):
         super().invoke(" ".join(options + [what]), from_tty)
 
 
+class WhatIf(gdb.Command):
+    """Go on with what has been changed: dbg3 what-if [ASSIGNMENT]
+Changing a variable, a register or memory, or calling a function, makes the rank a throw-away copy
+of what was recorded. This command makes one more change, if it is given (dbg3 what-if cell = 0),
+goes on, and says what the rank sends or does first that is not as recorded. "dbg3 back" returns."""
+
+    def __init__(self):
+        super().__init__("dbg3 what-if", gdb.COMMAND_RUNNING)
+
+    def invoke(self, args, from_tty):
+        if args.strip():
+            gdb.execute("set var " + args)
+        text = monitor("what-if")
+        if not text.startswith(CHANGED):
+            raise gdb.GdbError(text)
+        if DIFFERENCE not in text:
+            gdb.execute("continue", from_tty)
+            text = monitor("what-if")
+        print(text)
+
+
+class Notice:
+    """Says once that the rank has been changed, and how to undo it."""
+
+    def __init__(self):
+        self.said = None  # of which what-if, as the stub names it
+        self.asking = False
+        for event in ("memory_changed", "register_changed", "inferior_call"):
+            getattr(gdb.events, event).connect(self.changed)
+
+    def changed(self, event):
+        if self.asking: # GDB tells of its own caches, too
+            return
+        self.asking = True
+        try:
+            what_if = monitor("what-if").split("\n")[0]
+        except gdb.GdbError:
+            return
+        finally:
+            self.asking = False
+        if what_if == self.said or not what_if.startswith(CHANGED):
+            return
+        self.said = what_if
+        print("dbg3: this is a what-if now: dbg3 back returns to the recorded run")
+
+    def returned(self):
+        self.said = None
+
+
+class Back(Move):
+    """Back from a what-if, of which the next one is told again."""
+
+    def invoke(self, args, from_tty):
+        super().invoke(args, from_tty)
+        notice.returned()
+
+
 Dbg3()
+WhatIf()
+notice = Notice()
+Back("back", """Return from a what-if to the recorded run: dbg3 back
+The rank stands where it stood before GDB changed something for the first time; the change, and what
+came of it, is gone.""")
+Say("checkpoint", """Keep this place of the rank: dbg3 checkpoint
+"dbg3 restart N" comes back to it, at once. "dbg3 checkpoints" lists them.""")
+Say("checkpoints", """List the places that dbg3 checkpoint has kept.""")
+Say("delete-checkpoint", """Forget a checkpoint: dbg3 delete-checkpoint [N]
+Without N, all.""")
+Move("restart", """Go to a place that was kept: dbg3 restart N""")
 Say("when", """Say at which event the rank is, and what it sent or received there.""")
 Say("messages", """List the rank's messages: dbg3 messages [FILTER] [FIRST [LAST]]
 Those around the present place, or those of the events FIRST to LAST.""" + FILTER)

@@ -36,6 +36,7 @@
 #define THREADS_MAX  1024
 #define RETURN_MS    2000
 #define SHOWN_EVENTS (1ul << 30) /* whose output is remembered: a sparse file of 128 MiB */
+#define STOP_DIVERGED 3 /* GATE->stop's code where the rank does something else than recorded */
 #define BORDER_STEPS 1000000 /* far more than it takes to leave the lower half */
 #define TRACE_OPTIONS (PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL)
 
@@ -397,6 +398,8 @@ static enum stop_verdict on_stop(void *arg, struct stop *s)
         s->target->ops->read_memory(s->target, s->thread.pid, regs.rsi, text, sizeof text - 1);
     text[n > 0 ? n : 0] = '\0';
     snprintf(s->text, sizeof s->text, "dbg3: %s\n", text);
+    if ((int)regs.rdi == STOP_DIVERGED)
+        by_message_diverged(is->by_message, text);
     regs.rip = back;
     regs.rsp += 8;
     ptrace(PTRACE_SETREGSET, s->thread.tid, 1, &io);

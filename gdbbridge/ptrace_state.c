@@ -86,8 +86,6 @@ int target_write_registers(struct target *base, struct ptid id, const uint8_t *b
     struct thread *th = thread_stopped(ptrace_target_of(base), id);
     if (!th || !thread_user(th) || read_xsave(th))
         return -1;
-    if (th->process->owner->past)
-        past_touched(th->process->owner->past);
     struct user_regs_struct user = th->user;
     uint8_t *xsave = malloc(th->xsave_size);
     if (!xsave)
@@ -95,9 +93,13 @@ int target_write_registers(struct target *base, struct ptid id, const uint8_t *b
     memcpy(xsave, th->xsave, th->xsave_size);
     registers_supply(target_registers(base), block, &user, xsave);
     int r = 0;
-    if (memcmp(&user, &th->user, sizeof user))
+    bool general = memcmp(&user, &th->user, sizeof user);
+    bool vector = memcmp(xsave, th->xsave, th->xsave_size);
+    if ((general || vector) && th->process->owner->past)
+        past_touched(th->process->owner->past);
+    if (general)
         r = thread_set_user(th, &user);
-    if (!r && memcmp(xsave, th->xsave, th->xsave_size)) {
+    if (!r && vector) {
         struct iovec area = {xsave, th->xsave_size};
         r = ptrace(PTRACE_SETREGSET, th->tid, (void *)NT_X86_XSTATE, &area) ? -1 : 0;
     }
@@ -167,11 +169,14 @@ int target_write_memory(struct target *t, pid_t pid, uint64_t addr, const void *
     uint8_t probe;
     if (!p || process_peek(p, addr + size - 1, &probe, 1) < 0)
         return -1;
-    if (p->owner->past)
-        past_touched(p->owner->past);
     uint8_t *data = malloc(size);
     if (!data)
         abort();
+    bool ours = p->hide_from && addr >= p->hide_from; /* the caller's, which the program never sees */
+    bool same = target_read_memory(t, pid, addr, data, size) == (ssize_t)size &&
+                !memcmp(data, from, size);
+    if (p->owner->past && !ours && !same)
+        past_touched(p->owner->past);
     memcpy(data, from, size);
     points_write(p, addr, data, size);
     int r = process_poke(p, addr, data, size);

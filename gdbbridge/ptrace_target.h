@@ -56,6 +56,8 @@ struct run_hook {
     bool (*move)(void *arg, struct target *t, struct event *stop); /* moved? */
     void (*start)(void *arg, struct target *t, struct ptid thread, bool stepping);
     void (*stopped)(void *arg, struct target *t, struct ptid thread);
+    /* GDB is about to change the program for the first time since it ran as it had run; or NULL. */
+    void (*diverts)(void *arg, struct target *t, struct ptid thread);
     void *arg;
 };
 
@@ -122,6 +124,24 @@ int ptrace_target_adopt(struct target *t, const struct adopted *a, struct event 
 /* From a stop hook that is going to report this stop, in a process with a recording: another run
  * would not stop here by itself. */
 void ptrace_target_ends_here(struct target *t);
+
+/*
+ * With options.reverse: has GDB changed registers or memory, so that the process is not where its
+ * inputs alone have brought it? Going back to before the change ends that.
+ */
+bool ptrace_target_diverted(struct target *t);
+
+/*
+ * A copy of the one process, with one thread, as it stands; the caller's, to be killed with
+ * copy_kill(). -1 with *err.
+ */
+pid_t ptrace_target_copy(struct target *t, struct err *err);
+
+/*
+ * The process becomes what `kept` is, which stays as it is. That is no diversion: `kept` must have
+ * been made of none. GDB does not hear of it, as for ptrace_target_goto(). 0, or -1 with *err.
+ */
+int ptrace_target_return(struct target *t, pid_t kept, struct err *err);
 
 /*
  * Moves the one process, stopped, to the boundary of `event`: the events before it have been taken,

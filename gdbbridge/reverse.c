@@ -40,6 +40,7 @@ struct leg {
     struct copy_points points; /* in place when it ran forward */
     struct mark end;
     bool measured;     /* `end` is known; until then its address only */
+    bool diverted;     /* GDB has changed something at its anchor: it does not follow from the past */
     bool by_place; /* its end is known as `place`, and by no stop; else only its event may be */
     struct place place;
     struct trace *trace; /* of a traced leg, else NULL */
@@ -62,6 +63,7 @@ struct past {
     struct leg *leg[LEGS_MAX];
     size_t n;
     bool touched;
+    bool diverted; /* the present does not follow from the recording */
     bool by_event;  /* the stop to come is one that only the recording tells */
     size_t thinned; /* how often, ever */
     bool told; /* that it is slower here */
@@ -208,6 +210,7 @@ void past_begin(struct past *h)
 {
     past_forget(h);
     h->rooted = true;
+    h->diverted = false;
 }
 
 void past_destroy(struct past *h)
@@ -220,7 +223,21 @@ void past_destroy(struct past *h)
 
 void past_touched(struct past *h)
 {
-    h->touched = true;
+    struct ptrace_target *t = h->target;
+    const struct run_hook *hook = &t->options.run_hook;
+    bool first = !h->diverted;
+    h->diverted = h->touched = true;
+    if (first && hook->diverts && t->processes)
+        hook->diverts(hook->arg, &t->base, thread_shown(t->processes->threads));
+}
+
+/* Having gone back, perhaps to before GDB's first change. */
+static void look_for_diversion(struct past *h)
+{
+    bool found = h->touched;
+    for (size_t i = 0; i < h->n; i++)
+        found |= h->leg[i]->diverted;
+    h->diverted = found;
 }
 
 /* ---- forward ---- */
@@ -274,6 +291,7 @@ void past_resume(struct past *h, struct thread *th)
     if (th->stepping && l && l->trace && !h->touched && trace_steps(l->trace) < TRACE_MAX)
         return;
     pid_t anchor = copy_present(th);
+    bool touched = h->touched;
     h->touched = false;
     if (anchor <= 0) {
         past_forget(h);
@@ -281,6 +299,7 @@ void past_resume(struct past *h, struct thread *th)
         return;
     }
     l = add(h, anchor);
+    l->diverted = touched;
     collect_points(th->process, &l->points);
     if (th->stepping)
         l->trace = trace_create(l->start);
@@ -412,7 +431,7 @@ static bool thin(struct past *h)
     size_t i = h->thinned++ % (LEGS_MAX / 2);
     struct leg *l = h->leg[i], *next = h->leg[i + 1];
     struct user_regs_struct regs;
-    if (measure(h, l) < 0 || measure(h, next) < 0)
+    if (next->diverted || measure(h, l) < 0 || measure(h, next) < 0)
         return false;
     struct mark end = next->end, count = {.addr = end.addr};
     uint64_t passed = 0;
@@ -463,6 +482,7 @@ static void become(struct past *h, pid_t pid)
     points_put_back(p);
     h->touched = false;
     h->target->last = pid;
+    look_for_diversion(h);
 }
 
 static void pend(struct past *h, enum trap trap, uint64_t addr, enum history where,
@@ -948,6 +968,7 @@ static int go_by_leg(struct past *h, uint64_t event)
         n--;
     if (!n)
         return 0;
+    bool diverted = h->leg[n - 1]->diverted;
     pid_t anchor = copy_make(h->leg[n - 1]->anchor);
     pid_t pid = anchor > 0 ? copy_to_event(h, anchor, event) : -1;
     if (pid <= 0) {
@@ -956,7 +977,7 @@ static int go_by_leg(struct past *h, uint64_t event)
     }
     while (h->n >= n)
         drop_last(h);
-    leg_to(h, anchor, pid);
+    leg_to(h, anchor, pid)->diverted = diverted;
     become(h, pid);
     return 1;
 }
@@ -985,7 +1006,7 @@ static int go_forward(struct past *h, struct thread *th, uint64_t event, struct 
         copy_kill(anchor);
         return err_set(err, "%s", not_there);
     }
-    leg_to(h, anchor, pid);
+    leg_to(h, anchor, pid)->diverted = h->touched;
     become(h, pid);
     return 0;
 }
@@ -1012,6 +1033,39 @@ int ptrace_target_goto(struct target *base, uint64_t event, struct err *err)
         err_set(err, "interrupted");
     t->moved |= went >= 0;
     return went < 0 ? -1 : 0;
+}
+
+/* ---- copies that the caller keeps ---- */
+
+bool ptrace_target_diverted(struct target *base)
+{
+    const struct past *h = ptrace_target_of(base)->past;
+    return h && h->diverted;
+}
+
+pid_t ptrace_target_copy(struct target *base, struct err *err)
+{
+    struct ptrace_target *t = ptrace_target_of(base);
+    if (!t->processes || !t->past)
+        return err_set(err, "there is no process that runs again as it ran");
+    if (!can_follow(t->past, t->processes->threads))
+        return err_set(err, "%s", t->past->why);
+    pid_t pid = copy_present(t->processes->threads);
+    return pid > 0 ? pid : err_set(err, "the process cannot be copied");
+}
+
+int ptrace_target_return(struct target *base, pid_t kept, struct err *err)
+{
+    struct ptrace_target *t = ptrace_target_of(base);
+    struct past *h = t->past;
+    pid_t pid = t->processes && h ? copy_make(kept) : -1;
+    if (pid <= 0)
+        return err_set(err, "%s", t->processes ? "the process cannot be copied"
+                                               : "the program has ended; type: run");
+    past_begin(h);
+    become(h, pid);
+    t->moved = true;
+    return 0;
 }
 
 /* ---- for GDB ---- */

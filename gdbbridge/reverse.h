@@ -29,7 +29,7 @@ void past_forget(struct past *h);
 /* The process is gone; another one that the caller starts may follow. */
 void past_begin(struct past *h);
 
-/* GDB has changed registers or memory: what follows does not follow from what was. */
+/* GDB is about to change registers or memory: what follows does not follow from what was. */
 void past_touched(struct past *h);
 
 /* The thread, stopped, is about to be resumed as its fields say. */

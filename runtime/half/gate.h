@@ -27,7 +27,7 @@
 #define GATE_ADDR    0x7d0000000000ul /* SPLIT: below is saved, from here on is not */
 #define GATE_SIZE    0x10000ul
 #define GATE_MAGIC   0x3367626445544147ul /* "GATEdbg3" */
-#define GATE_VERSION 2u
+#define GATE_VERSION 3u
 
 /* The lower half's program text, then the arena for its later mappings. */
 #define LOWER_TEXT_ADDR  0x7d1000000000ul
@@ -305,6 +305,9 @@ struct gate {
     /* replay, written by a debugger: 1 + the event behind which stop(GATE_STOP_EVENT) is called
      * once, by the first thread that takes it or a later one; 0: none. That stop returns. */
     volatile uint64_t replay_stop_at;
+    /* replay, written by a debugger that has changed the rank: it may print, and map memory, where
+     * the recording has nothing of the kind */
+    volatile uint64_t replay_diverted;
     /* replay: a bit for each event from replay_shown_from on, set when it has shown its output; all
      * processes that replay this rank in a session share them. NULL: output always shows. */
     uint8_t *replay_shown;
