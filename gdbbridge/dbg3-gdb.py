@@ -10,7 +10,7 @@ import gdb
 # What a monitor command says first when it has set a goal (set_goal in by_message.c).
 GOAL = "continue goes "
 
-# What the monitor command "what-if" says first where GDB has changed something, and of a difference.
+# What the monitor command "what-if" says first where GDB has changed something; of a difference.
 CHANGED = "what-if, changed "
 DIFFERENCE = "the first difference: "
 

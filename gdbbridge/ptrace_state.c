@@ -172,7 +172,7 @@ int target_write_memory(struct target *t, pid_t pid, uint64_t addr, const void *
     uint8_t *data = malloc(size);
     if (!data)
         abort();
-    bool ours = p->hide_from && addr >= p->hide_from; /* the caller's, which the program never sees */
+    bool ours = p->hide_from && addr >= p->hide_from; /* the program never sees it */
     bool same = target_read_memory(t, pid, addr, data, size) == (ssize_t)size &&
                 !memcmp(data, from, size);
     if (p->owner->past && !ours && !same)

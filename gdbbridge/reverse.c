@@ -40,7 +40,7 @@ struct leg {
     struct copy_points points; /* in place when it ran forward */
     struct mark end;
     bool measured;     /* `end` is known; until then its address only */
-    bool diverted;     /* GDB has changed something at its anchor: it does not follow from the past */
+    bool diverted; /* GDB has changed something at its anchor */
     bool by_place; /* its end is known as `place`, and by no stop; else only its event may be */
     struct place place;
     struct trace *trace; /* of a traced leg, else NULL */
