@@ -179,6 +179,40 @@ static void on_stopped(void *arg, struct target *t, struct ptid thread)
     b->goal = NO_EVENT;
 }
 
+/* The last message before here that one of the breakpoints wants. */
+static uint64_t on_back(void *arg, struct target *t)
+{
+    struct by_message *b = arg;
+    struct recording *r = own(b, NULL);
+    struct ptid thread;
+    uint64_t next, last = NO_EVENT;
+    if (!r || by_message_thread(b, &thread, NULL) < 0 ||
+        by_message_next_event(b, thread, &next, NULL) < 0)
+        return 0;
+    uint64_t before = b->here != NO_EVENT ? b->here : next;
+    b->here = NO_EVENT;
+    for (size_t i = 0; i < BREAKS_MAX; i++) {
+        uint64_t hit = b->breaks[i].number ? recording_previous(r, before, &b->breaks[i].filter)
+                                           : NO_EVENT;
+        if (hit != NO_EVENT && (last == NO_EVENT || hit > last))
+            last = hit;
+    }
+    b->hit_back = last;
+    return last == NO_EVENT ? 0 : last + 1;
+}
+
+static void hits(const struct by_message *b, const struct recording *r, struct bytes *out);
+
+static void on_backed(void *arg, struct target *t, struct event *stop)
+{
+    struct by_message *b = arg;
+    struct bytes text = {0};
+    b->here = b->hit_back;
+    hits(b, own(b, NULL), &text);
+    by_message_tell(b, text.data, stop->console, sizeof stop->console);
+    bytes_free(&text);
+}
+
 static void on_diverts(void *arg, struct target *t, struct ptid thread)
 {
     by_message_diverts(arg, thread);
@@ -186,7 +220,7 @@ static void on_diverts(void *arg, struct target *t, struct ptid thread)
 
 struct run_hook by_message_run_hook(struct by_message *b)
 {
-    return (struct run_hook){on_move, on_start, on_stopped, on_diverts, b};
+    return (struct run_hook){on_move, on_start, on_stopped, on_back, on_backed, on_diverts, b};
 }
 
 void by_message_serve(struct by_message *b, struct target *t)

@@ -3,6 +3,7 @@
  *
  *     by_message.c       where the rank is, goals, breakpoints on messages
  *     by_message_say.c   when, messages, who-sent
+ *     by_message_comm.c  members of communicators
  *     by_message_keep.c  what-if and back, checkpoint and restart
  */
 #ifndef DBG3_GDBBRIDGE_BY_MESSAGE_PRIVATE_H
@@ -42,6 +43,7 @@ struct by_message {
 
     uint64_t goal; /* event that the next `continue` goes to, or NO_EVENT */
     bool back;     /* it lies behind */
+    uint64_t hit_back; /* event that reverse-continue stops at, at the latest */
     struct message_break breaks[BREAKS_MAX];
     unsigned last_break;
 
@@ -97,6 +99,12 @@ int by_message_checkpoint(void *arg, const char *args, struct bytes *out, struct
 int by_message_checkpoints(void *arg, const char *args, struct bytes *out, struct err *err);
 int by_message_restart(void *arg, const char *args, struct bytes *out, struct err *err);
 int by_message_delete(void *arg, const char *args, struct bytes *out, struct err *err);
+
+/* ---- by_message_comm.c */
+/* The rank in MPI_COMM_WORLD of `peer` in a communicator that exists now (in the remote group of an
+ * intercommunicator), and what the peer calls this rank there. 0, or -1 with *err. */
+int by_message_peer(struct by_message *b, uint32_t gid, int peer, int *world, int *self,
+                    struct err *err);
 
 /* ---- by_message.c */
 /* "dbg3: WHY event N: ..." where the rank is, for GDB's console. */

@@ -11,7 +11,7 @@
 #include "gdbbridge/bytes.h"
 #include "runtime/image/image.h"
 
-#define WORLD        1 /* global id of MPI_COMM_WORLD */
+#define WORLD        1 /* global id of MPI_COMM_WORLD, of which nothing is said */
 #define LIST_BEFORE  10
 #define LIST_AFTER   5
 #define WHEN_MAX     16
@@ -232,21 +232,25 @@ static void say_sender(struct by_message *b, struct recording *own, const struct
     const struct message *sent;
     struct recording *r;
     struct err err;
+    int world = m->peer, self = (int)b->options.rank;
     by_message_describe_one(m, out);
     bytes_printf(out, " (event %" PRIu64 ")\n", m->event);
-    if (m->comm != WORLD) {
-        bytes_text(out, m->comm ? "    sender unknown: only MPI_COMM_WORLD's ranks are known here\n"
-                                : "    sender unknown: begun before the recording\n");
+    if (!m->comm) {
+        bytes_text(out, "    sender unknown: begun before the recording\n");
         return;
     }
-    if (!(r = by_message_recording(b, (unsigned)m->peer, &err)) ||
-        recording_find_sender(own, m, r, &sent, &err) < 0) {
-        bytes_printf(out, "    sent by rank %d: %s\n", m->peer, err.text);
+    if (m->comm != WORLD && by_message_peer(b, m->comm, m->peer, &world, &self, &err) < 0) {
+        bytes_printf(out, "    sender unknown: %s\n", err.text);
         return;
     }
-    bytes_printf(out, "    sent by rank %d at its event %" PRIu64 ", %s\n", m->peer, sent->event,
+    if (!(r = by_message_recording(b, (unsigned)world, &err)) ||
+        recording_find_sender(own, self, m, r, &sent, &err) < 0) {
+        bytes_printf(out, "    sent by rank %d: %s\n", world, err.text);
+        return;
+    }
+    bytes_printf(out, "    sent by rank %d at its event %" PRIu64 ", %s\n", world, sent->event,
                  recording_event(r, sent->event)->call);
-    say_command(b, (unsigned)m->peer, sent->event, out);
+    say_command(b, (unsigned)world, sent->event, out);
 }
 
 /* Does the message bring these bytes, at a multiple of their number? */

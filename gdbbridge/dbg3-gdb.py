@@ -5,7 +5,14 @@ front ends without Python use as they are; here they get their place in GDB's he
 expressions, and the "continue" that a move needs.
 """
 
+import os
+import shlex
+import subprocess
+
 import gdb
+
+SITES_MAX = 4  # senders whose source lines who-sent finds: each is isolated for it, half a second
+SITE = "called at "
 
 # What a monitor command says first when it has set a goal (set_goal in by_message.c).
 GOAL = "continue goes "
@@ -86,7 +93,52 @@ class WhoSent(Say):
                 raise gdb.GdbError("%s is in no memory: give a buffer, such as *pointer or array[3]"
                                    % what)
             what = "@0x%x %d" % (int(value.address), value.type.sizeof)
-        super().invoke(" ".join(options + [what]), from_tty)
+        lines = monitor("who-sent " + " ".join(options + [what])).split("\n")
+        sites = 0
+        for line, following in zip(lines, lines[1:] + [""]):
+            if following.startswith(COMMAND) and sites < SITES_MAX:
+                sites += 1
+                line += call_site(following.strip())
+            print(line)
+
+
+# How who-sent's lines begin that name the command which isolates a sender.
+COMMAND = "    dbg3 isolate "
+
+
+def call_site(command):
+    """", FILE:LINE in FUNCTION" of the send at which the command arrives, or nothing."""
+    dbg3 = os.environ.get("DBG3_COMMAND", "dbg3")
+    try:
+        done = subprocess.run(shlex.quote(dbg3) + command[len("dbg3"):] +
+                              " -ex 'dbg3 call-site' -batch -nx", shell=True, timeout=60,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL, universal_newlines=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    for line in done.stdout.split("\n"):
+        if line.startswith(SITE):
+            return ", " + line[len(SITE):]
+    return ""
+
+
+class CallSite(gdb.Command):
+    """Say the source line of the call that has just returned: dbg3 call-site
+At an event, that of the MPI call: GDB itself shows the line to which it has returned."""
+
+    def __init__(self):
+        super().__init__("dbg3 call-site", gdb.COMMAND_STATUS)
+
+    def invoke(self, args, from_tty):
+        call = gdb.newest_frame().pc() - 1
+        line = gdb.find_pc_line(call)
+        if not line.symtab:
+            raise gdb.GdbError("no source line is known here")
+        block = gdb.block_for_pc(call)
+        while block and not block.function:
+            block = block.superblock
+        print("%s%s:%d%s" % (SITE, os.path.basename(line.symtab.filename), line.line,
+                             " in %s" % block.function if block else ""))
 
 
 class WhatIf(gdb.Command):
@@ -168,8 +220,9 @@ Say("delete-msg", """Delete a breakpoint on messages: dbg3 delete-msg [N]
 Without N, delete all.""")
 WhoSent("who-sent", """Say who sent a message: dbg3 who-sent [FILTER] [N | EXPRESSION]
 Of the messages that were received at the present event, at event N, or of the last one that
-brought what is now in a buffer (array[3], *pointer): the sender's rank, its event, and
+brought what is now in a buffer (array[3], *pointer): the sender's rank, its event and source line, and
 the command that isolates the sender exactly there.""" + FILTER)
+CallSite()
 Move("goto-msg", """Go to an event: dbg3 goto-msg N
 The rank stops where the call of event N has just returned. On the way forward it may stop
 at a breakpoint before.""")

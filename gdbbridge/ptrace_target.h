@@ -56,6 +56,10 @@ struct run_hook {
     bool (*move)(void *arg, struct target *t, struct event *stop); /* moved? */
     void (*start)(void *arg, struct target *t, struct ptid thread, bool stepping);
     void (*stopped)(void *arg, struct target *t, struct ptid thread);
+    /* GDB continues backwards. The boundary (ptrace_target_goto) at which to stop if nothing else
+     * stops it before; 0: none; or NULL. And what GDB then sees, in *stop. */
+    uint64_t (*back)(void *arg, struct target *t);
+    void (*backed)(void *arg, struct target *t, struct event *stop);
     /* GDB is about to change the program for the first time since it ran as it had run; or NULL. */
     void (*diverts)(void *arg, struct target *t, struct ptid thread);
     void *arg;

@@ -419,11 +419,10 @@ static const struct message *counterpart(const struct stream *received, size_t k
     return NULL;
 }
 
-int recording_find_sender(const struct recording *receiver, const struct message *m,
+int recording_find_sender(const struct recording *receiver, int to, const struct message *m,
                           const struct recording *sender, const struct message **sent,
                           struct err *err)
 {
-    int to = (int)log_reader_owner(receiver->reader)->rank;
     struct message_filter in = {MESSAGE_RECEIVED, true, true, true, m->peer, m->tag, m->comm};
     struct message_filter out = {MESSAGE_SENT, true, true, true, to, m->tag, m->comm};
     struct stream received, was_sent;

@@ -81,13 +81,13 @@ int message_filter_parse(const char *text, struct message_filter *f, const char 
                          struct err *err);
 
 /*
- * The message that `sender` sent and `receiver` received as m, one of its messages, on
- * MPI_COMM_WORLD: messages with the same communicator and tag do not overtake each other (MPI 4.0
+ * The message that `sender` sent and `receiver`, which its sender calls `to`, received as m, one of
+ * its messages: messages with the same communicator and tag do not overtake each other (MPI 4.0
  * §3.5), so that the kth received is the kth sent. Where one recording begins later than the other
  * (messages under way at an epoch) the contents tell how much later.
  * Returns 0 or -1 with *err.
  */
-int recording_find_sender(const struct recording *receiver, const struct message *m,
+int recording_find_sender(const struct recording *receiver, int to, const struct message *m,
                           const struct recording *sender, const struct message **sent,
                           struct err *err);
 

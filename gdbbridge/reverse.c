@@ -62,6 +62,7 @@ struct past {
     struct progress progress;
     struct leg *leg[LEGS_MAX];
     size_t n;
+    uint64_t limit; /* event before whose boundary no stop is looked for; 0: none */
     bool touched;
     bool diverted; /* the present does not follow from the recording */
     bool by_event;  /* the stop to come is one that only the recording tells */
@@ -886,6 +887,13 @@ static int to_beginning(struct past *h)
     return 0;
 }
 
+/* Does the limit lie behind this anchor, or where the process is now? */
+static bool behind_limit(const struct past *h, pid_t pid)
+{
+    const struct recorded *r = recorded_of(h);
+    return h->limit && r->next(r->arg, pid) < h->limit;
+}
+
 /* Looks through what was before the past, checkpoint by checkpoint; while nothing is found the
  * strides grow, as making the process costs more than letting it run over a few events. */
 static int continue_before(struct past *h, const struct copy_points *points,
@@ -904,6 +912,8 @@ static int continue_before(struct past *h, const struct copy_points *points,
             become(h, pid);
             return 1;
         }
+        if (behind_limit(h, l->anchor))
+            return 0;
     }
     return to_beginning(h);
 }
@@ -921,6 +931,8 @@ static int continue_back(struct past *h, const struct copy_points *points,
         pid_t pid = is_empty(l) ? 0 : search(h, l, points, stop);
         if (pid < 0)
             return -1;
+        if (!pid && behind_limit(h, l->anchor))
+            return 0;
         if (!pid)
             continue;
         keep_legs(h, i);
@@ -1114,6 +1126,20 @@ int target_reverse_step(struct target *base, struct ptid thread)
     return 0;
 }
 
+/* Goes to the limit, if there is one and no later stop was found. */
+static bool to_limit(struct past *h, bool found)
+{
+    struct ptrace_target *t = h->target;
+    if (!h->limit || (found && !behind_limit(h, t->processes->threads->tid)) ||
+        ptrace_target_goto(&t->base, h->limit, NULL) < 0)
+        return false;
+    t->pending = (struct event){.kind = EVENT_STOPPED,
+                                .thread = thread_shown(t->processes->threads)};
+    t->has_pending = true;
+    t->moved = false; /* this is its stop */
+    return true;
+}
+
 int target_reverse_continue(struct target *base)
 {
     struct ptrace_target *t = ptrace_target_of(base);
@@ -1123,10 +1149,17 @@ int target_reverse_continue(struct target *base)
         return -1;
     if (refuse(t->past))
         return 0;
+    const struct run_hook *hook = &t->options.run_hook;
     collect_points(t->processes, &points);
+    t->past->limit = hook->back ? hook->back(hook->arg, base) : 0;
     search_begin(t->past, "going back");
-    int r = continue_back(t->past, &points, &stop);
-    if (reverse_wait_end() && r < 0)
+    int r = points.n || !t->past->limit ? continue_back(t->past, &points, &stop) : 0;
+    bool interrupted = reverse_wait_end() && r < 0;
+    bool limited = r >= 0 && to_limit(t->past, r > 0);
+    t->past->limit = 0;
+    if (limited)
+        hook->backed(hook->arg, base, &t->pending);
+    else if (interrupted)
         pend_interrupted(t->past);
     else if (r > 0)
         pend(t->past, trap_of(stop.point), stop.point->addr, HISTORY_INSIDE, NULL);

@@ -162,6 +162,7 @@ static char *stub_command(const struct isolate_options *o)
     if (n <= 0 || !f)
         return NULL;
     self[n] = '\0';
+    setenv("DBG3_COMMAND", self, 1); /* for dbg3-gdb.py, which isolates senders */
     fputs("target extended-remote | ", f);
     quote(f, self);
     fputs(o->bundle ? " isolate " : " isolate --session ", f);

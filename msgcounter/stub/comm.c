@@ -82,6 +82,17 @@ static uint64_t comm_group(const struct comm *c)
     return sum;
 }
 
+const struct gate_comms comm_offsets = {
+    .first = &comm_world,
+    .next = offsetof(struct comm, next),
+    .gid = offsetof(struct comm, gid),
+    .rank = offsetof(struct comm, rank),
+    .size = offsetof(struct comm, size),
+    .remote_size = offsetof(struct comm, remote_size),
+    .members = offsetof(struct comm, members),
+    .remote = offsetof(struct comm, remote),
+};
+
 struct comm *comm_first(void)
 {
     return comm_world.size ? &comm_world : NULL;

@@ -81,9 +81,13 @@ static inline int comm_member(const struct comm *c, int i)
 }
 
 struct made;
+struct gate_comms;
 struct object *comm_make(struct made *m);
 void comm_freed(struct object *o);
 void comm_destroy(struct object *o);
+
+/* What a debugger must know of struct comm. */
+extern const struct gate_comms comm_offsets;
 
 /* All communicators in creation order, MPI_COMM_WORLD first; NULL before MPI_Init. */
 struct comm *comm_first(void);

@@ -63,6 +63,7 @@ struct gate_stub stub_gate = {
     .thread_resumes = system_thread_resumes,
     .crossing = gate_cross_returned,
     .taken = record_taken,
+    .comms = &comm_offsets,
 };
 
 /* Before stub_start, which shows stub_gate to the lower half. */

@@ -27,7 +27,7 @@
 #define GATE_ADDR    0x7d0000000000ul /* SPLIT: below is saved, from here on is not */
 #define GATE_SIZE    0x10000ul
 #define GATE_MAGIC   0x3367626445544147ul /* "GATEdbg3" */
-#define GATE_VERSION 3u
+#define GATE_VERSION 4u
 
 /* The lower half's program text, then the arena for its later mappings. */
 #define LOWER_TEXT_ADDR  0x7d1000000000ul
@@ -112,6 +112,13 @@ enum gate_vdso { GATE_VDSO_CLOCK_GETTIME, GATE_VDSO_GETTIMEOFDAY, GATE_VDSO_TIME
 
 /* Functions of the stub (upper half), which the lower half calls on the thread that called
  * MPI_Init, on that thread's upper FS. The pointer to this struct is the image's root pointer. */
+/* For a debugger: where the application's communicators are, a list. Offsets are of what has a
+ * communicator's address (msgcounter/stub/comm.h). */
+struct gate_comms {
+    const void *first;
+    uint32_t next, gid, rank, size, remote_size, members, remote;
+};
+
 struct gate_stub {
     uint32_t version; /* GATE_VERSION */
     uint32_t ncalls;  /* call table size the stub was built with */
@@ -173,6 +180,8 @@ struct gate_stub {
     /* Replay: runs once for each event that a thread takes from the log, when its place is behind
      * that event. Executions of its first instruction count events. [any FS] */
     void (*taken)(uint64_t event);
+
+    const struct gate_comms *comms;
 };
 
 /* How a rank runs; constant from one start to the next. */

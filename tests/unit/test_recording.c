@@ -189,7 +189,7 @@ START_TEST(sender_of_a_message)
     ck_assert_uint_eq(n, 3);
     for (size_t i = 0; i < 3; i++) {
         struct err err;
-        int rc = recording_find_sender(to, &m[wanted[i].message], from, &sent, &err);
+        int rc = recording_find_sender(to, 1, &m[wanted[i].message], from, &sent, &err);
         ck_assert_int_eq(rc, wanted[i].event == UINT64_MAX ? -1 : 0);
         if (rc == 0)
             ck_assert_uint_eq(sent->event, wanted[i].event);
