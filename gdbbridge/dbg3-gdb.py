@@ -220,7 +220,7 @@ Say("delete-msg", """Delete a breakpoint on messages: dbg3 delete-msg [N]
 Without N, delete all.""")
 WhoSent("who-sent", """Say who sent a message: dbg3 who-sent [FILTER] [N | EXPRESSION]
 Of the messages that were received at the present event, at event N, or of the last one that
-brought what is now in a buffer (array[3], *pointer): the sender's rank, its event and source line, and
+brought what is now in a buffer (array[3], *pointer): the sender's rank, its event, its source line,
 the command that isolates the sender exactly there.""" + FILTER)
 CallSite()
 Move("goto-msg", """Go to an event: dbg3 goto-msg N
