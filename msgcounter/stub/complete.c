@@ -91,6 +91,11 @@ static enum settle settle(uint32_t how, int n, struct request *const *req, struc
     unsigned turn = 0;
     while (npending = gather(n, req, s, &ncomplete),
            !satisfied(how, npending + s->ngeneral, ncomplete)) {
+        if (s->ngeneral && grequest_poll(n, req)) {
+            npending = gather(n, req, s, &ncomplete);
+            if (satisfied(how, npending + s->ngeneral, ncomplete))
+                break;
+        }
         uint32_t once = s->ngeneral ? how & ~(uint32_t)GATE_COMPLETE_WAIT : how;
         int rc = npending ? settle_once(once, n, req, s, npending) : 0;
         if (once != how) {
@@ -553,6 +558,7 @@ static bool completion_run(struct completion *c, uint32_t how)
         s = requests_settle(how, c->n, c->req);
     if (s == SETTLE_REPLAY) {
         requests_sweep();
+        grequest_poll(c->n, c->req);
         if (!wait && replay_idle(c->call, c->first))
             return false;
         replay_completion(c);

@@ -14,9 +14,15 @@ struct grequest {
     MPI_Grequest_query_function *query;
     MPI_Grequest_free_function *free;
     MPI_Grequest_cancel_function *cancel;
+    MPIX_Grequest_poll_function *poll;
+    MPIX_Grequest_wait_function *wait;
     void *state;
     bool fortran;
 };
+
+/* MPIX_Grequest_class_create makes them for good. */
+static struct grequest *classes;
+static int nclasses;
 
 typedef void fortran_query(void *state, MPI_Status *status, MPI_Fint *error);
 typedef void fortran_free(void *state, MPI_Fint *error);
@@ -45,6 +51,53 @@ void grequest_query(struct request *r)
                                      .bytes = status_bytes(&s)};
 }
 
+/* Without a poll function there may be one that waits; it is given no time to. */
+static void poll_one(struct grequest *g)
+{
+    MPI_Status s;
+    if (g->poll)
+        g->poll(g->state, &s);
+    else
+        g->wait(1, &g->state, 0.0, &s);
+}
+
+static bool polled(const struct request *r)
+{
+    return r && r->kind == REQUEST_GENERAL && r->state == REQUEST_PENDING &&
+           (of(r)->poll || of(r)->wait);
+}
+
+static void poll_all(int n, struct request *const *req)
+{
+    for (int i = 0; i < n; i++)
+        if (polled(req[i]))
+            poll_one(of(req[i]));
+}
+
+bool grequest_poll(int n, struct request *const *req)
+{
+    const enum call event = CALL_MPIX_Grequest_class_create; /* which is none itself */
+    const struct log_record *rec;
+    int i = 0;
+    while (i < n && !polled(req[i]))
+        i++;
+    if (i == n)
+        return false;
+    if (replaying()) {
+        while ((rec = replay_peek()) && rec->call == event) {
+            replay_next(event);
+            poll_all(n, req);
+        }
+        return true;
+    }
+    if (recording()) {
+        record_begin(event, 0);
+        record_end(MPI_SUCCESS);
+    }
+    poll_all(n, req);
+    return true;
+}
+
 void grequest_free(struct request *r)
 {
     struct grequest *g = of(r);
@@ -70,27 +123,62 @@ int grequest_cancel(struct request *r)
 
 /* ------------------------------------------------------------------------------------ the calls */
 
-int hand_grequest_start(enum call call, const uint64_t *v)
+static int start(enum call call, const struct grequest *like, MPI_Request *out)
 {
+    uint8_t at = (uint8_t)call_table[call].request;
     int id = 0;
     if (replaying())
-        id = (int)log_field_int(replay_field(replay_next(call), 4, LOG_ROLE_REQUEST));
+        id = (int)log_field_int(replay_field(replay_next(call), at, LOG_ROLE_REQUEST));
     struct request *r = request_new(REQUEST_GENERAL, call, id);
-    struct grequest *g = stub_alloc(sizeof *g);
-    *g = (struct grequest){.query = (MPI_Grequest_query_function *)v[0],
-                           .free = (MPI_Grequest_free_function *)v[1],
-                           .cancel = (MPI_Grequest_cancel_function *)v[2],
-                           .state = (void *)v[3]};
-    r->buf = g;
+    r->buf = stub_memdup(like, sizeof *like);
     r->peer = MPI_PROC_NULL;
     r->world = -1;
     if (recording()) {
         record_begin(call, LOG_FIELD_ROOM(4));
-        log_put_i32(&record_writer, 4, LOG_ROLE_REQUEST, r->head.id);
+        log_put_i32(&record_writer, at, LOG_ROLE_REQUEST, r->head.id);
         record_end(MPI_SUCCESS);
     }
-    *(MPI_Request *)v[4] = r->head.id;
+    *out = r->head.id;
     return MPI_SUCCESS;
+}
+
+/* The functions that the calls begin with; those of MPICH's extension have two more. */
+static struct grequest functions(enum call call, const uint64_t *v)
+{
+    struct grequest g = {.query = (MPI_Grequest_query_function *)v[0],
+                         .free = (MPI_Grequest_free_function *)v[1],
+                         .cancel = (MPI_Grequest_cancel_function *)v[2]};
+    if (call != CALL_MPI_Grequest_start) {
+        g.poll = (MPIX_Grequest_poll_function *)v[3];
+        g.wait = (MPIX_Grequest_wait_function *)v[4];
+    }
+    return g;
+}
+
+int hand_grequest_start(enum call call, const uint64_t *v)
+{
+    struct grequest g = functions(call, v);
+    int at = call_table[call].request;
+    g.state = (void *)v[at - 1];
+    return start(call, &g, (MPI_Request *)v[at]);
+}
+
+int hand_grequest_class_create(enum call call, const uint64_t *v)
+{
+    classes = stub_realloc(classes, (size_t)(nclasses + 1) * sizeof *classes);
+    classes[nclasses] = functions(call, v);
+    *(MPIX_Grequest_class *)v[5] = nclasses++;
+    return MPI_SUCCESS;
+}
+
+int hand_grequest_class_allocate(enum call call, const uint64_t *v)
+{
+    int class = (MPIX_Grequest_class)v[0];
+    if (class < 0 || class >= nclasses)
+        return error_return_comm(call, NULL, MPI_ERR_ARG);
+    struct grequest g = classes[class];
+    g.state = (void *)v[1];
+    return start(call, &g, (MPI_Request *)v[2]);
 }
 
 void grequest_set_fortran(MPI_Request id)

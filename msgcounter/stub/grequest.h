@@ -5,6 +5,9 @@
  * functions, and the stub does that. So a restart has nothing to make again. In a recording their
  * start (for its id) and their completion (for its place among the events of other threads) are
  * events; the functions run again in replay.
+ *
+ * Those of MPICH's extension have a function more, which is called whenever the request is tested
+ * or waited for, and may complete it. How often is up to chance, so that each time is an event.
  */
 #ifndef DBG3_STUB_GREQUEST_H
 #define DBG3_STUB_GREQUEST_H
@@ -13,6 +16,10 @@
 
 /* One that is complete is about to be delivered: asks the application for its status. */
 void grequest_query(struct request *r);
+
+/* Calls the poll functions of those that are pending, as often as there is reason to: once, or in a
+ * replay as often as was recorded. False: there are none. */
+bool grequest_poll(int n, struct request *const *req);
 
 /* The application gets rid of it: its last function is called. Does not end the request. */
 void grequest_free(struct request *r);

@@ -11,6 +11,8 @@ struct work {
     MPI_Request request;
     int value;
     int queries, frees, cancels;
+    int polls;         /* how many more it takes */
+    MPI_Request inner; /* MPI_REQUEST_NULL: none */
 };
 
 static int query(void *state, MPI_Status *status)
@@ -41,8 +43,59 @@ static int cancel(void *state, int complete)
 
 static void start(struct work *w, int value)
 {
-    *w = (struct work){.value = value};
+    *w = (struct work){.value = value, .inner = MPI_REQUEST_NULL};
     MPI_Grequest_start(query, release, cancel, w, &w->request);
+}
+
+/* What a poll waits for: a message, or to have been asked often enough. */
+static int poll(void *state, MPI_Status *status)
+{
+    struct work *w = state;
+    int done = 1;
+
+    if (w->polls <= 0)
+        return MPI_SUCCESS; /* complete; MPICH asks all the same */
+    if (w->inner != MPI_REQUEST_NULL)
+        MPI_Test(&w->inner, &done, MPI_STATUS_IGNORE);
+    if (done && --w->polls == 0)
+        MPI_Grequest_complete(w->request);
+    return MPI_SUCCESS;
+}
+
+static int wait_for(int n, void **states, double timeout, MPI_Status *status)
+{
+    for (int i = 0; i < n; i++)
+        while (((struct work *)states[i])->polls > 0)
+            poll(states[i], status);
+    return MPI_SUCCESS;
+}
+
+/* MPICH's extension: requests that are asked whenever they are tested or waited for. */
+static void run_polled(int round)
+{
+    static MPIX_Grequest_class class;
+    struct work w[2];
+    MPI_Request r[2];
+    int in = -1, out = rank * 100 + round, flag = 0;
+
+    if (round == 0)
+        MPIX_Grequest_class_create(query, release, cancel, poll, wait_for, &class);
+    w[0] = (struct work){.value = 5, .polls = 3, .inner = MPI_REQUEST_NULL};
+    w[1] = (struct work){.value = 6, .polls = 1};
+    MPIX_Grequest_start(query, release, cancel, poll, wait_for, &w[0], &w[0].request);
+    MPIX_Grequest_class_allocate(class, &w[1], &w[1].request);
+    MPI_Irecv(&in, 1, MPI_INT, neighbour(-1), 2, MPI_COMM_WORLD, &w[1].inner);
+    MPI_Send(&out, 1, MPI_INT, neighbour(1), 2, MPI_COMM_WORLD);
+    r[0] = w[0].request;
+    r[1] = w[1].request;
+    if (round % 2)
+        MPI_Waitall(2, r, MPI_STATUSES_IGNORE);
+    else
+        while (!flag)
+            MPI_Testall(2, r, &flag, MPI_STATUSES_IGNORE);
+    CHECK(in == neighbour(-1) * 100 + round && w[0].polls <= 0 && w[1].polls <= 0);
+    for (int i = 0; i < 2; i++)
+        CHECK(r[i] == MPI_REQUEST_NULL && w[i].frees == 1);
 }
 
 static void run_alone(int round)
@@ -124,6 +177,7 @@ int main(int argc, char **argv)
     const char *rounds = argc > 1 ? argv[1] : "20";
     for (int round = 0; check_more(rounds, round); round++) {
         run_alone(round);
+        run_polled(round);
         run_among_others(round);
         MPI_Barrier(MPI_COMM_WORLD);
     }
