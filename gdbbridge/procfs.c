@@ -128,3 +128,20 @@ void procfs_hide_maps(const char *text, size_t size, uint64_t limit, struct byte
         text = next;
     }
 }
+
+bool procfs_task_pending(pid_t pid, pid_t tid)
+{
+    static const char *const sets[] = {"\nSigPnd:", "\nShdPnd:", "\nSigBlk:"};
+    unsigned long long set[3] = {0};
+    struct bytes text = {0};
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/task/%d/status", (int)pid, (int)tid);
+    if (!procfs_read(path, &text))
+        for (int i = 0; i < 3; i++) {
+            const char *line = strstr(text.data, sets[i]);
+            if (line)
+                set[i] = strtoull(line + strlen(sets[i]), NULL, 16);
+        }
+    bytes_free(&text);
+    return ((set[0] | set[1]) & ~set[2]) != 0;
+}

@@ -39,13 +39,16 @@ static int put_in(struct process *p, struct breakpoint *b)
     return 0;
 }
 
-/* Takes it out, unless the program has put something else there (mapped another file, say). */
-static void take_out(struct process *p, struct breakpoint *b)
+/* Takes it out, unless the program has put something else there (mapped another file, say). Returns
+ * -1 if nothing is there any more. */
+static int take_out(struct process *p, struct breakpoint *b)
 {
-    uint8_t now;
-    if (b->inserted && process_peek(p, b->addr, &now, 1) == 1 && now == INT3)
+    uint8_t now = 0;
+    int r = b->inserted && process_peek(p, b->addr, &now, 1) != 1 ? -1 : 0;
+    if (b->inserted && now == INT3)
         process_poke(p, b->addr, &b->original, 1);
     b->inserted = false;
+    return r;
 }
 
 static int insert_software(struct process *p, uint64_t addr)
@@ -72,10 +75,10 @@ static int remove_software(struct process *p, uint64_t addr)
         struct breakpoint *b = *at;
         if (b->addr != addr)
             continue;
-        take_out(p, b);
+        int r = take_out(p, b);
         *at = b->next;
         free(b);
-        return 0;
+        return r;
     }
     return 0;
 }
@@ -223,6 +226,7 @@ static int adopt_settings(struct process *p, struct debug_registers *d)
     if (th)
         th->debug_generation = d->generation;
     p->debug = *d;
+    wait_refresh(p);
     return 0;
 }
 

@@ -36,6 +36,7 @@ struct thread {
 
     /* What GDB wants: set by each resume. */
     bool resumed;
+    bool stopping; /* to be stopped for GDB, alone (non-stop mode) */
     bool stepping;
     uint64_t step_low, step_high;
     int deliver; /* signal to hand over when it runs next, or 0 */
@@ -135,6 +136,9 @@ struct ptrace_target {
     struct wanted wanted;
     bool running;   /* between resume() and the event that poll() reports */
     bool stopping;  /* stop_all() is waiting */
+    const struct process *stopping_only; /* for the threads of this one; NULL: for all */
+    bool non_stop;
+    bool gone_quietly; /* a thread has ended since the last report */
     bool interrupt; /* GDB's Ctrl-C has not been reported */
     pid_t last;     /* thread reported last: it is the last to be reported again */
     char **argv;    /* of the last start */
@@ -179,8 +183,18 @@ void target_interrupt(struct target *t);
 void wait_reap(struct ptrace_target *t);
 /* Kills the process and waits until it is gone; it stays in the list. */
 void process_kill(struct process *p);
-/* Stops all threads and waits until they have. */
-void wait_stop_all(struct ptrace_target *t);
+/* Stops all threads, those of one process or of all (NULL), and waits until they have. */
+void wait_stop_all(struct ptrace_target *t, const struct process *only);
+/* Stops a running thread for GDB, alone; its stop is polled. */
+void wait_stop_one(struct thread *th);
+/* A stopped thread is to be reported as stopped without a signal, if nothing else is. */
+void wait_pend_stop(struct thread *th);
+/* Lets a thread that we have stopped meet the signal that waits for it, before any instruction. */
+void wait_take_signal(struct thread *th);
+/* Its event, if it has one, is told now. */
+bool wait_report(struct thread *th, struct event *event);
+/* Stops running threads for a moment, so that they start again as their process now has it. */
+void wait_refresh(struct process *p);
 
 /* ---- ptrace_resume.c */
 int target_resume(struct target *t, const struct resume *actions, size_t n);

@@ -83,11 +83,32 @@ static bool moved_instead(struct ptrace_target *t, const struct resume *actions,
     return t->has_pending;
 }
 
+/* Each thread alone: what runs, or has something to tell first, is left as it is. */
+static int resume_non_stop(struct ptrace_target *t, const struct resume *actions, size_t n)
+{
+    t->running = true;
+    for (struct process *p = t->processes; p; p = p->next)
+        for (struct thread *th = p->threads; th; th = th->next) {
+            const struct resume *a = p->hidden ? NULL : action_for(th, actions, n);
+            if (a && a->how == RESUME_NOT)
+                wait_stop_one(th);
+            if (!a || a->how == RESUME_NOT || th->state != THREAD_STOPPED ||
+                (th->has_event && th->resumed))
+                continue;
+            apply(th, a);
+            if (!th->has_event)
+                thread_start(th, th->deliver);
+        }
+    return t->processes ? 0 : -1;
+}
+
 int target_resume(struct target *base, const struct resume *actions, size_t n)
 {
     struct ptrace_target *t = ptrace_target_of(base);
     bool waiting = false, any = false;
     wait_reap(t);
+    if (t->non_stop)
+        return resume_non_stop(t, actions, n);
     if (t->processes && moved_instead(t, actions, n))
         return 0;
     for (struct process *p = t->processes; p; p = p->next) {

@@ -275,14 +275,22 @@ int ptrace_target_attach(struct target *base, pid_t pid, struct event *stop, str
         process_remove(p);
         return -1;
     }
-    wait_stop_all(t);
+    wait_stop_all(t, t->non_stop ? p : NULL);
     if (p->gone) {
         process_remove(p);
         return err_set(err, "process %d has ended", (int)pid);
     }
     for (struct thread *th = p->threads; th; th = th->next)
         th->job_stopped = false; /* a program that was stopped goes on when GDB says so */
-    first_stop(p, stop);
+    wait_take_signal(p->threads);
+    if (p->gone) {
+        process_remove(p);
+        return err_set(err, "process %d has ended", (int)pid);
+    }
+    for (struct thread *th = p->threads; t->non_stop && th; th = th->next)
+        wait_pend_stop(th); /* each tells of its own */
+    if (t->non_stop || !wait_report(p->threads, stop))
+        first_stop(p, stop);
     return 0;
 }
 
@@ -372,7 +380,7 @@ int target_detach(struct target *base, pid_t pid)
     struct process *p = process_find(t, pid);
     if (!p)
         return -1;
-    wait_stop_all(t);
+    wait_stop_all(t, t->non_stop ? p : NULL);
     process_let_go(p);
     return 0;
 }

@@ -214,6 +214,16 @@ static void target_want(struct target *t, const struct wanted *wanted)
     ptrace_target_of(t)->wanted = *wanted;
 }
 
+static void target_set_non_stop(struct target *base, bool on)
+{
+    struct ptrace_target *t = ptrace_target_of(base);
+    if (t->non_stop && !on) {
+        wait_stop_all(t, NULL);
+        t->running = false;
+    }
+    t->non_stop = on;
+}
+
 static int target_catch_syscalls(struct target *t, pid_t pid, const int *numbers, int n)
 {
     struct process *p = process_find(ptrace_target_of(t), pid);
@@ -353,6 +363,7 @@ static const struct target_ops ptrace_ops = {
     .attend = target_attend,
     .poll = target_poll,
     .want = target_want,
+    .set_non_stop = target_set_non_stop,
     .catch_syscalls = target_catch_syscalls,
     .files = true,
     .open_view = target_open_view,
@@ -393,6 +404,8 @@ struct target *ptrace_target_create(const struct ptrace_options *options)
     make_monitor(t, t->options.monitor);
     t->ops = ptrace_ops;
     t->ops.monitor = t->monitor;
+    if (t->options.run_hook.start || t->options.reverse)
+        t->ops.set_non_stop = NULL; /* a rank that is replayed runs and stops as one */
     if (t->options.reverse) {
         t->past = past_create(t);
         t->ops.reverse_step = target_reverse_step;

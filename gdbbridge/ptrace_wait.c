@@ -42,20 +42,31 @@ static pid_t wait_for(pid_t pid, int *status, int flags)
 static struct event *set_event(struct thread *th, enum event_kind kind, int code)
 {
     th->has_event = true;
-    th->tripped = false;
+    th->tripped = th->stopping = false;
     th->event = (struct event){.kind = kind, .code = code};
     th->event.thread = thread_shown(th);
     return &th->event;
 }
 
+/* Is the process being stopped, by us? */
+static bool is_stopping(const struct process *p)
+{
+    const struct ptrace_target *t = p->owner;
+    return t->stopping && (!t->stopping_only || t->stopping_only == p);
+}
+
 /* The status was none of GDB's business: goes on if it may. */
 static void go_on(struct thread *th, int signal)
 {
-    const struct ptrace_target *t = th->process->owner;
-    if (t->running && !t->stopping && th->resumed && !th->process->hidden)
+    const struct process *p = th->process;
+    if (p->owner->running && !is_stopping(p) && th->resumed && !th->stopping && !p->hidden) {
         thread_start(th, signal);
-    else if (signal)
+        return;
+    }
+    if (signal)
         th->deliver = signal;
+    if (th->stopping)
+        set_event(th, EVENT_STOPPED, 0);
 }
 
 static void set_interrupted(struct thread *th)
@@ -215,6 +226,7 @@ static void on_end(struct thread *th, int status)
     struct process *p = th->process;
     if (th->tid != p->pid) {
         thread_remove(th);
+        p->owner->gone_quietly = true;
         return;
     }
     p->gone = true;
@@ -263,7 +275,10 @@ static void on_event_stop(struct thread *th, int signal, bool interrupted)
     struct ptrace_target *t = th->process->owner;
     if (th->newborn) {
         th->newborn = false;
-        go_on(th, 0);
+        if (t->wanted.threads)
+            set_event(th, EVENT_THREAD_CREATED, 0);
+        else
+            go_on(th, 0);
         return;
     }
     bool job = signal != SIGTRAP;
@@ -271,7 +286,7 @@ static void on_event_stop(struct thread *th, int signal, bool interrupted)
     /* The kernel reports this stop before a signal that waits, which the end of a step is. */
     if (th->stepping && interrupted)
         th->step_cut = thread_pc(th);
-    bool wanted = t->interrupt && t->running && !t->stopping && interrupted && th->resumed;
+    bool wanted = t->interrupt && t->running && !is_stopping(th->process) && interrupted && th->resumed;
     if (!wanted || defers(th)) {
         go_on(th, 0);
         return;
@@ -439,7 +454,9 @@ static void on_signal(struct thread *th, int signal, int injecting)
     } else if (ask_hook(th, signal, &info)) {
         return;
     }
-    if (trap == TRAP_OTHER && !th->stepping && sigismember(&t->wanted.pass, signal) == 1) {
+    /* Not so at a breakpoint where no instruction may run: GDB calls functions from there. */
+    if (trap == TRAP_OTHER && !th->stepping && sigismember(&t->wanted.pass, signal) == 1 &&
+        !point_inserted(th->process, th->stop_pc)) {
         go_on(th, signal);
         return;
     }
@@ -447,6 +464,26 @@ static void on_signal(struct thread *th, int signal, int injecting)
     e->trap = trap;
     e->addr = addr;
     th->tripped = trap == TRAP_SW_BREAK && point_inserted(th->process, addr);
+}
+
+/* From here on it cannot be stopped; a leader may stay a zombie for long. */
+static void let_exit(struct thread *th)
+{
+    th->state = THREAD_EXITING;
+    th->has_event = false;
+    ptrace(PTRACE_CONT, th->tid, NULL, 0);
+}
+
+static void on_leave(struct thread *th)
+{
+    struct process *p = th->process;
+    unsigned long status = 0;
+    if (th->tid == p->pid || !p->owner->wanted.threads || is_stopping(p)) {
+        let_exit(th);
+        return;
+    }
+    ptrace(PTRACE_GETEVENTMSG, th->tid, NULL, &status);
+    set_event(th, EVENT_THREAD_EXITED, (int)(status >> 8 & 0xff)); /* it exits when reported */
 }
 
 static void on_stop(struct thread *th, int status)
@@ -486,10 +523,7 @@ static void on_stop(struct thread *th, int status)
         on_exec(th);
         break;
     case PTRACE_EVENT_EXIT:
-        /* From here on it cannot be stopped; a leader may stay a zombie for long. */
-        th->state = THREAD_EXITING;
-        th->has_event = false;
-        ptrace(PTRACE_CONT, th->tid, NULL, 0);
+        on_leave(th);
         break;
     default:
         go_on(th, 0);
@@ -528,40 +562,87 @@ static bool any_running(const struct ptrace_target *t)
 {
     for (const struct process *p = t->processes; p; p = p->next)
         for (const struct thread *th = p->threads; th; th = th->next)
-            if (can_stop(th))
+            if (is_stopping(p) && can_stop(th))
                 return true;
     return false;
 }
 
-void wait_stop_all(struct ptrace_target *t)
+/* It stops; a newborn does so without. */
+static void ask_to_stop(struct thread *th)
+{
+    if (can_stop(th) && !th->newborn && !th->interrupting)
+        th->interrupting = !ptrace(PTRACE_INTERRUPT, th->tid, NULL, 0);
+}
+
+void wait_stop_all(struct ptrace_target *t, const struct process *only)
 {
     int status;
     pid_t tid;
     t->stopping = true;
+    t->stopping_only = only;
     wait_reap(t);
     for (struct process *p = t->processes; p; p = p->next)
         for (struct thread *th = p->threads; th; th = th->next)
-            if (can_stop(th) && !th->newborn && !th->interrupting)
-                th->interrupting = !ptrace(PTRACE_INTERRUPT, th->tid, NULL, 0);
+            if (is_stopping(p))
+                ask_to_stop(th);
     while (any_running(t) && (tid = wait_for(-1, &status, 0)) > 0)
         handle(t, tid, status);
     t->stopping = false;
+}
+
+void wait_pend_stop(struct thread *th)
+{
+    th->resumed = true;
+    if (!th->has_event)
+        set_event(th, EVENT_STOPPED, 0);
+}
+
+void wait_take_signal(struct thread *th)
+{
+    struct process *p = th->process;
+    pid_t tid = th->tid;
+    int status;
+    if (th->has_event || !procfs_task_pending(p->pid, tid))
+        return;
+    thread_start(th, 0);
+    if (wait_for(tid, &status, 0) == tid)
+        handle(p->owner, tid, status);
+}
+
+void wait_refresh(struct process *p)
+{
+    for (struct thread *th = p->threads; th; th = th->next)
+        ask_to_stop(th);
+}
+
+void wait_stop_one(struct thread *th)
+{
+    if (th->state != THREAD_RUNNING || th->has_event)
+        return;
+    th->stopping = true;
+    ask_to_stop(th);
 }
 
 void process_kill(struct process *p)
 {
     struct ptrace_target *t = p->owner;
     bool stopping = t->stopping;
+    const struct process *only = t->stopping_only;
     int status;
     pid_t tid;
     if (p->pid <= 1)
         return;
     if (!p->gone)
         kill(p->pid, SIGKILL);
+    for (struct thread *th = p->threads; th; th = th->next)
+        if (th->has_event && th->event.kind == EVENT_THREAD_EXITED)
+            let_exit(th);
     t->stopping = true; /* nothing is to be started meanwhile */
+    t->stopping_only = p;
     while (!p->gone && (tid = wait_for(-1, &status, 0)) > 0)
         handle(t, tid, status);
     t->stopping = stopping;
+    t->stopping_only = only;
 }
 
 /* ------------------------------------------------------------------ reporting */
@@ -616,6 +697,16 @@ static void report(struct ptrace_target *t, struct thread *th, struct event *e)
         if (child)
             child->hidden = false;
     }
+    if (e->kind == EVENT_THREAD_EXITED)
+        let_exit(th);
+}
+
+bool wait_report(struct thread *th, struct event *event)
+{
+    if (!th->has_event)
+        return false;
+    report(th->process->owner, th, event);
+    return true;
 }
 
 /* Can a thread still cause an event? A process whose threads all exit will end. */
@@ -670,6 +761,28 @@ void target_interrupt(struct target *base)
         send_interrupt(t);
 }
 
+/* The next event of a thread that runs alone. */
+static int poll_non_stop(struct ptrace_target *t, struct event *event)
+{
+    if (!choose(t) && t->interrupt && t->running)
+        send_interrupt(t);
+    struct thread *th = choose(t);
+    struct process *gone = choose_gone(t);
+    bool quietly = t->gone_quietly;
+    t->gone_quietly = false;
+    if (th) {
+        report(t, th, event);
+        th->resumed = false;
+    } else if (gone) {
+        report_end(gone, event);
+    } else if (quietly && t->processes && !may_happen(t)) {
+        *event = (struct event){.kind = EVENT_NONE_LEFT};
+    } else {
+        return 0;
+    }
+    return 1;
+}
+
 int target_poll(struct target *base, struct event *event)
 {
     struct ptrace_target *t = ptrace_target_of(base);
@@ -679,6 +792,8 @@ int target_poll(struct target *base, struct event *event)
         t->has_pending = false;
         return 1;
     }
+    if (t->non_stop)
+        return poll_non_stop(t, event);
     if (!t->running)
         return 0;
     if (!choose(t) && !choose_gone(t)) {
@@ -693,7 +808,7 @@ int target_poll(struct target *base, struct event *event)
             return 1;
         }
     }
-    wait_stop_all(t);
+    wait_stop_all(t, NULL);
     struct thread *th = choose(t);
     if (th) {
         report(t, th, event);

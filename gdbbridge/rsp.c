@@ -165,16 +165,29 @@ static size_t add_run(struct bytes *out, const char *p, size_t left)
     return n;
 }
 
+/* The packet or notification (`start`) with its checksum, in `out`. */
+static void frame(struct bytes *out, const char *start, const char *p, size_t size)
+{
+    uint8_t sum = 0;
+    bytes_clear(out);
+    bytes_add(out, start, 1);
+    for (size_t i = 0; i < size;)
+        i += add_run(out, p + i, size - i);
+    for (size_t i = 1; i < out->size; i++)
+        sum += (uint8_t)out->data[i];
+    bytes_printf(out, "#%02x", sum);
+}
+
 void rsp_send(struct rsp *r, const void *payload, size_t size)
 {
-    const char *p = payload;
-    uint8_t sum = 0;
-    bytes_clear(&r->last);
-    bytes_add(&r->last, "$", 1);
-    for (size_t i = 0; i < size;)
-        i += add_run(&r->last, p + i, size - i);
-    for (size_t i = 1; i < r->last.size; i++)
-        sum += (uint8_t)r->last.data[i];
-    bytes_printf(&r->last, "#%02x", sum);
+    frame(&r->last, "$", payload, size);
     r->output(r->arg, r->last.data, r->last.size);
+}
+
+void rsp_notify(struct rsp *r, const void *payload, size_t size)
+{
+    struct bytes packet = {0};
+    frame(&packet, "%", payload, size);
+    r->output(r->arg, packet.data, packet.size);
+    bytes_free(&packet);
 }

@@ -42,6 +42,9 @@ const char *rsp_payload(const struct rsp *r, size_t *size);
 /* Sends a packet. The payload must already be escaped where it is binary (bytes_binary). */
 void rsp_send(struct rsp *r, const void *payload, size_t size);
 
+/* Sends a notification, which is not acknowledged. */
+void rsp_notify(struct rsp *r, const void *payload, size_t size);
+
 /* From now on neither side acknowledges (QStartNoAckMode). */
 void rsp_no_ack(struct rsp *r);
 

@@ -53,6 +53,13 @@ $(BUILD)/tests/unit/test_rsp: $(patsubst %,$(BUILD)/tests/%.o,unit/test_rsp unit
                                 fuzz/fuzz_rsp) $(RSP_OBJS) $(BASE_OBJS)
 	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check)
 
+UNIT_TESTS += $(BUILD)/tests/unit/test_rsp_session
+PURE_TESTS += $(BUILD)/tests/unit/test_rsp_session
+$(BUILD)/tests/unit/test_rsp_session: \
+    $(patsubst %,$(BUILD)/tests/%.o,unit/test_rsp_session unit/test_rsp_fake fuzz/fuzz_session) \
+    $(RSP_OBJS) $(BASE_OBJS)
+	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check)
+
 UNIT_TESTS += $(BUILD)/tests/unit/test_gdb_target
 $(BUILD)/tests/unit/test_gdb_target: $(patsubst %,$(BUILD)/%.o,tests/unit/test_gdb_target \
                                        gdbbridge/bytes gdbbridge/registers gdbbridge/tls \
@@ -72,9 +79,10 @@ $(BUILD)/tests/unit/test_reverse: $(patsubst %,$(BUILD)/%.o,tests/unit/test_reve
                                     gdbbridge/reverse_trace)
 	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check)
 
-FUZZERS += $(BUILD)/tests/fuzz/fuzz_rsp
-$(BUILD)/tests/fuzz/fuzz_rsp: $(RSP_OBJS:$(BUILD)/%.o=%.c) $(BASE_OBJS:$(BUILD)/%.o=%.c) \
-                              tests/unit/test_rsp_fake.c tests/fuzz/fuzz_rsp.c
+FUZZERS += $(BUILD)/tests/fuzz/fuzz_rsp $(BUILD)/tests/fuzz/fuzz_session
+$(BUILD)/tests/fuzz/fuzz_rsp $(BUILD)/tests/fuzz/fuzz_session: \
+    $(RSP_OBJS:$(BUILD)/%.o=%.c) $(BASE_OBJS:$(BUILD)/%.o=%.c) tests/unit/test_rsp_fake.c
+$(BUILD)/tests/fuzz/fuzz_rsp $(BUILD)/tests/fuzz/fuzz_session: $(BUILD)/%: %.c
 	@mkdir -p $(@D)
 	clang $(CPPFLAGS) -std=gnu11 -O1 -g -fno-strict-aliasing -fsanitize=fuzzer,address,undefined \
-	    -o $@ $^
+	    -o $@ $(filter %.c,$^)

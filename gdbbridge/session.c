@@ -123,13 +123,26 @@ int session_general(struct session *s, struct ptid *thread)
     return session_resolve(s, s->general, thread);
 }
 
+int session_process(struct session *s, pid_t *pid)
+{
+    struct ptid thread, pattern = s->general;
+    if (session_resolve(s, pattern, &thread)) { /* that thread has ended */
+        pattern.tid = -1;
+        if (pattern.pid <= 0 || session_resolve(s, pattern, &thread))
+            return -1;
+    }
+    *pid = thread.pid;
+    return 0;
+}
+
 /* ------------------------------------------------------------------ stop replies */
 
 void session_set_stop(struct session *s, const struct event *event)
 {
     s->stop = *event;
     s->has_stop = true;
-    s->general = s->resumed = event->thread;
+    if (!s->notified)
+        s->general = s->resumed = event->thread;
 }
 
 static void add_trap(struct session *s, const struct event *e)
@@ -216,6 +229,13 @@ void reply_stop(struct session *s, const struct event *e)
     case EVENT_NONE_LEFT:
         bytes_text(&s->reply, "N");
         return;
+    case EVENT_THREAD_EXITED:
+        bytes_printf(&s->reply, "w%02x;", (unsigned)e->code & 0xff);
+        reply_thread(s, e->thread);
+        return;
+    case EVENT_THREAD_CREATED:
+        bytes_text(&s->reply, "T05create:;");
+        break;
     case EVENT_STOPPED:
         bytes_printf(&s->reply, "T%02x", (unsigned)signal_to_gdb(e->code));
         add_trap(s, e);
@@ -245,9 +265,36 @@ void reply_stop(struct session *s, const struct event *e)
     add_thread(s, e->thread);
 }
 
+void session_tell_stop(struct session *s, bool asked)
+{
+    struct event e;
+    s->notified = s->ops->poll(s->target, &e);
+    if (asked)
+        bytes_clear(&s->reply);
+    if (s->notified) {
+        session_set_stop(s, &e);
+        bytes_clear(&s->reply);
+        if (!asked)
+            bytes_text(&s->reply, "Stop:");
+        reply_stop(s, &e);
+    } else if (asked) {
+        reply_ok(s);
+    }
+    if (asked || !s->notified)
+        return;
+    log_debug("%% %.*s", (int)(s->reply.size < LOG_PART ? s->reply.size : LOG_PART),
+              s->reply.data);
+    rsp_notify(s->rsp, s->reply.data, s->reply.size);
+}
+
 void session_poll(struct session *s)
 {
     struct event e;
+    if (s->non_stop) {
+        if (!s->notified && !s->listing)
+            session_tell_stop(s, false);
+        return;
+    }
     if (!s->running || !s->ops->poll(s->target, &e))
         return;
     s->running = false;
@@ -316,6 +363,11 @@ void session_connect(struct session *s)
     s->rsp = rsp_create(s->options.output, s->options.arg);
     if (!s->rsp)
         abort();
+    if (s->non_stop) {
+        s->ops->set_non_stop(s->target, false);
+        s->running = false;
+    }
+    s->non_stop = s->notified = s->listing = false;
     s->done = s->extended = s->multiprocess = s->swbreak = s->hwbreak = s->waiting = false;
     s->general = s->resumed = s->has_stop ? s->stop.thread : (struct ptid){0, 0};
     s->wanted = (struct wanted){0};

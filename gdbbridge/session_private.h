@@ -32,6 +32,10 @@ struct session {
     bool done;
 
     bool extended, multiprocess, swbreak, hwbreak; /* what this GDB said */
+    bool non_stop;
+    bool notified;           /* `stop` was told in a notification that GDB has not answered */
+    bool listing;            /* the stopped threads, one a vStopped: */
+    struct ptid last_listed; /* the one told last */
     bool running;   /* the program; its stop has not been seen */
     bool waiting;   /* GDB, for a stop reply */
     bool has_stop;                                 /* `stop` is the target's present stop */
@@ -83,8 +87,13 @@ size_t session_threads(struct session *s);
  * or the first one that does. Returns 0, or -1 if there is none. */
 int session_resolve(struct session *s, struct ptid pattern, struct ptid *thread);
 
-/* That of packets g, m, Z, qXfer. */
+/* The thread of packets g and qXfer, and the process of m and Z. */
 int session_general(struct session *s, struct ptid *thread);
+int session_process(struct session *s, pid_t *pid);
+
+/* In non-stop mode: tells of the next stop, if GDB has heard of the last one. As the answer to a
+ * packet (`asked`), or by a notification. */
+void session_tell_stop(struct session *s, bool asked);
 
 /* Takes over a stop that is reported now. */
 void session_set_stop(struct session *s, const struct event *event);

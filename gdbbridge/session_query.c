@@ -29,9 +29,13 @@ static bool has_catch(const struct session *s)
     return s->ops->catch_syscalls;
 }
 
+static bool has_non_stop(const struct session *s)
+{
+    return s->ops->set_non_stop;
+}
+
 /* What we offer. libraries-svr4 is left out on purpose: GDB then walks the dynamic linker's own
- * list, which is right also where the process holds two programs. QNonStop is left out:
- * all-stop only. */
+ * list, which is right also where the process holds two programs. */
 static const struct {
     const char *text;
     bool (*offered)(const struct session *s);
@@ -45,6 +49,8 @@ static const struct {
     {"exec-events+", NULL},
     {"vContSupported+", NULL},
     {"no-resumed+", NULL},
+    {"QNonStop+", has_non_stop},
+    {"QThreadEvents+", NULL},
     {"QPassSignals+", NULL},
     {"QProgramSignals+", NULL},
     {"QCatchSyscalls+", has_catch},
@@ -149,6 +155,21 @@ static void run_tls_address(struct session *s, const struct rsp_param *p)
         reply_error_text(s, &err);
     else
         bytes_printf(&s->reply, "%llx", (unsigned long long)addr);
+}
+
+static void run_non_stop(struct session *s, const struct rsp_param *p)
+{
+    s->non_stop = p[0].number;
+    s->notified = s->listing = false;
+    s->ops->set_non_stop(s->target, s->non_stop);
+    reply_ok(s);
+}
+
+static void run_thread_events(struct session *s, const struct rsp_param *p)
+{
+    s->wanted.threads = p[0].number;
+    s->ops->want(s->target, &s->wanted);
+    reply_ok(s);
 }
 
 /* ------------------------------------------------------------------ signals, system calls */
@@ -397,6 +418,8 @@ static const struct rsp_command session_query_rows[] = {
     {"qsThreadInfo", "", run_next_threads, NULL},
     {"qAttached", "|:x", run_attached, NULL},
     {"qGetTLSAddr:", "t,x,x", run_tls_address, NULL},
+    {"QNonStop:", "x", run_non_stop, has_non_stop},
+    {"QThreadEvents:", "x", run_thread_events, NULL},
     {"QPassSignals:", "b", run_pass_signals, NULL},
     {"QProgramSignals:", "b", run_program_signals, NULL},
     {"QCatchSyscalls:", "x|;b", run_catch_syscalls, has_catch},

@@ -13,6 +13,8 @@ static void resume(struct session *s, const struct resume *actions, size_t n)
 {
     if (s->ops->resume(s->target, actions, n))
         reply_error(s, 1);
+    else if (s->non_stop)
+        reply_ok(s);
     else
         s->running = s->waiting = s->no_reply = true;
 }
@@ -60,12 +62,14 @@ static int parse_action(const char *p, const char *end, struct resume *a)
 static void run_vcont(struct session *s, const struct rsp_param *p)
 {
     const char *text = p[0].text, *end = text + p[0].size;
-    size_t n = 1, used = 0;
+    size_t n = 2, used = 0;
     for (const char *c = text; c < end; c++)
         n += *c == ';';
     struct resume *actions = calloc(n, sizeof *actions);
     if (!actions)
         abort();
+    if (s->notified) /* a wildcard does not mean the thread of whose stop GDB may not know yet */
+        actions[used++].thread = s->stop.thread;
     while (text < end) {
         const char *next = memchr(text, ';', (size_t)(end - text));
         if (!next)
@@ -147,9 +151,57 @@ static void run_bc(struct session *s, const struct rsp_param *p)
 
 /* ------------------------------------------------------------------ stops */
 
+/* The next stopped thread, in the order of their list; OK when all have been told of. */
+static void list_next(struct session *s)
+{
+    size_t n = session_threads(s), i = 0;
+    uint8_t *block = malloc(registers_block_size(s->ops->registers(s->target)));
+    if (!block)
+        abort();
+    while (s->last_listed.tid && i < n && s->threads[i].tid != s->last_listed.tid)
+        i++;
+    i += s->last_listed.tid ? 1 : 0;
+    while (i < n && s->ops->read_registers(s->target, s->threads[i], block))
+        i++; /* it runs */
+    free(block);
+    s->listing = i < n;
+    if (!s->listing) {
+        reply_ok(s);
+        return;
+    }
+    struct event e = {.kind = EVENT_STOPPED, .thread = s->threads[i]};
+    bool known = s->has_stop && s->stop.kind == EVENT_STOPPED && s->stop.thread.tid == e.thread.tid;
+    s->last_listed = e.thread;
+    reply_stop(s, known ? &s->stop : &e);
+}
+
+static void run_stopped(struct session *s, const struct rsp_param *p)
+{
+    if (s->listing)
+        list_next(s);
+    else
+        session_tell_stop(s, true);
+}
+
+static void run_interrupt(struct session *s, const struct rsp_param *p)
+{
+    s->ops->interrupt(s->target);
+    reply_ok(s);
+}
+
+static bool is_non_stop(const struct session *s)
+{
+    return s->non_stop;
+}
+
 static void run_why_stopped(struct session *s, const struct rsp_param *p)
 {
     struct ptid thread;
+    if (s->non_stop) {
+        s->last_listed = (struct ptid){0, 0};
+        list_next(s);
+        return;
+    }
     if (s->running) { /* the program ran on without a GDB and has just been interrupted */
         s->waiting = s->no_reply = true;
     } else if (session_resolve(s, (struct ptid){-1, -1}, &thread)) {
@@ -238,6 +290,10 @@ static void run_attach(struct session *s, const struct rsp_param *p)
         reply_error_text(s, &err);
         return;
     }
+    if (s->non_stop) { /* its threads' stops are polled */
+        reply_ok(s);
+        return;
+    }
     session_set_stop(s, &e);
     reply_stop(s, &e);
 }
@@ -290,6 +346,8 @@ static const struct rsp_command session_run_rows[] = {
     {"S", "x", run_S, NULL},
     {"bs", "", run_bs, offers_reverse},
     {"bc", "", run_bc, offers_reverse},
+    {"vStopped", "", run_stopped, is_non_stop},
+    {"vCtrlC", "", run_interrupt, is_non_stop},
     {"vCont?", "", run_vcont_actions, NULL},
     {"vCont;", "b", run_vcont, NULL},
     {"vRun;", "b", run_run, offers_run},

@@ -126,14 +126,14 @@ static void run_write_register(struct session *s, const struct rsp_param *p)
 
 static void run_read_memory(struct session *s, const struct rsp_param *p)
 {
-    struct ptid thread;
+    pid_t pid;
     size_t size = p[1].number < MEMORY_MAX ? (size_t)p[1].number : MEMORY_MAX;
     uint8_t *data = malloc(size + 1);
     if (!data)
         abort();
     ssize_t n = -1;
-    if (!session_general(s, &thread))
-        n = s->ops->read_memory(s->target, thread.pid, p[0].number, data, size);
+    if (!session_process(s, &pid))
+        n = s->ops->read_memory(s->target, pid, p[0].number, data, size);
     if (n < 0 || (n == 0 && size))
         reply_error(s, 1);
     else
@@ -143,9 +143,9 @@ static void run_read_memory(struct session *s, const struct rsp_param *p)
 
 static void write_memory(struct session *s, uint64_t addr, const void *data, size_t size)
 {
-    struct ptid thread;
-    if (session_general(s, &thread) ||
-        (size && s->ops->write_memory(s->target, thread.pid, addr, data, size)))
+    pid_t pid;
+    if (session_process(s, &pid) ||
+        (size && s->ops->write_memory(s->target, pid, addr, data, size)))
         reply_error(s, 1);
     else
         reply_ok(s);
@@ -179,8 +179,8 @@ static void run_search(struct session *s, const struct rsp_param *p)
 {
     uint64_t addr = p[0].number, left = p[1].number;
     size_t pattern = p[2].size;
-    struct ptid thread;
-    if (!pattern || session_general(s, &thread)) {
+    pid_t pid;
+    if (!pattern || session_process(s, &pid)) {
         reply_error(s, 22);
         return;
     }
@@ -189,7 +189,7 @@ static void run_search(struct session *s, const struct rsp_param *p)
         abort();
     while (left >= pattern) {
         size_t want = left < SEARCH_STEP + pattern - 1 ? (size_t)left : SEARCH_STEP + pattern - 1;
-        ssize_t n = s->ops->read_memory(s->target, thread.pid, addr, data, want);
+        ssize_t n = s->ops->read_memory(s->target, pid, addr, data, want);
         if (n < (ssize_t)want) {
             reply_error(s, 14);
             goto out;
@@ -224,14 +224,14 @@ static void run_crc(struct session *s, const struct rsp_param *p)
     uint64_t addr = p[0].number, left = p[1].number;
     uint32_t value = 0xffffffffu;
     uint8_t data[4096];
-    struct ptid thread;
-    if (session_general(s, &thread)) {
+    pid_t pid;
+    if (session_process(s, &pid)) {
         reply_error(s, 1);
         return;
     }
     while (left) {
         size_t want = left < sizeof data ? (size_t)left : sizeof data;
-        if (s->ops->read_memory(s->target, thread.pid, addr, data, want) < (ssize_t)want) {
+        if (s->ops->read_memory(s->target, pid, addr, data, want) < (ssize_t)want) {
             reply_error(s, 14);
             return;
         }
@@ -247,12 +247,12 @@ static void run_crc(struct session *s, const struct rsp_param *p)
 static void point(struct session *s, const struct rsp_param *p,
                   int (*op)(struct target *, pid_t, enum point, uint64_t, size_t))
 {
-    struct ptid thread;
+    pid_t pid;
     if (p[0].number > POINT_ACCESS)
         return; /* unknown kind */
     int r = -1;
-    if (!session_general(s, &thread))
-        r = op(s->target, thread.pid, (enum point)p[0].number, p[1].number, (size_t)p[2].number);
+    if (!session_process(s, &pid))
+        r = op(s->target, pid, (enum point)p[0].number, p[1].number, (size_t)p[2].number);
     if (r == 0)
         reply_ok(s);
     else if (r != POINT_UNSUPPORTED)

@@ -2,8 +2,9 @@
  * target.h - what a GDB session needs of the thing it debugs
  *
  * The session (session.h) speaks the protocol and knows no ptrace; a target knows no protocol.
- * There are the ptrace target (ptrace_target.h) and the test's fake. All-stop: resume() lets
- * threads run, poll() reports one event with every thread of the target stopped again.
+ * There are the ptrace target (ptrace_target.h) and the test's fake. All-stop, unless
+ * set_non_stop() is called: resume() lets threads run, poll() reports one event with every thread
+ * of the target stopped again.
  *
  * Operations that a target does not have are NULL and then not offered to GDB.
  *
@@ -39,6 +40,8 @@ enum event_kind {
     EVENT_EXEC,           /* path: the program */
     EVENT_SYSCALL_ENTRY,  /* code: system call number */
     EVENT_SYSCALL_RETURN, /* code: system call number */
+    EVENT_THREAD_CREATED, /* it has not run yet */
+    EVENT_THREAD_EXITED,  /* code: exit status; the thread is gone */
     EVENT_NONE_LEFT,      /* every resumed thread is gone; others are still stopped */
 };
 
@@ -73,7 +76,7 @@ enum point { POINT_SW, POINT_HW, POINT_WRITE, POINT_READ, POINT_ACCESS };
 enum point_result { POINT_UNSUPPORTED = 1 };
 
 enum resume_how {
-    RESUME_NOT,
+    RESUME_NOT, /* in non-stop mode: a running thread stops, with signal 0 */
     RESUME_CONT,
     RESUME_STEP, /* until the program counter has left [low, high), at least one instruction */
 };
@@ -104,6 +107,7 @@ struct run {
 /* What the session wants to hear of. Signals are host numbers. */
 struct wanted {
     bool fork, vfork, exec;
+    bool threads; /* their beginnings and ends */
     sigset_t pass; /* signals handed to the program without a stop */
     /* signals that a detaching GDB leaves with the program, if it said so */
     bool has_program_signals;
@@ -168,6 +172,9 @@ struct target_ops {
      * 0. Never waits for the program to do something. */
     int (*poll)(struct target *t, struct event *event);
     void (*want)(struct target *t, const struct wanted *wanted);
+    /* Non-stop mode: resume() and poll() concern single threads, the others run on; resume() does
+     * nothing to threads that run already, or have an event that poll() has not given yet. */
+    void (*set_non_stop)(struct target *t, bool on);
     /* System calls to report: n < 0 none, 0 all. */
     int (*catch_syscalls)(struct target *t, pid_t pid, const int *numbers, int n);
 

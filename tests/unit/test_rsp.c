@@ -302,11 +302,13 @@ static void add_answers(struct bytes *transcript, struct bytes *sent)
 {
     const char *p = sent->data, *end = sent->data + sent->size;
     while (p && p < end) {
-        const char *start = memchr(p, '$', (size_t)(end - p));
-        const char *stop = start ? memchr(start, '#', (size_t)(end - start)) : NULL;
+        const char *start = p;
+        while (start < end && *start != '$' && *start != '%')
+            start++;
+        const char *stop = memchr(start, '#', (size_t)(end - start));
         if (!stop)
             break;
-        bytes_text(transcript, "<- ");
+        bytes_text(transcript, *start == '$' ? "<- " : "<- % ");
         for (const char *c = start + 1; c < stop; c++) {
             if (*c != '*') {
                 add_printable(transcript, *c);
@@ -319,45 +321,6 @@ static void add_answers(struct bytes *transcript, struct bytes *sent)
         p = stop + 3;
     }
     bytes_clear(sent);
-}
-
-/* "== stopped 11 101 watch 1008": an event of the fake target. */
-static void queue_event(struct target *t, const char *line)
-{
-    static const char *const kinds[] = {"stopped", "exited", "killed", "fork", "vfork", "vforkdone",
-                                        "exec", "syscall_entry", "syscall_return", "none"};
-    static const char *const traps[] = {"other", "step", "swbreak", "hwbreak", "watch", "rwatch",
-                                        "awatch"};
-    char kind[32], trap[32] = "other";
-    struct event e = {.path = "/bin/fake", .child = {200, 200}};
-    unsigned long long addr = 0;
-    ck_assert_int_ge(
-        sscanf(line, "%31s %d %d %31s %llx", kind, &e.code, &e.thread.tid, trap, &addr), 3);
-    e.thread.pid = 100;
-    e.addr = addr;
-    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
-        if (!strcmp(kind, kinds[i]))
-            e.kind = (enum event_kind)i;
-    for (size_t i = 0; i < sizeof traps / sizeof traps[0]; i++)
-        if (!strcmp(trap, traps[i]))
-            e.trap = (enum trap)i;
-    if (!strcmp(trap, "begin"))
-        e.history = HISTORY_BEGIN;
-    if (!strcmp(trap, "console"))
-        strcpy(e.console, "end of recording\n");
-    fake_queue(t, &e);
-}
-
-static void send_packet(struct session *s, const char *payload, size_t size)
-{
-    uint8_t sum = 0;
-    char tail[4];
-    for (size_t i = 0; i < size; i++)
-        sum += (uint8_t)payload[i];
-    snprintf(tail, sizeof tail, "#%02x", sum);
-    session_input(s, "$", 1);
-    session_input(s, payload, size);
-    session_input(s, tail, 3);
 }
 
 /* Holds the conversation whose side of GDB is in `script`. */
@@ -374,20 +337,9 @@ static void converse(const char *script, bool reverse, struct bytes *transcript)
         char line[4096];
         snprintf(line, sizeof line, "%.*s", (int)size, script);
         script += size + (script[size] == '\n');
-        bool deed = false;
-        if (!strncmp(line, "-> ", 3)) {
-            send_packet(s, line + 3, strlen(line + 3));
-            deed = true;
-        } else if (!strncmp(line, "^C", 2)) {
-            session_input(s, "\003", 1);
-            deed = true;
-        } else if (!strncmp(line, "== ", 3)) {
-            queue_event(t, line + 3);
-            session_poll(s);
-            deed = true;
-        } else if (line[0] != '#' && line[0]) {
+        bool deed = fake_line(t, s, line);
+        if (!deed && line[0] != '#' && line[0])
             continue; /* the stub's side */
-        }
         bytes_printf(transcript, "%s\n", line);
         add_answers(transcript, &sent);
         const char *deeds = fake_deeds(t);
@@ -400,7 +352,7 @@ static void converse(const char *script, bool reverse, struct bytes *transcript)
     bytes_free(&sent);
 }
 
-static const char *const conversations[] = {"state", "run", "query", "old", "reverse"};
+static const char *const conversations[] = {"state", "run", "query", "old", "reverse", "non-stop"};
 
 START_TEST(conversation)
 {
@@ -430,14 +382,14 @@ START_TEST(next_connection)
     struct session *s = rsp_session_create(
         t, &(struct session_options){.output = collect, .arg = &sent, .stop = &stop});
     session_connect(s);
-    send_packet(s, "vCont;c", 7);
+    fake_packet(s, "vCont;c", 7);
     session_connect(s);
     ck_assert_ptr_nonnull(strstr(fake_deeds(t), "interrupt; "));
     bytes_clear(&sent);
     fake_queue(t, &(struct event){.kind = EVENT_STOPPED, .code = SIGINT, .thread = {100, 101}});
     session_poll(s);
     ck_assert_uint_eq(sent.size, 0); /* nobody has asked */
-    send_packet(s, "?", 1);
+    fake_packet(s, "?", 1);
     add_answers(&said, &sent);
     ck_assert_ptr_nonnull(strstr(said.data, "<- T02"));
     ck_assert_ptr_nonnull(strstr(said.data, "thread:65;"));

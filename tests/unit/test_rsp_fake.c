@@ -3,6 +3,7 @@
  */
 #include "tests/unit/test_rsp_fake.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -242,6 +243,11 @@ static int catch_syscalls(struct target *t, pid_t pid, const int *numbers, int n
     return 0;
 }
 
+static void set_non_stop(struct target *t, bool on)
+{
+    bytes_text(&of(t)->deeds, on ? "non-stop; " : "all-stop; ");
+}
+
 static int reverse_step(struct target *t, struct ptid thread)
 {
     bytes_printf(&of(t)->deeds, "back %d; ", (int)thread.tid);
@@ -291,6 +297,7 @@ static const struct target_ops fake_ops = {
     .poll = poll_event,
     .want = want,
     .catch_syscalls = catch_syscalls,
+    .set_non_stop = set_non_stop,
     .monitor = monitor,
 };
 
@@ -302,6 +309,7 @@ struct target *fake_create(bool reverse)
     f->ops = fake_ops;
     f->base.ops = &f->ops;
     if (reverse) {
+        f->ops.set_non_stop = NULL;
         f->ops.reverse_step = reverse_step;
         f->ops.reverse_continue = reverse_continue;
     }
@@ -324,4 +332,61 @@ void fake_destroy(struct target *t)
     bytes_free(&of(t)->deeds);
     bytes_free(&of(t)->told);
     free(t);
+}
+
+/* ---- conversations ---- */
+
+static void queue_line(struct target *t, const char *line)
+{
+    static const char *const kinds[] = {
+        "stopped", "exited",        "killed",         "fork",    "vfork",  "vforkdone",
+        "exec",    "syscall_entry", "syscall_return", "created", "ended",  "none"};
+    static const char *const traps[] = {"other", "step", "swbreak", "hwbreak", "watch", "rwatch",
+                                        "awatch"};
+    char kind[32] = "", trap[32] = "other";
+    struct event e = {.path = "/bin/fake", .thread = {PID, PID}, .child = {200, 200}};
+    unsigned long long addr = 0;
+    sscanf(line, "%31s %d %d %31s %llx", kind, &e.code, &e.thread.tid, trap, &addr);
+    e.thread.tid = e.thread.tid == PID + 1 ? PID + 1 : PID;
+    e.addr = addr;
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        if (!strcmp(kind, kinds[i]))
+            e.kind = (enum event_kind)i;
+    for (size_t i = 0; i < sizeof traps / sizeof traps[0]; i++)
+        if (!strcmp(trap, traps[i]))
+            e.trap = (enum trap)i;
+    if (!strcmp(trap, "begin"))
+        e.history = HISTORY_BEGIN;
+    if (!strcmp(trap, "console"))
+        strcpy(e.console, "end of recording\n");
+    fake_queue(t, &e);
+}
+
+void fake_packet(struct session *s, const char *payload, size_t size)
+{
+    uint8_t sum = 0;
+    char tail[4];
+    for (size_t i = 0; i < size; i++)
+        sum += (uint8_t)payload[i];
+    snprintf(tail, sizeof tail, "#%02x", sum);
+    session_input(s, "$", 1);
+    session_input(s, payload, size);
+    session_input(s, tail, 3);
+}
+
+bool fake_line(struct target *t, struct session *s, const char *line)
+{
+    if (!strncmp(line, "-> ", 3)) {
+        fake_packet(s, line + 3, strlen(line + 3));
+    } else if (!strncmp(line, "^C", 2)) {
+        session_input(s, "\003", 1);
+    } else if (!strcmp(line, "== reconnect")) {
+        session_connect(s);
+    } else if (!strncmp(line, "== ", 3)) {
+        queue_line(t, line + 3);
+        session_poll(s);
+    } else {
+        return false;
+    }
+    return true;
 }
