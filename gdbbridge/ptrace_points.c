@@ -54,6 +54,9 @@ static int take_out(struct process *p, struct breakpoint *b)
 static int insert_software(struct process *p, uint64_t addr)
 {
     struct breakpoint *b = find(p, addr);
+    uint8_t now;
+    if (b && b->inserted && process_peek(p, addr, &now, 1) == 1 && now != INT3)
+        return put_in(p, b); /* a vfork parent's memory is this one's, and it took its own out */
     if (b)
         return 0;
     b = calloc(1, sizeof *b);

@@ -41,13 +41,13 @@ struct start {
     int failed[2]; /* the child's errno if it cannot exec */
 };
 
-static void become_foreground(int terminal)
+static void set_foreground(int terminal, pid_t group)
 {
     sigset_t ttou, old;
     sigemptyset(&ttou);
     sigaddset(&ttou, SIGTTOU); /* a background process that sets the foreground gets one */
     sigprocmask(SIG_BLOCK, &ttou, &old);
-    tcsetpgrp(terminal, getpid());
+    tcsetpgrp(terminal, group);
     sigprocmask(SIG_SETMASK, &old, NULL);
 }
 
@@ -65,7 +65,7 @@ static void child(const struct start *s)
             goto failed;
     }
     if (s->foreground)
-        become_foreground(0);
+        set_foreground(0, getpid());
     if (!s->how->randomize)
         personality(ADDR_NO_RANDOMIZE | (unsigned long)personality(0xffffffff));
     if (s->how->directory && chdir(s->how->directory))
@@ -365,6 +365,10 @@ static void detach_thread(struct thread *th)
 
 void process_let_go(struct process *p)
 {
+    const struct ptrace_options *o = &p->owner->options;
+    /* It outlives us, and shall not be hung up on when the terminal is. */
+    if (o->foreground && !p->attached && tcgetpgrp(o->stdio[0]) == p->pid)
+        set_foreground(o->stdio[0], getpgrp());
     /* A vfork child's memory is its parent's, whose breakpoints stay. */
     if (!p->vfork_parent)
         points_lift(p);

@@ -286,7 +286,8 @@ static void on_event_stop(struct thread *th, int signal, bool interrupted)
     /* The kernel reports this stop before a signal that waits, which the end of a step is. */
     if (th->stepping && interrupted)
         th->step_cut = thread_pc(th);
-    bool wanted = t->interrupt && t->running && !is_stopping(th->process) && interrupted && th->resumed;
+    bool wanted = t->interrupt && t->running && interrupted && th->resumed &&
+                  !is_stopping(th->process);
     if (!wanted || defers(th)) {
         go_on(th, 0);
         return;
