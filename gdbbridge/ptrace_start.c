@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -136,11 +137,29 @@ static int find_program(const char *name, char *file, size_t size, struct err *e
     return 0;
 }
 
+/* A directory as GDB's user says it: ~ and ~USER stand for homes. */
+static const char *find_directory(const char *name, char *path, size_t size)
+{
+    if (!name || name[0] != '~')
+        return name;
+    size_t n = strcspn(name, "/");
+    char user[256];
+    snprintf(user, sizeof user, "%.*s", (int)n - 1, name + 1);
+    const struct passwd *known = user[0] ? getpwnam(user) : NULL;
+    const char *home = user[0] ? known ? known->pw_dir : NULL : getenv("HOME");
+    if (!home)
+        return name;
+    snprintf(path, size, "%s%s", home, name + n);
+    return path;
+}
+
 /* Starts how->argv, seized and stopped behind its exec. Returns its pid or -1. */
 static pid_t spawn(struct ptrace_target *t, const struct run *how, int options, struct err *err)
 {
-    char file[2 * PATH_MAX];
-    struct start s = {how, t->options.stdio, t->options.foreground, file, {-1, -1}, {-1, -1}};
+    char file[2 * PATH_MAX], directory[PATH_MAX];
+    struct run there = *how;
+    there.directory = find_directory(how->directory, directory, sizeof directory);
+    struct start s = {&there, t->options.stdio, t->options.foreground, file, {-1, -1}, {-1, -1}};
     pid_t pid;
     if (find_program(how->argv[0], file, sizeof file, err))
         return -1;

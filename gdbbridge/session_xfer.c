@@ -19,7 +19,9 @@ static int make_features(struct session *s, const char *annex, struct bytes *out
 {
     if (strcmp(annex, "target.xml"))
         return -1;
-    bytes_text(out, registers_xml(s->ops->registers(s->target)));
+    /* Without a process nothing is known, so that GDB can be told of an architecture. */
+    bytes_text(out, session_has_process(s) ? registers_xml(s->ops->registers(s->target))
+                                           : "<target></target>");
     return 0;
 }
 
