@@ -22,6 +22,7 @@ struct by_message_options {
     unsigned rank;
     uint64_t first_event; /* that comes first after the image that the rank begins with */
     uint64_t epoch;       /* that the recording began at; 0: the start of the program */
+    bool bundle;          /* the folder is an unpacked bundle: no other rank is in it */
 };
 
 struct by_message;

@@ -243,6 +243,11 @@ static void say_sender(struct by_message *b, struct recording *own, const struct
         bytes_printf(out, "    sender unknown: %s\n", err.text);
         return;
     }
+    if (b->options.bundle && world != (int)b->options.rank) {
+        bytes_printf(out, "    sent by rank %d, whose recording is not in this bundle: dbg3 pack "
+                          "--rank %d, where it was made\n", world, world);
+        return;
+    }
     if (!(r = by_message_recording(b, (unsigned)world, &err)) ||
         recording_find_sender(own, self, m, r, &sent, &err) < 0) {
         bytes_printf(out, "    sent by rank %d: %s\n", world, err.text);

@@ -456,8 +456,11 @@ int isolated_serve(const struct isolate_options *options, struct err *err)
     if (!is.image)
         return -1;
     is.by_message = by_message_create(&(struct by_message_options){
-        options->session, options->rank, first_event(&is),
-        options->recorded_from});
+        .session = options->session,
+        .rank = options->rank,
+        .first_event = first_event(&is),
+        .epoch = options->recorded_from,
+        .bundle = options->bundle});
     int r = serve(&is, err);
     by_message_destroy(is.by_message);
     if (is.shown >= 0)

@@ -4,7 +4,6 @@
  * `test_pack corpus` writes the fuzzer's seeds instead.
  */
 #include <check.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -19,8 +18,7 @@
 #include "runtime/pack/archive.h"
 #include "runtime/pack/archive_format.h"
 #include "runtime/pack/bundle.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/unit/unit.h"
 
 static const struct bundle_facts some_facts = {
     .dbg3 = "0.1", .gate = 2, .calls = 641, .rank = 3, .size = 4, .program = "/a/b",
@@ -307,22 +305,7 @@ END_TEST
 
 START_TEST(corpus)
 {
-    DIR *d = opendir("tests/fuzz/corpus/pack");
-    unsigned n = 0;
-    ck_assert_ptr_nonnull(d);
-    for (struct dirent *e; (e = readdir(d));) {
-        char path[PATH_MAX], data[65536];
-        if (e->d_name[0] == '.')
-            continue;
-        snprintf(path, sizeof path, "tests/fuzz/corpus/pack/%s", e->d_name);
-        FILE *f = fopen(path, "r");
-        size_t size = fread(data, 1, sizeof data, f);
-        fclose(f);
-        LLVMFuzzerTestOneInput((const uint8_t *)data, size);
-        n++;
-    }
-    closedir(d);
-    ck_assert_uint_ge(n, 2);
+    unit_corpus("pack", 3, LLVMFuzzerTestOneInput);
 }
 END_TEST
 
@@ -377,9 +360,5 @@ int main(int argc, char **argv)
     tcase_add_test(tc, machines);
     tcase_add_test(tc, corpus);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return unit_run(suite);
 }
