@@ -66,6 +66,9 @@ check-flow: all ## end-to-end flows under mpiexec
 
 check-all: check check-flow ## both
 
+check-model: ## all states of the cut's model (docs/cut.pml): a minute
+	@tests/check-cut-model --exhaustive
+
 check-clone: ## a fresh clone of HEAD builds without a warning with gcc and clang, and passes make check
 	@tests/run-clone
 
@@ -112,4 +115,4 @@ say    = $(if $(said-$@),,$(eval said-$@ := 1)$(info $()  $(verb)	$(@:$(BUILD)/%
 SHELL  = $(if $(filter-out $(BUILD)/flags,$(filter $(BUILD)/%,$@)),$(say))/bin/sh
 endif
 
-.PHONY: all check check-flow check-all check-sanitize check-clone fuzz golden-update deps demo install clean help FORCE
+.PHONY: all check check-flow check-all check-sanitize check-model check-clone fuzz golden-update deps demo install clean help FORCE

@@ -9,6 +9,8 @@
  *
  * Checked: no invalid end state (every rank ends its program, whatever cuts do to it), and at WRITE
  * (assertions) all are parked and nobody is inside, E is equal in all members, nothing is in flight.
+ * Programs, epochs and releases are finite and each step uses some of them up, so that no run goes on
+ * for ever: without an invalid end state there is no hang of any kind.
  *
  * tests/check-cut-model runs it on programs that cross point-to-point with holds. With -DBREAK=n one
  * rule is left out, and the script checks that spin then finds a counterexample:
@@ -41,11 +43,14 @@
 mtype = { INTENT, ARM, RAISE, STOP, DRAIN, WRITE, RESUME, CANCEL,
           ACK, ARMED, ENTER, LEAVE, HOLD, STOPPED, DRAINED, WRITTEN };
 
-/* type, epoch, two numbers (of c0 and c1, or communicator and number), inside; up: rank first. Reports
- * of all ranks arrive in the order in which they were sent (each rank's own order is all that the code
- * relies on; tests/unit/test_cut.c mixes them). */
-chan down[N] = [7] of { mtype, byte, byte, byte };
-chan up = [16] of { byte, mtype, byte, byte, byte, byte };
+/* type, epoch, two numbers (of c0 and c1, or communicator and number), inside. Each rank has a stream
+ * of its own in both directions, as in the code: nothing is said of the order between two ranks. */
+chan down0 = [7] of { mtype, byte, byte, byte };
+chan down1 = [7] of { mtype, byte, byte, byte };
+chan down2 = [7] of { mtype, byte, byte, byte };
+chan up0 = [7] of { mtype, byte, byte, byte, byte };
+chan up1 = [7] of { mtype, byte, byte, byte, byte };
+chan up2 = [7] of { mtype, byte, byte, byte, byte };
 
 #define BARRIER0 1
 #define BARRIER1 2
@@ -71,8 +76,10 @@ bool coordinator_done;
     (((op) == BARRIER0 && ALL0(ENTERED(0, r))) || ((op) == BARRIER1 && ALL1(ENTERED(1, r))) ||     \
      ((op) == BCAST0 && ((r) == 0 || ENTERED(0, 0) >= ENTERED(0, r))))
 
-proctype Rank(byte r; int program)
+proctype Rank(byte r; int program; chan down; chan up)
 {
+    xr down;
+    xs up;
     byte epoch, e, a, b, T[2];
     byte stage;   /* 0 free, 1 asked, 2 armed */
     bool started; /* the present operation: entered, or sent */
@@ -90,25 +97,25 @@ proctype Rank(byte r; int program)
 
     do
     /* ---- control messages, wherever the rank waits */
-    :: atomic { !DEAF && nempty(down[r]) ->
-        down[r]?type,e,a,b;
+    :: atomic { !DEAF && nempty(down) ->
+        down?type,e,a,b;
         if
         :: type == INTENT ->
             epoch = e; stage = 1; T[0] = ENTERED(0, r); T[1] = ENTERED(1, r);
-            up!r,ACK,epoch,T[0],T[1],inside[r]
+            up!ACK,epoch,T[0],T[1],inside[r]
         :: type != INTENT && e != epoch -> skip
         :: else ->
             if
             :: type == ARM ->
                 stage = 2;
                 T[0] = (a > T[0] -> a : T[0]); T[1] = (b > T[1] -> b : T[1]);
-                up!r,ARMED,epoch,0,0,0
+                up!ARMED,epoch,0,0,0
             :: type == RAISE -> T[a] = (b > T[a] -> b : T[a])
             :: type == STOP ->
                 parked[r] = true;
-                up!r,STOPPED,epoch,(r == 0 -> sent : 0),0,0
+                up!STOPPED,epoch,(r == 0 -> sent : 0),0,0
             :: type == DRAIN -> draining = true; expected = a
-            :: type == WRITE -> up!r,WRITTEN,epoch,0,0,0
+            :: type == WRITE -> up!WRITTEN,epoch,0,0,0
             :: type == RESUME || type == CANCEL ->
                 stage = 0; parked[r] = false; draining = false; held = false;
                 T[0] = 0; T[1] = 0; expected = 0
@@ -119,16 +126,16 @@ proctype Rank(byte r; int program)
     /* ---- draining */
     :: atomic { draining && r == 2 && taken < expected -> taken++; queued++ }
     :: atomic { draining && (r != 2 || taken == expected) ->
-        draining = false; expected = 0; up!r,DRAINED,epoch,0,0,0 }
+        draining = false; expected = 0; up!DRAINED,epoch,0,0,0 }
 
     /* ---- the program */
     :: atomic { RUNS && COLLECTIVE(OP) && !started && MAY_HOLD && !held ->
-        held = true; up!r,HOLD,epoch,COMM(OP),ENTERED(COMM(OP), r),0 }
+        held = true; up!HOLD,epoch,COMM(OP),ENTERED(COMM(OP), r),0 }
     :: atomic { RUNS && COLLECTIVE(OP) && !started && !MAY_HOLD ->
         ENTERED(COMM(OP), r)++;
         started = true; held = false; inside[r] = true;
         if
-        :: stage && BREAK != 2 -> up!r,ENTER,epoch,COMM(OP),ENTERED(COMM(OP), r),0
+        :: stage && BREAK != 2 -> up!ENTER,epoch,COMM(OP),ENTERED(COMM(OP), r),0
         :: else
         fi;
         if
@@ -138,11 +145,11 @@ proctype Rank(byte r; int program)
     :: atomic { RUNS && COLLECTIVE(OP) && started && MAY_LEAVE(OP, r) ->
         inside[r] = false; started = false;
         if
-        :: stage && BREAK == 2 -> up!r,ENTER,epoch,COMM(OP),ENTERED(COMM(OP), r),0
+        :: stage && BREAK == 2 -> up!ENTER,epoch,COMM(OP),ENTERED(COMM(OP), r),0
         :: else
         fi;
         if
-        :: stage -> up!r,LEAVE,epoch,COMM(OP),0,0
+        :: stage -> up!LEAVE,epoch,COMM(OP),0,0
         :: else
         fi;
         NEXT }
@@ -154,13 +161,13 @@ proctype Rank(byte r; int program)
     :: atomic { RUNS && OP >= EAGER && r == 2 && queued == 0 && taken < sent -> taken++; NEXT }
 
     /* ---- the end */
-    :: atomic { program == 0 && coordinator_done && empty(down[r]) && !parked[r] -> break }
+    :: atomic { program == 0 && coordinator_done && stage == 0 && !parked[r] -> break }
     od
 }
 
 inline send_all(type, a, b)
 {
-    down[0]!type,epoch,a,b; down[1]!type,epoch,a,b; down[2]!type,epoch,a,b
+    down0!type,epoch,a,b; down1!type,epoch,a,b; down2!type,epoch,a,b
 }
 
 /* T[c] = v, told to the members except one. */
@@ -169,9 +176,9 @@ inline raise(c, v, except)
     T[c] = v;
     if
     :: phase >= 2 ->
-        if :: except != 0 && MEMBER(c, 0) -> down[0]!RAISE,epoch,c,v :: else fi;
-        if :: except != 1 && MEMBER(c, 1) -> down[1]!RAISE,epoch,c,v :: else fi;
-        if :: except != 2 && MEMBER(c, 2) -> down[2]!RAISE,epoch,c,v :: else fi
+        if :: except != 0 && MEMBER(c, 0) -> down0!RAISE,epoch,c,v :: else fi;
+        if :: except != 1 && MEMBER(c, 1) -> down1!RAISE,epoch,c,v :: else fi;
+        if :: except != 2 && MEMBER(c, 2) -> down2!RAISE,epoch,c,v :: else fi
     :: else
     fi
 }
@@ -184,12 +191,17 @@ proctype Coordinator()
     byte hold[N]; /* communicator + 1, by rank */
     byte held_at[N];
     mtype type;
+    xs down0; xs down1; xs down2;
+    xr up0; xr up1; xr up2;
 
 #define KNOWN(c, r) known[(c) * 3 + (r)]
 #define EVEN                                                                                       \
     (KNOWN(0, 0) == T[0] && KNOWN(0, 1) == T[0] && KNOWN(0, 2) == T[0] && KNOWN(1, 1) == T[1] &&   \
      KNOWN(1, 2) == T[1])
 #define NOBODY_IN (!in[0] && !in[1] && !in[2])
+/* Whose report may be handled next. While all that counts is that everybody has answered, the order
+ * in which they do makes no difference: rank 0 first, then 1, then 2. */
+#define TAKES(r) (phase == 2 || phase == 3 || r <= answers)
 #define CUT ((EVEN || BREAK == 3) && (NOBODY_IN || BREAK == 4))
 
 next_epoch:
@@ -211,8 +223,12 @@ next_epoch:
         send_all(INTENT, 0, 0)
     }
     do
-    :: atomic { nempty(up) ->
-        up?r,type,e,a,b,c;
+    :: atomic { (nempty(up0) && TAKES(0)) || (nempty(up1) && TAKES(1)) || (nempty(up2) && TAKES(2)) ->
+        if
+        :: nempty(up0) && TAKES(0) -> up0?type,e,a,b,c; r = 0
+        :: nempty(up1) && TAKES(1) -> up1?type,e,a,b,c; r = 1
+        :: nempty(up2) && TAKES(2) -> up2?type,e,a,b,c; r = 2
+        fi;
         if
         :: e != epoch -> skip
         :: e == epoch && type == ACK ->
@@ -289,12 +305,15 @@ finished:
     /* late reports of the last epoch */
 end:
     do
-    :: up?_,_,_,_,_,_
+    :: up0?_,_,_,_,_
+    :: up1?_,_,_,_,_
+    :: up2?_,_,_,_,_
     od
 }
 
 init {
     atomic {
-        run Rank(0, P0); run Rank(1, P1); run Rank(2, P2); run Coordinator()
+        run Rank(0, P0, down0, up0); run Rank(1, P1, down1, up1); run Rank(2, P2, down2, up2);
+        run Coordinator()
     }
 }
