@@ -122,6 +122,9 @@ static void handle_store(const struct param_info *p, void *at, int64_t value)
 
 /* ------------------------------------------------------------------------- translation */
 
+/* What an output handle holds on the way down: no handle of the library has these bits. */
+#define HANDLE_UNWRITTEN (-1)
+
 /* A call on its way down: the arguments as the application gave them and as the lower half gets
  * them. */
 struct way {
@@ -143,13 +146,28 @@ static bool array_ignored(const struct way *w, unsigned i)
     return false;
 }
 
+/* The library takes buffers for aliases of each other only if their arrays of datatypes are one: what
+ * the application passes twice goes down twice. Returns true if array i was translated before. */
+static bool array_repeated(struct way *w, unsigned i, int64_t n)
+{
+    const struct param_info *p = &w->info->params[i], *q = w->info->params;
+    for (unsigned k = 0; k < i; k++, q++) {
+        if (w->array[k] && w->v[k] == w->v[i] && p->dir == DIR_IN && q->dir == DIR_IN &&
+            p->handle == q->handle && param_length(w->info, k, w->v) == n) {
+            w->real[i] = w->real[k];
+            return true;
+        }
+    }
+    return false;
+}
+
 static void translate_array(struct way *w, unsigned i)
 {
     const struct param_info *p = &w->info->params[i];
     int64_t n = param_length(w->info, i, w->v);
     unsigned char *from = (unsigned char *)w->v[i], *to;
     unsigned bytes = handle_bytes(p);
-    if (array_ignored(w, i))
+    if (array_ignored(w, i) || array_repeated(w, i, n))
         return;
     w->array[i] = to = stub_alloc((size_t)n * bytes);
     w->real[i] = (uint64_t)to;
@@ -171,9 +189,10 @@ static void translate_handle(struct way *w, unsigned i)
     } else if (p->array) {
         translate_array(w, i);
     } else {
-        if (p->dir & DIR_IN)
-            handle_store(p, &w->scalar[i],
-                         (int64_t)handle_real(p->handle, handle_load(p, (void *)w->v[i])));
+        handle_store(p, &w->scalar[i],
+                     p->dir & DIR_IN
+                         ? (int64_t)handle_real(p->handle, handle_load(p, (void *)w->v[i]))
+                         : HANDLE_UNWRITTEN);
         w->real[i] = (uint64_t)&w->scalar[i];
     }
 }
@@ -261,6 +280,20 @@ static void translate_outputs(struct way *w, enum call call, struct made *made)
     }
 }
 
+/* After a failure: new handles that the library has set to null, as programs expect of it. */
+static void translate_nulls(struct way *w, struct made *made)
+{
+    for (unsigned i = 0; i < w->info->nparams; i++) {
+        const struct param_info *p = &w->info->params[i];
+        if (p->kind != PARAM_HANDLE || p->dir != DIR_OUT || p->by_value || p->array || !w->v[i])
+            continue;
+        if (handle_load(p, &w->scalar[i]) != handle_null(p->handle))
+            continue;
+        handle_store(p, (void *)w->v[i], handle_null(p->handle));
+        made->nulled |= 1u << i;
+    }
+}
+
 static void release(struct way *w)
 {
     for (unsigned i = 0; i < w->info->nparams; i++)
@@ -330,6 +363,8 @@ static int make_call(enum call call, const struct call_info *info, const uint64_
     int rc = (int)gate_cross(call_real(call), w.real, info->nparams);
     if (rc == 0 && !(info->flags & CALL_VALUE))
         translate_outputs(&w, call, &made);
+    else if (!(info->flags & CALL_VALUE))
+        translate_nulls(&w, &made);
     if (rc == 0 && call_starts(info))
         keep_started(&w, call);
     if (recording() && !(info->flags & CALL_PURE))
@@ -350,6 +385,16 @@ int call_make_request(enum call call, const uint64_t *v, uint64_t comm, uint64_t
     for (unsigned i = 0; i < info->nparams; i++)
         arrays[i] = w.array[i];
     return (int)gate_cross(call_real(call), w.real, info->nparams);
+}
+
+/* Whether the library has turned the arguments down, before a word with other ranks: such a collective
+ * was never entered here, and the others may not even call it. */
+static bool call_turned_down(int rc)
+{
+    int class = MPI_SUCCESS;
+    if (rc)
+        mpi_cross(CALL_MPI_Error_class, (uint64_t)rc, (uint64_t)&class);
+    return class != MPI_SUCCESS && class <= MPI_ERR_ARG;
 }
 
 int call_generic(enum call call, const uint64_t *v)
@@ -377,6 +422,8 @@ int call_generic(enum call call, const uint64_t *v)
     else
         stub_stop(125, "%s: this MPI library does not have it", info->name);
     if (collective) {
+        if (!replaying() && !(info->flags & CALL_VALUE) && call_turned_down(rc))
+            coll_turned_down(collective);
         coll_end(call, collective);
         if (frees)
             object_put(&collective->head);

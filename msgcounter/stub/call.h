@@ -208,6 +208,7 @@ struct made {
     uint64_t real;     /* 0 in replay */
     void *note;        /* from stub_alloc; freed by the interpreter (live, record) */
     uint64_t note_bytes;
+    uint32_t nulled;   /* a bit for each output that a failed call has set to a null handle */
     bool replay;       /* `note` is an input */
 };
 
@@ -225,5 +226,9 @@ int64_t call_adopt(enum handle_kind kind, struct made *m, int want);
  * meet a safe point and so must come before real handles are looked up. */
 void coll_begin(enum call call, struct comm *c);
 void coll_end(enum call call, struct comm *c);
+
+/* Before coll_end: the call has failed without having met the others, so it does not count. An epoch
+ * that has seen it counted is cancelled. */
+void coll_turned_down(const struct comm *c);
 
 #endif

@@ -119,6 +119,9 @@ void record_outputs(enum call call, const struct call_info *info, const uint64_t
     for (unsigned i = 0; i < info->nparams; i++) {
         if (read_now(&s, i))
             log_put_digest(&record_writer, (uint8_t)i, b->digest[i], b->bytes[i]);
+        if (!success && made->nulled & 1u << i)
+            log_put(&record_writer, (uint8_t)i, LOG_ROLE_VALUE, (const void *)v[i],
+                    handle_bytes(&info->params[i]));
         if (!success)
             continue;
         struct value out = value_of(info, i, v, b);

@@ -242,6 +242,12 @@ void coll_begin(enum call call, struct comm *c)
     counters_set(&count.file->state, COUNTERS_COLLECTIVE);
 }
 
+void coll_turned_down(const struct comm *c)
+{
+    if (agreed_on(c))
+        __atomic_fetch_sub(&slot_of(c)->word, ENTERED_ONE, __ATOMIC_SEQ_CST);
+}
+
 void coll_end(enum call call, struct comm *c)
 {
     if (agreed_on(c)) {
