@@ -312,6 +312,37 @@ static void case_truncation(int round)
     MPI_Comm_free(&comm);
 }
 
+/* Collectives that MPI turns down for their arguments: on one rank only, which no epoch may wait for;
+ * with a new handle, which is null then; with aliases, which MPI sees in equal arrays only. */
+static void case_turned_down(int round)
+{
+    int dims[2] = {size, size}, periods[2] = {0, 0}, class, code = MPI_SUCCESS;
+    int counts[16] = {0}, displs[16] = {0}, data[16] = {0};
+    MPI_Datatype types[16], row;
+    MPI_Comm comm, grid;
+
+    MPI_Comm_dup(MPI_COMM_WORLD, &comm);
+    MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN);
+    MPI_Type_contiguous(1, MPI_INT, &row);
+    MPI_Type_commit(&row);
+    if (rank == 0)
+        code = MPI_Gather(data, 1, MPI_INT, data, 1, MPI_INT, 0, comm);
+    CHECK((code != MPI_SUCCESS) == (rank == 0));
+    memset(&grid, 0x55, sizeof(grid));
+    MPI_Error_class(MPI_Cart_create(comm, 2, dims, periods, 0, &grid), &class);
+    CHECK(size == 1 || (class == MPI_ERR_ARG && grid == MPI_COMM_NULL));
+    for (int i = 0; i < size; i++) {
+        types[i] = row;
+        counts[i] = 1;
+        displs[i] = (int)sizeof(int) * i;
+    }
+    code = MPI_Alltoallw(data, counts, displs, types, data, counts, displs, types, comm);
+    MPI_Error_class(code, &class);
+    CHECK(class == MPI_ERR_BUFFER);
+    MPI_Type_free(&row);
+    MPI_Comm_free(&comm);
+}
+
 static void case_inquiry(int round)
 {
     int version, subversion, len, flag, level;
@@ -380,6 +411,7 @@ static const struct check_case cases[] = {
     {"names", case_names},
     {"error_handlers", case_error_handlers},
     {"truncation", case_truncation},
+    {"turned_down", case_turned_down},
     {"inquiry", case_inquiry},
     {"long_lived", case_long_lived},
     {NULL, NULL},
