@@ -146,8 +146,8 @@ static bool array_ignored(const struct way *w, unsigned i)
     return false;
 }
 
-/* The library takes buffers for aliases of each other only if their arrays of datatypes are one: what
- * the application passes twice goes down twice. Returns true if array i was translated before. */
+/* The library takes buffers for aliases of each other only if their arrays of datatypes are one:
+ * what the application passes twice goes down twice. Returns true if array i is such a second. */
 static bool array_repeated(struct way *w, unsigned i, int64_t n)
 {
     const struct param_info *p = &w->info->params[i], *q = w->info->params;
@@ -387,8 +387,8 @@ int call_make_request(enum call call, const uint64_t *v, uint64_t comm, uint64_t
     return (int)gate_cross(call_real(call), w.real, info->nparams);
 }
 
-/* Whether the library has turned the arguments down, before a word with other ranks: such a collective
- * was never entered here, and the others may not even call it. */
+/* Whether the library has turned the arguments down, before a word with other ranks: such a
+ * collective was never entered here, and the others may not even call it. */
 static bool call_turned_down(int rc)
 {
     int class = MPI_SUCCESS;

@@ -227,8 +227,8 @@ int64_t call_adopt(enum handle_kind kind, struct made *m, int want);
 void coll_begin(enum call call, struct comm *c);
 void coll_end(enum call call, struct comm *c);
 
-/* Before coll_end: the call has failed without having met the others, so it does not count. An epoch
- * that has seen it counted is cancelled. */
+/* Before coll_end: the call has failed without having met the others, so it does not count. An
+ * epoch that has seen it counted is cancelled. */
 void coll_turned_down(const struct comm *c);
 
 #endif

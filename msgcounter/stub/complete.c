@@ -326,6 +326,25 @@ void requests_sweep_buffered(void)
     }
 }
 
+bool requests_make_room(int64_t bytes, int64_t size)
+{
+    while (request_buffered + bytes > size) {
+        if (!sweep_begin()) { /* by a thread that may be about to end what is in our way */
+            if (GATE->word & GATE_WORD_PARK)
+                return true; /* it may be parked, and the memory is not the application's anyway */
+            sched_yield();
+            continue;
+        }
+        int64_t before = request_buffered;
+        sweep(true);
+        bool ended = request_buffered < before;
+        sweep_end();
+        if (!ended)
+            return request_buffered + bytes <= size;
+    }
+    return true;
+}
+
 /* Waits for a few. Returns false if the rank goes on in a replay. */
 static bool flush_some(void)
 {

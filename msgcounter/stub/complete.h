@@ -41,6 +41,10 @@ void requests_sweep(void);
 /* The same for buffered sends alone, which a replay knows nothing of. */
 void requests_sweep_buffered(void);
 
+/* Ends complete buffered sends until `bytes` more fit into a buffer of `size`. Returns false if
+ * they do not, though this thread has looked at what is under way. */
+bool requests_make_room(int64_t bytes, int64_t size);
+
 /* Waits until all buffered sends have left. Meets safe points. */
 void requests_flush_buffered(void);
 

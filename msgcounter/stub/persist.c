@@ -52,7 +52,7 @@ int p2p_send_buffered(const uint64_t *v)
     if (rc)
         return rc;
     if (P2P_PEER(v) != MPI_PROC_NULL &&
-        request_buffered + bytes + MPI_BSEND_OVERHEAD > attached.size)
+        !requests_make_room(bytes + MPI_BSEND_OVERHEAD, attached.size))
         return MPI_ERR_BUFFER;
     return send_copy(v, bytes, true);
 }

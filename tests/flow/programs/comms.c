@@ -312,8 +312,8 @@ static void case_truncation(int round)
     MPI_Comm_free(&comm);
 }
 
-/* Collectives that MPI turns down for their arguments: on one rank only, which no epoch may wait for;
- * with a new handle, which is null then; with aliases, which MPI sees in equal arrays only. */
+/* Collectives that MPI turns down for their arguments: on one rank only, which no epoch may wait
+ * for; with a new handle, which is null then; with aliases, which MPI sees in equal arrays only. */
 static void case_turned_down(int round)
 {
     int dims[2] = {size, size}, periods[2] = {0, 0}, class, code = MPI_SUCCESS;
