@@ -17,6 +17,7 @@
 #include <sys/ptrace.h>
 #include <sys/user.h>
 
+#include "gdbbridge/agent.h"
 #include "gdbbridge/ptrace_target.h"
 #include "gdbbridge/registers.h"
 
@@ -58,6 +59,7 @@ struct thread {
     bool has_event;  /* `event` is yet to be reported */
     bool tripped;    /* the event is from a breakpoint of ours: void once that is removed */
     struct event event;
+    bool passing;     /* steps over a breakpoint whose conditions are not met */
     uint64_t stop_pc; /* where a signal stopped it, before the caller's hook; 0: no signal */
     int reported; /* signal last reported to GDB and not yet passed on, or 0 */
 
@@ -73,6 +75,7 @@ struct breakpoint {
     uint64_t addr;
     uint8_t original;
     bool inserted;
+    const struct agent_conditions *conditions; /* NULL: it always stops */
 };
 
 #define DEBUG_REGISTERS 4
@@ -84,6 +87,7 @@ struct debug_registers {
         unsigned size; /* bytes, 0: free */
         enum point kind;
         unsigned users;
+        const struct agent_conditions *conditions; /* of POINT_HW */
     } slot[DEBUG_REGISTERS];
     unsigned generation; /* counts changes */
 };
@@ -143,6 +147,7 @@ struct ptrace_target {
     pid_t last;     /* thread reported last: it is the last to be reported again */
     char **argv;    /* of the last start */
     struct monitor_command *monitor;
+    struct agent_conditions *conditions; /* all that breakpoints have had */
     struct past *past; /* reverse.h; NULL: forward only */
     struct attendant attendant; /* of searches in the past; its functions may be NULL */
     bool has_pending;        /* an event of going back is to be reported */
@@ -218,6 +223,11 @@ void thread_forget_registers(struct thread *th);
 
 /* ---- ptrace_points.c */
 int target_insert_point(struct target *t, pid_t pid, enum point kind, uint64_t addr, size_t size);
+int target_condition_point(struct target *t, pid_t pid, enum point kind, uint64_t addr,
+                           const char *conditions, size_t size);
+/* Those of the breakpoint that is there, or NULL. */
+const struct agent_conditions *point_conditions(const struct process *p, enum point kind,
+                                                uint64_t addr);
 int target_remove_point(struct target *t, pid_t pid, enum point kind, uint64_t addr, size_t size);
 bool point_inserted(const struct process *p, uint64_t addr);
 /* Overlays the original bytes on memory read at addr. */

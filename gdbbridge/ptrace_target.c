@@ -311,6 +311,7 @@ static void target_destroy(struct target *base)
 {
     struct ptrace_target *t = ptrace_target_of(base);
     past_destroy(t->past);
+    agent_conditions_free(&t->conditions);
     t->past = NULL;
     while (t->processes) {
         struct process *p = t->processes;
@@ -408,6 +409,7 @@ struct target *ptrace_target_create(const struct ptrace_options *options)
         t->ops.set_non_stop = NULL; /* a rank that is replayed runs and stops as one */
     if (t->options.reverse) {
         t->past = past_create(t);
+        t->ops.condition_point = target_condition_point;
         t->ops.reverse_step = target_reverse_step;
         t->ops.reverse_continue = target_reverse_continue;
     }

@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "gdbbridge/condition.h"
 #include "gdbbridge/dispatch.h"
 #include "gdbbridge/procfs.h"
 #include "gdbbridge/ptrace_private.h"
@@ -413,6 +414,36 @@ static bool is_late_step(struct thread *th, enum trap trap)
     return trap == TRAP_STEP && cut && thread_pc(th) == cut;
 }
 
+/* Is this a breakpoint of GDB's whose conditions are not met? Where there are other threads, which
+ * would run past it while it is out of memory, GDB looks itself. */
+static bool passes(struct thread *th, enum trap trap, uint64_t addr)
+{
+    const struct process *p = th->process;
+    bool executed = trap == TRAP_SW_BREAK || trap == TRAP_HW_BREAK;
+    return executed && !th->stepping && !p->threads->next &&
+           !condition_stops(
+               point_conditions(p, trap == TRAP_SW_BREAK ? POINT_SW : POINT_HW, addr), th->tid);
+}
+
+/* Executes the instruction under it; what stops the thread then is handled as ever. */
+static void pass(struct thread *th, enum trap trap, uint64_t addr)
+{
+    struct process *p = th->process;
+    int status;
+    if (trap == TRAP_HW_BREAK) { /* the kernel has seen to it that it does not stop again */
+        go_on(th, 0);
+        return;
+    }
+    points_lift(p);
+    th->passing = true;
+    th->state = THREAD_RUNNING;
+    thread_forget_registers(th);
+    bool stops = !ptrace(PTRACE_SINGLESTEP, th->tid, NULL, 0) && wait_for(th->tid, &status, 0) > 0;
+    points_put_back(p);
+    if (stops)
+        handle(p->owner, th->tid, status);
+}
+
 static void on_signal(struct thread *th, int signal, int injecting)
 {
     struct ptrace_target *t = th->process->owner;
@@ -435,7 +466,13 @@ static void on_signal(struct thread *th, int signal, int injecting)
     }
     if (signal == SIGTRAP)
         trap = why_trap(th, &info, &addr);
-    if (is_late_step(th, trap)) {
+    if (passes(th, trap, addr)) {
+        pass(th, trap, addr);
+        return;
+    }
+    bool passed = trap == TRAP_STEP && th->passing;
+    th->passing = false;
+    if (passed || is_late_step(th, trap)) {
         go_on(th, 0);
         return;
     }

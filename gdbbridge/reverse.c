@@ -246,14 +246,16 @@ static void look_for_diversion(struct past *h)
 static void collect_points(const struct process *p, struct copy_points *points)
 {
     points->n = 0;
+    points->fast = false;
     for (const struct breakpoint *b = p->breakpoints; b; b = b->next)
         if (b->inserted && points->n < COPY_POINTS_MAX)
             points->point[points->n++] =
-                (struct copy_point){POINT_SW, b->addr, 0, b->original};
+                (struct copy_point){POINT_SW, b->addr, 0, b->original, b->conditions};
     for (int i = 0; i < DEBUG_REGISTERS; i++)
         if (p->debug.slot[i].size && points->n < COPY_POINTS_MAX)
             points->point[points->n++] = (struct copy_point){
-                p->debug.slot[i].kind, p->debug.slot[i].addr, p->debug.slot[i].size, 0};
+                p->debug.slot[i].kind, p->debug.slot[i].addr, p->debug.slot[i].size, 0,
+                p->debug.slot[i].conditions};
 }
 
 /* A copy of the process as it stands, with no breakpoint in its memory. */
@@ -756,8 +758,10 @@ static int step_back(struct past *h)
 
 /* ---- to the last stop ---- */
 
+/* A stop of a leg: the point, and the stop as a mark from the leg's anchor. */
 struct found {
-    uint64_t number; /* which stop of the leg it is, from 1; 0: none */
+    const struct copy_point *point; /* NULL: none yet */
+    struct mark mark;
     uint64_t pc;
 };
 
@@ -793,12 +797,6 @@ static bool counts(pid_t pid, const struct copy_points *points, const struct cop
     return changed;
 }
 
-static bool at_counted(pid_t pid, const struct copy_stop *stop)
-{
-    struct user_regs_struct regs;
-    return stop->counted || (!copy_registers(pid, &regs) && regs.eflags & COPY_COUNTED_FLAG);
-}
-
 /* A watched place that has been written just before the mark, where one SIGTRAP tells of both. */
 static const struct copy_point *written(pid_t pid, const struct copy_points *points,
                                         struct values *v)
@@ -809,61 +807,73 @@ static const struct copy_point *written(pid_t pid, const struct copy_points *poi
     return NULL;
 }
 
-/* Runs a copy of the leg through its stops: through all of them (number == 0), or to one. */
-static int run_stops(struct past *h, struct leg *l, pid_t pid, const struct copy_points *points,
-                     uint64_t number, const struct mark *count, struct found *f,
-                     struct copy_stop *stop, uint64_t *counted)
+static void find(struct found *f, const struct copy_run *run, const struct copy_stop *stop)
 {
-    struct copy_run run;
-    struct values v;
-    uint64_t seen = 0;
-    for (size_t i = 0; i < points->n; i++)
-        v.value[i] = points->point[i].kind == POINT_WRITE ? read_value(pid, &points->point[i]) : 0;
-    if (copy_run_begin(&run, pid, &l->end, points, count) < 0)
-        return -1;
-    for (;;) {
-        copy_run_on(&run, stop);
-        if (stop->end == COPY_MARK && (stop->point = written(pid, points, &v))) {
-            *f = (struct found){++seen, stop->pc};
-            if (seen == number)
-                stop->end = COPY_POINT;
-        }
-        h->progress.stops++;
-        if (stop->end != COPY_POINT || (number && seen == number))
-            break;
-        if (!counts(pid, points, stop->point, &v))
-            continue;
-        *f = (struct found){++seen, stop->pc};
-        if (seen == number)
-            break;
-    }
-    if (counted)
-        *counted = copy_run_count(&run) + (at_counted(pid, stop) ? 0 : 1);
-    copy_run_end(&run);
-    return stop->end == (number ? COPY_POINT : COPY_MARK) ? 0 : -1;
+    const struct copy_point *p = stop->point;
+    bool data = p->kind >= POINT_WRITE;
+    *f = (struct found){.point = p,
+                        .mark = {p->addr, data ? p->size : 0, copy_run_hits(run, p),
+                                 p->kind == POINT_WRITE},
+                        .pc = stop->pc};
 }
 
-/* Finds the last stop in a leg. Returns a copy of the process there, with *stop, and the leg's end
+/* Runs a copy of the leg through its stops, to the last. Returns 0 or -1. */
+static int run_stops(struct past *h, struct leg *l, pid_t pid, const struct copy_points *points,
+                     struct found *f)
+{
+    struct copy_run run;
+    struct copy_stop stop;
+    struct values v;
+    for (size_t i = 0; i < points->n; i++)
+        v.value[i] = points->point[i].kind == POINT_WRITE ? read_value(pid, &points->point[i]) : 0;
+    if (copy_run_begin(&run, pid, &l->end, points, NULL) < 0)
+        return -1;
+    run.passed = &h->progress.stops;
+    do {
+        copy_run_on(&run, &stop);
+        if (stop.end == COPY_POINT && counts(pid, points, stop.point, &v))
+            find(f, &run, &stop);
+    } while (stop.end == COPY_POINT);
+    if (stop.end == COPY_MARK && (stop.point = written(pid, points, &v)))
+        find(f, &run, &stop);
+    copy_run_end(&run);
+    return stop.end == COPY_MARK ? 0 : -1;
+}
+
+/* Runs a copy of the leg's anchor to the stop, where the leg then ends. Returns 0 or -1. */
+static int run_to_found(struct past *h, struct leg *l, pid_t pid, const struct found *f)
+{
+    struct mark end = f->mark, count = {.addr = f->pc};
+    struct user_regs_struct regs;
+    bool data = f->mark.size;
+    if (copy_run_to(pid, &f->mark, data ? &count : NULL, data ? &count.n : NULL) < 0 ||
+        copy_registers(pid, &regs) || regs.rip != f->pc)
+        return -1;
+    if (data)
+        end = (struct mark){.addr = f->pc, .n = count.n + !(regs.eflags & COPY_COUNTED_FLAG)};
+    set_end(l, &end);
+    event_place(recorded_of(h), pid, false, &l->place);
+    return 0;
+}
+
+/* Finds the last stop in a leg. Returns a copy of the process there, with *point, and the leg's end
  * is there; 0 if there is none, or -1. */
 static pid_t search(struct past *h, struct leg *l, const struct copy_points *points,
-                    struct copy_stop *stop)
+                    const struct copy_point **point)
 {
-    struct found f = {0, 0};
+    struct found f = {.point = NULL};
     search_in(h, l->anchor);
     pid_t pid = copy_make(l->anchor);
-    int r = pid > 0 ? run_stops(h, l, pid, points, 0, NULL, &f, stop, NULL) : -1;
+    int r = pid > 0 ? run_stops(h, l, pid, points, &f) : -1;
     copy_kill(pid);
-    if (r < 0 || !f.number)
+    if (r < 0 || !f.point)
         return r;
-    struct mark count = {.addr = f.pc};
+    *point = f.point;
     pid = copy_make(l->anchor);
-    if (pid <= 0 || run_stops(h, l, pid, points, f.number, &count, &f, stop, &count.n) < 0) {
-        copy_kill(pid);
-        return -1;
-    }
-    set_end(l, &count);
-    event_place(recorded_of(h), pid, false, &l->place);
-    return pid;
+    if (pid > 0 && run_to_found(h, l, pid, &f) == 0)
+        return pid;
+    copy_kill(pid);
+    return -1;
 }
 
 static enum trap trap_of(const struct copy_point *p)
@@ -897,11 +907,11 @@ static bool behind_limit(const struct past *h, pid_t pid)
 /* Looks through what was before the past, checkpoint by checkpoint; while nothing is found the
  * strides grow, as making the process costs more than letting it run over a few events. */
 static int continue_before(struct past *h, const struct copy_points *points,
-                           struct copy_stop *stop)
+                           const struct copy_point **point)
 {
     struct leg *l;
     for (uint64_t events = 1; (l = leg_before(h, events)); events *= 2) {
-        pid_t pid = measure(h, l) < 0 ? -1 : search(h, l, points, stop);
+        pid_t pid = measure(h, l) < 0 ? -1 : search(h, l, points, point);
         if (pid < 0 || put_first(h, l) < 0) {
             copy_kill(pid);
             leg_free(l);
@@ -918,9 +928,9 @@ static int continue_before(struct past *h, const struct copy_points *points,
     return to_beginning(h);
 }
 
-/* Returns 1 with *stop, 0 at the beginning, or -1. */
+/* Returns 1 with *point, 0 at the beginning, or -1. */
 static int continue_back(struct past *h, const struct copy_points *points,
-                         struct copy_stop *stop)
+                         const struct copy_point **point)
 {
     int r = 0;
     split_at_event(h);
@@ -928,7 +938,7 @@ static int continue_back(struct past *h, const struct copy_points *points,
         struct leg *l = h->leg[i - 1];
         if (measure(h, l) < 0)
             return -1;
-        pid_t pid = is_empty(l) ? 0 : search(h, l, points, stop);
+        pid_t pid = is_empty(l) ? 0 : search(h, l, points, point);
         if (pid < 0)
             return -1;
         if (!pid && behind_limit(h, l->anchor))
@@ -940,8 +950,8 @@ static int continue_back(struct past *h, const struct copy_points *points,
         r = 1;
     }
     if (!r && h->n)
-        r = continue_before(h, points, stop);
-    if (r > 0 && stop->point->kind >= POINT_WRITE) /* GDB wants it before the access */
+        r = continue_before(h, points, point);
+    if (r > 0 && (*point)->kind >= POINT_WRITE) /* GDB wants it before the access */
         return step_back(h) < 0 ? -1 : 1;
     return r;
 }
@@ -1144,16 +1154,17 @@ int target_reverse_continue(struct target *base)
 {
     struct ptrace_target *t = ptrace_target_of(base);
     struct copy_points points;
-    struct copy_stop stop;
+    const struct copy_point *point;
     if (!t->processes || !t->past)
         return -1;
     if (refuse(t->past))
         return 0;
     const struct run_hook *hook = &t->options.run_hook;
     collect_points(t->processes, &points);
+    points.fast = true;
     t->past->limit = hook->back ? hook->back(hook->arg, base) : 0;
     search_begin(t->past, "going back");
-    int r = points.n || !t->past->limit ? continue_back(t->past, &points, &stop) : 0;
+    int r = points.n || !t->past->limit ? continue_back(t->past, &points, &point) : 0;
     bool interrupted = reverse_wait_end() && r < 0;
     bool limited = r >= 0 && to_limit(t->past, r > 0);
     t->past->limit = 0;
@@ -1162,7 +1173,7 @@ int target_reverse_continue(struct target *base)
     else if (interrupted)
         pend_interrupted(t->past);
     else if (r > 0)
-        pend(t->past, trap_of(stop.point), stop.point->addr, HISTORY_INSIDE, NULL);
+        pend(t->past, trap_of(point), point->addr, HISTORY_INSIDE, NULL);
     else
         pend(t->past, TRAP_OTHER, 0, HISTORY_BEGIN, r < 0 ? lost : NULL);
     return 0;

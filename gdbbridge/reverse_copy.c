@@ -22,6 +22,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "gdbbridge/condition.h"
 #include "gdbbridge/dispatch.h"
 #include "gdbbridge/reverse_wait.h"
 
@@ -34,6 +35,7 @@
 
 #define SYSCALL_TRAP (SIGTRAP | 0x80) /* PTRACE_O_TRACESYSGOOD */
 
+#define REGISTERS 4 /* for debugging, of the processor */
 #define DATA_MARK UINT64_MAX /* perf's datum of the mark; else the point's number */
 
 /* ---- memory and registers ---- */
@@ -250,23 +252,38 @@ static int counter(struct copy_run *run, uint64_t addr, unsigned size, enum poin
     return register_counter(run, addr, size, kind, period, data);
 }
 
+static bool is_executed(const struct copy_point *p)
+{
+    return p->kind == POINT_SW || p->kind == POINT_HW;
+}
+
 static int counter_of(struct copy_run *run, const struct mark *m, uint64_t period)
 {
     return counter(run, m->addr, m->size, m->written ? POINT_WRITE : POINT_ACCESS, period,
                    DATA_MARK);
 }
 
+/* Which points are int3 in memory. */
+static void choose_memory(struct copy_run *run, bool counts)
+{
+    int left = REGISTERS - (run->mark.n != 0) - counts;
+    for (size_t i = 0; run->points && i < run->points->n; i++)
+        left -= run->points->point[i].kind != POINT_SW;
+    for (size_t i = 0; run->points && i < run->points->n; i++)
+        run->in_memory[i] =
+            run->points->point[i].kind == POINT_SW && !(run->points->fast && left-- > 0);
+}
+
 static int put_points(struct copy_run *run)
 {
     for (size_t i = 0; run->points && i < run->points->n; i++) {
         const struct copy_point *p = &run->points->point[i];
-        if (p->kind == POINT_SW) {
+        if (run->in_memory[i]) {
             copy_poke(run->pid, p->addr, INT3);
-        } else if (p->kind == POINT_HW && !run->mark.size && run->mark.addr == p->addr) {
+        } else if (is_executed(p) && !run->mark.size && run->mark.addr == p->addr) {
             continue; /* the mark stops at each hit */
         } else {
-            run->point_fd[i] =
-                counter(run, p->addr, p->kind == POINT_HW ? 0 : p->size, p->kind, 1, i);
+            run->point_fd[i] = counter(run, p->addr, is_executed(p) ? 0 : p->size, p->kind, 1, i);
             if (run->point_fd[i] < 0)
                 return -1;
         }
@@ -274,11 +291,12 @@ static int put_points(struct copy_run *run)
     return 0;
 }
 
-/* The hardware breakpoint at the mark's own address, or NULL: one event serves both. */
+/* The breakpoint in a register at the mark's own address, or NULL: one event serves both. */
 static const struct copy_point *at_mark(const struct copy_run *run)
 {
     for (size_t i = 0; run->mark.n && !run->mark.size && run->points && i < run->points->n; i++)
-        if (run->points->point[i].kind == POINT_HW && run->points->point[i].addr == run->mark.addr)
+        if (!run->in_memory[i] && is_executed(&run->points->point[i]) &&
+            run->points->point[i].addr == run->mark.addr)
             return &run->points->point[i];
     return NULL;
 }
@@ -295,6 +313,9 @@ int copy_run_begin(struct copy_run *run, pid_t pid, const struct mark *mark,
     run->silent = !dispatch_active(pid);
     for (size_t i = 0; points && i < points->n; i++)
         run->point_fd[i] = -1;
+    run->passed = NULL;
+    memset(run->traps, 0, sizeof run->traps);
+    choose_memory(run, count);
     bool ok = true;
     if (run->mark.n) {
         run->mark_fd = counter_of(run, &run->mark, at_mark(run) ? 1 : run->mark.n);
@@ -326,19 +347,30 @@ void copy_run_end(struct copy_run *run)
     for (size_t i = 0; run->points && i < run->points->n; i++) {
         const struct copy_point *p = &run->points->point[i];
         close_fd(&run->point_fd[i]);
-        if (p->kind == POINT_SW)
+        if (run->in_memory[i])
             copy_poke(run->pid, p->addr, p->original);
     }
 }
 
-uint64_t copy_run_count(const struct copy_run *run)
+static uint64_t hits_of(const struct copy_run *run, int fd)
 {
     uint64_t n = 0;
     if (without_perf)
-        return run->count_fd < 0 ? 0 : run->reg[run->count_fd].hits;
-    if (run->count_fd < 0 || read(run->count_fd, &n, sizeof n) != sizeof n)
-        return 0;
-    return n;
+        return fd < 0 ? 0 : run->reg[fd].hits;
+    return fd >= 0 && read(fd, &n, sizeof n) == sizeof n ? n : 0;
+}
+
+uint64_t copy_run_count(const struct copy_run *run)
+{
+    return hits_of(run, run->count_fd);
+}
+
+uint64_t copy_run_hits(const struct copy_run *run, const struct copy_point *point)
+{
+    ptrdiff_t i = point - run->points->point;
+    return run->in_memory[i]       ? run->traps[i]
+           : run->point_fd[i] >= 0 ? hits_of(run, run->point_fd[i])
+                                   : hits_of(run, run->mark_fd); /* at the mark */
 }
 
 /* ---- running ---- */
@@ -346,7 +378,7 @@ uint64_t copy_run_count(const struct copy_run *run)
 static const struct copy_point *software_point(const struct copy_run *run, uint64_t addr)
 {
     for (size_t i = 0; run->points && i < run->points->n; i++)
-        if (run->points->point[i].kind == POINT_SW && run->points->point[i].addr == addr)
+        if (run->in_memory[i] && run->points->point[i].addr == addr)
             return &run->points->point[i];
     return NULL;
 }
@@ -413,6 +445,8 @@ static bool on_trap(struct copy_run *run, struct copy_stop *stop, struct user_re
         stop->pc = regs->rip;
         stop->point = software_point(run, regs->rip);
         stop->end = stop->point ? COPY_POINT : COPY_SIGNAL;
+        if (stop->point)
+            run->traps[stop->point - run->points->point]++;
         stop->counted = true;
         return true;
     }
@@ -460,7 +494,7 @@ static bool is_counted_only(struct copy_run *run)
            info.si_code == TRAP_HWBKPT && !registers_due(run, &run->due);
 }
 
-void copy_run_on(struct copy_run *run, struct copy_stop *stop)
+static void run_to_stop(struct copy_run *run, struct copy_stop *stop)
 {
     struct user_regs_struct regs;
     bool skipping = false;
@@ -501,6 +535,23 @@ void copy_run_on(struct copy_run *run, struct copy_stop *stop)
         }
         return;
     }
+}
+
+/* A debug register that stops too late, where a handler that blocks signals has ended. */
+static bool is_late(const struct copy_run *run, const struct copy_stop *stop)
+{
+    const struct copy_point *p = stop->point;
+    return p->kind == POINT_SW && !run->in_memory[p - run->points->point] && stop->pc != p->addr;
+}
+
+void copy_run_on(struct copy_run *run, struct copy_stop *stop)
+{
+    do {
+        run_to_stop(run, stop);
+        if (run->passed)
+            ++*run->passed;
+    } while (stop->end == COPY_POINT && (is_late(run, stop) ||
+                                         !condition_stops(stop->point->conditions, run->pid)));
 }
 
 int copy_run_to(pid_t pid, const struct mark *mark, const struct mark *count, uint64_t *counted)

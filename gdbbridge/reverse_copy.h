@@ -22,6 +22,7 @@
 #include <sys/types.h>
 #include <sys/user.h>
 
+#include "gdbbridge/agent.h"
 #include "gdbbridge/target.h"
 
 /* What a mark counts. */
@@ -38,6 +39,7 @@ struct copy_point {
     uint64_t addr;
     unsigned size;
     uint8_t original; /* software breakpoint: the byte that it replaces */
+    const struct agent_conditions *conditions; /* NULL: it always stops */
 };
 
 #define COPY_POINTS_MAX 256
@@ -45,6 +47,9 @@ struct copy_point {
 struct copy_points {
     struct copy_point point[COPY_POINTS_MAX];
     size_t n;
+    /* Software breakpoints may become debug registers, which are passed faster. Where the process
+     * blocks signals these stop too late, and are not told of. */
+    bool fast;
 };
 
 enum copy_end {
@@ -76,6 +81,9 @@ struct copy_run {
     struct copy_register reg[4];
     int nregs;
     uint64_t due; /* the datum of the one that stopped it */
+    bool in_memory[COPY_POINTS_MAX]; /* is an int3 */
+    uint64_t traps[COPY_POINTS_MAX]; /* of those */
+    uint64_t *passed; /* counts stops at points, also where conditions are not met; or NULL */
     bool silent; /* its output is ours to suppress, not its own */
     uint64_t hits; /* of the mark, where it shares its address with a point */
 };
@@ -107,6 +115,8 @@ int copy_run_begin(struct copy_run *run, pid_t pid, const struct mark *mark,
                    const struct copy_points *points, const struct mark *count);
 void copy_run_on(struct copy_run *run, struct copy_stop *stop);
 uint64_t copy_run_count(const struct copy_run *run);
+/* How often a point has been met so far, wherever the run has stopped for it. */
+uint64_t copy_run_hits(const struct copy_run *run, const struct copy_point *point);
 void copy_run_end(struct copy_run *run);
 
 /* Runs to the mark and nowhere else. Returns 0, or -1: it is not there. */

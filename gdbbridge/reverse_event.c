@@ -74,7 +74,7 @@ int event_reach(const struct recorded *r, pid_t pid, uint64_t event, const struc
 pid_t event_boundary(const struct recorded *r, pid_t pid, uint64_t event)
 {
     struct mark taken = {.addr = r->word(r->arg, pid), .size = 8, .n = 1, .written = true};
-    struct copy_points site = {.point = {{POINT_HW, r->site(r->arg, pid), 0, 0}}, .n = 1};
+    struct copy_points site = {.point = {{POINT_HW, r->site(r->arg, pid), 0, 0, NULL}}, .n = 1};
     struct copy_run run;
     struct copy_stop stop = {.end = COPY_GONE};
     if (!site.point[0].addr)
@@ -91,7 +91,7 @@ pid_t event_boundary(const struct recorded *r, pid_t pid, uint64_t event)
 
 int event_mark(const struct recorded *r, pid_t pid, const struct place *place, struct mark *mark)
 {
-    struct copy_points at = {.point = {{POINT_HW, place->pc, 0, 0}}, .n = 1};
+    struct copy_points at = {.point = {{POINT_HW, place->pc, 0, 0, NULL}}, .n = 1};
     struct mark count = {.addr = place->pc};
     struct copy_run run;
     struct copy_stop stop;

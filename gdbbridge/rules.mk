@@ -5,7 +5,7 @@ RSP_OBJS := $(patsubst %,$(BUILD)/gdbbridge/%.o,bytes rsp rsp_command signals re
               session_run session_state session_query session_xfer session_file)
 # All of it, for dbg3.
 GDBBRIDGE_OBJS := $(RSP_OBJS) $(patsubst %,$(BUILD)/gdbbridge/%.o,procfs tls ptrace_target \
-                    ptrace_start ptrace_wait ptrace_resume ptrace_state ptrace_points dispatch reverse \
+                    ptrace_start ptrace_wait ptrace_resume ptrace_state ptrace_points agent condition dispatch reverse \
                     reverse_copy reverse_event reverse_trace reverse_wait transport \
                     gdbserver gdbserver_main)
 
@@ -77,6 +77,12 @@ UNIT_TESTS += $(BUILD)/tests/unit/test_reverse
 PURE_TESTS += $(BUILD)/tests/unit/test_reverse
 $(BUILD)/tests/unit/test_reverse: $(patsubst %,$(BUILD)/%.o,tests/unit/test_reverse \
                                     gdbbridge/reverse_trace)
+	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check)
+
+UNIT_TESTS += $(BUILD)/tests/unit/test_agent
+PURE_TESTS += $(BUILD)/tests/unit/test_agent
+$(BUILD)/tests/unit/test_agent: $(patsubst %,$(BUILD)/%.o,tests/unit/test_agent gdbbridge/agent \
+                                  gdbbridge/bytes)
 	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check)
 
 FUZZERS += $(BUILD)/tests/fuzz/fuzz_rsp $(BUILD)/tests/fuzz/fuzz_session

@@ -24,6 +24,11 @@ static bool has_reverse(const struct session *s)
     return s->ops->reverse_step && s->ops->reverse_continue;
 }
 
+static bool has_conditions(const struct session *s)
+{
+    return s->ops->condition_point;
+}
+
 static bool has_catch(const struct session *s)
 {
     return s->ops->catch_syscalls;
@@ -68,6 +73,7 @@ static const struct {
     {"QDisableRandomization+", has_run},
     {"ReverseStep+", has_reverse},
     {"ReverseContinue+", has_reverse},
+    {"ConditionalBreakpoints+", has_conditions},
 };
 
 static bool says(const struct rsp_param *p, const char *feature)

@@ -244,7 +244,16 @@ static void run_crc(struct session *s, const struct rsp_param *p)
 
 /* ------------------------------------------------------------------ break- and watchpoints */
 
-static void point(struct session *s, const struct rsp_param *p,
+static int set_conditions(struct session *s, const struct rsp_param *p, pid_t pid)
+{
+    bool executed = p[0].number == POINT_SW || p[0].number == POINT_HW;
+    if (!s->ops->condition_point || !executed)
+        return 0;
+    return s->ops->condition_point(s->target, pid, (enum point)p[0].number, p[1].number, p[3].text,
+                                   p[3].present ? p[3].size : 0);
+}
+
+static void point(struct session *s, const struct rsp_param *p, bool conditions,
                   int (*op)(struct target *, pid_t, enum point, uint64_t, size_t))
 {
     pid_t pid;
@@ -253,6 +262,8 @@ static void point(struct session *s, const struct rsp_param *p,
     int r = -1;
     if (!session_process(s, &pid))
         r = op(s->target, pid, (enum point)p[0].number, p[1].number, (size_t)p[2].number);
+    if (r == 0 && conditions)
+        r = set_conditions(s, p, pid);
     if (r == 0)
         reply_ok(s);
     else if (r != POINT_UNSUPPORTED)
@@ -261,12 +272,12 @@ static void point(struct session *s, const struct rsp_param *p,
 
 static void run_insert_point(struct session *s, const struct rsp_param *p)
 {
-    point(s, p, s->ops->insert_point);
+    point(s, p, true, s->ops->insert_point);
 }
 
 static void run_remove_point(struct session *s, const struct rsp_param *p)
 {
-    point(s, p, s->ops->remove_point);
+    point(s, p, false, s->ops->remove_point);
 }
 
 static const struct rsp_command session_state_rows[] = {

@@ -1,0 +1,49 @@
+/*
+ * condition.c - whether a stopped thread meets the conditions of a breakpoint
+ */
+#include "gdbbridge/condition.h"
+
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/uio.h>
+#include <sys/user.h>
+
+struct stopped {
+    pid_t tid;
+    bool has_regs;
+    struct user_regs_struct regs;
+};
+
+static int read_memory(void *arg, uint64_t addr, void *to, size_t size)
+{
+    struct stopped *s = arg;
+    struct iovec here = {to, size}, there = {(void *)addr, size};
+    return process_vm_readv(s->tid, &here, 1, &there, 1, 0) == (ssize_t)size ? 0 : -1;
+}
+
+#define AT(name) offsetof(struct user_regs_struct, name)
+
+/* Those of the core feature, in its order (registers.c); no condition on integers asks for more. */
+static const size_t places[] = {
+    AT(rax), AT(rbx), AT(rcx), AT(rdx), AT(rsi), AT(rdi), AT(rbp), AT(rsp), AT(r8),
+    AT(r9),  AT(r10), AT(r11), AT(r12), AT(r13), AT(r14), AT(r15), AT(rip), AT(eflags),
+};
+
+static int read_register(void *arg, unsigned number, uint64_t *value)
+{
+    struct stopped *s = arg;
+    if (number >= sizeof places / sizeof places[0])
+        return -1;
+    if (!s->has_regs && ptrace(PTRACE_GETREGS, s->tid, NULL, &s->regs))
+        return -1;
+    s->has_regs = true;
+    memcpy(value, (const char *)&s->regs + places[number], sizeof *value);
+    return 0;
+}
+
+bool condition_stops(const struct agent_conditions *c, pid_t tid)
+{
+    struct stopped s = {.tid = tid};
+    struct agent_world world = {read_memory, read_register, &s};
+    return !c || agent_stops(c, &world);
+}
