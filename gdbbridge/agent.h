@@ -30,8 +30,8 @@ int agent_evaluate(const uint8_t *code, size_t size, const struct agent_world *w
 struct agent_conditions;
 
 /*
- * The conditions as they stand in a Z packet, "X LEN,HEX X LEN,HEX ..." without blanks. The same text
- * gives the same conditions, which live as long as *all, where they are kept; NULL: malformed.
+ * The conditions as they stand in a Z packet, "X LEN,HEX X LEN,HEX ..." without blanks. The same
+ * text gives the same conditions, which live as long as *all, where they are kept; NULL: malformed.
  */
 const struct agent_conditions *agent_conditions(struct agent_conditions **all, const char *text,
                                                 size_t size);
