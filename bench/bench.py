@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """dbg3's measurements, interleaved with plain runs: see bench/README.md.
 
-    bench.py [options] MEASUREMENT...          gate, stencil, epoch, fine, restart, isolate, all
+    bench.py [options] MEASUREMENT...          gate, stencil, epoch, fine, restart, isolate, reverse, all
     bench.py [options] ratio -- LAUNCHER...    run time of any program in phase 1 and phase 2
 """
 
 import argparse
+import ast
 import json
 import os
 import sys
@@ -216,7 +217,55 @@ def isolate(bench):
         yield Row(f"isolate {mib} MiB: GDB prompt", "s", dbg3=took)
 
 
-MEASUREMENTS = {f.__name__: f for f in (gate, stencil, epoch, fine, restart, isolate)}
+# ---- backwards -----------------------------------------------------------------------------------
+
+# What GDB is told, each time at the failure: (name, how often, before, the command itself).
+BACK = [("reverse-stepi", 15, [], "reverse-stepi"),
+        ("reverse-next", 7, [], "reverse-next"),
+        ("back to breakpoint", 1, ["break report"], "reverse-continue"),
+        ("watch 10 000 writes", 1, ["watch tally"], "reverse-continue")]
+
+TIMED = """
+import time
+def timed(name, count, before, command):
+    gdb.execute("continue")
+    for line in before:
+        gdb.execute(line)
+    took = []
+    for _ in range(count):
+        start = time.time()
+        gdb.execute(command, to_string=True)
+        took.append(time.time() - start)
+    gdb.execute("delete")
+    print("timed=" + repr((name, sorted(took)[count // 2])))
+"""
+
+
+def reverse(bench):
+    """Going back in GDB, from the failure: 256 MiB a rank, 10 000 writes between two messages."""
+    session, folder = bench.session(), bench.fresh()
+    walk = ["mpiexec", "-n", "2", bench.walk, "30", "256", "10000"]
+    run([bench.dbg3, "batch", "--quiet", "--session", session, "--"] + walk, folder, ok=(3,))
+    run([bench.dbg3, "refine", "--quiet", "--every-n-msgs", "10", "--session", session], folder,
+        ok=(3,))
+    script = os.path.join(folder, "back.py")
+    with open(script, "w", encoding="utf-8") as f:
+        f.write(TIMED + "".join(f"timed{row!r}\n" for row in BACK))
+    took = {row[0]: [] for row in BACK}
+    for _ in range(bench.runs):
+        out, _ = run([bench.dbg3, "isolate", "--rank", "1", "--session", session, "under", "gdb",
+                      "-nx", "-batch", "-x", script], folder)
+        for line in out.splitlines():
+            if line.startswith("timed="):
+                name, seconds = ast.literal_eval(line.split("=", 1)[1])
+                took[name].append(seconds)
+    for name, values in took.items():
+        if not values:
+            raise Failed(f"no figure for {name}")
+        yield Row(f"256 MiB: {name}", "s", dbg3=values)
+
+
+MEASUREMENTS = {f.__name__: f for f in (gate, stencil, epoch, fine, restart, isolate, reverse)}
 
 
 # ---- command line --------------------------------------------------------------------------------

@@ -47,6 +47,7 @@ class Bench:
         self.folder = Path(tempfile.mkdtemp(prefix="dbg3-bench.", dir=Path(folder).resolve()))
         self.dbg3 = str(self.build / "dbg3")
         self.gate = str(self.build / "bench" / "gate")
+        self.walk = str(self.build / "tests" / "flow" / "programs" / "walk")
         self.touch = str(self.build / "tests" / "flow" / "programs" / "touch")
         self.count = 0
 
