@@ -8,8 +8,6 @@
 #include <errno.h>
 #include <sys/ptrace.h>
 
-#include "msgcounter/log/system_table.h"
-
 /* linux/ptrace.h, which may be older than the kernel */
 #define SET_DISPATCH 0x4210 /* PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG */
 #define GET_DISPATCH 0x4211
@@ -29,9 +27,7 @@ static int get(pid_t tid, struct dispatch *d)
 
 bool dispatch_is_call(int signal, const siginfo_t *info)
 {
-    return signal == SIGSYS && (info->si_code == SYS_USER_DISPATCH ||
-                                (info->si_code == SI_QUEUE &&
-                                 (uint64_t)info->si_value.sival_ptr == SYSTEM_TURN_SIGNAL));
+    return signal == SIGSYS && info->si_code == SYS_USER_DISPATCH;
 }
 
 bool dispatch_active(pid_t tid)

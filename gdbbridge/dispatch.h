@@ -12,8 +12,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* Whether a signal that the stopped thread got is such a system call, or one that hands its turn on
- * to another thread. */
+/* Whether a signal that the stopped thread got is such a system call. */
 bool dispatch_is_call(int signal, const siginfo_t *info);
 
 /* Whether the stopped thread handles its system calls itself, at any place. */

@@ -3,7 +3,6 @@
 # Flow-test programs: built plainly, as a user would (scenarios/rules.mk has the flags).
 FLOW_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/flow/programs/*.c))
 PROGRAMS      += $(FLOW_PROGRAMS)
-$(BUILD)/tests/flow/programs/schedule: SCENARIO_CFLAGS += -fopenmp
 
 $(BUILD)/tests/flow/programs/%: tests/flow/programs/%.c tests/flow/programs/check.h
 	@mkdir -p $(@D)

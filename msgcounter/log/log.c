@@ -235,7 +235,7 @@ static bool cursor_advance(struct log_cursor *c)
     return true;
 }
 
-static const struct log_record *cursor_next(struct log_cursor *c, bool check)
+const struct log_record *log_cursor_next(struct log_cursor *c)
 {
     for (;;) {
         const struct log_map *map = &c->maps[c->at.segment - c->first];
@@ -246,9 +246,7 @@ static const struct log_record *cursor_next(struct log_cursor *c, bool check)
                 return NULL;
             continue;
         }
-        bool good = check ? log_record_whole((const unsigned char *)rec, room)
-                          : rec->words >= sizeof *rec / 8 && log_record_size(rec) <= room;
-        if (!good || rec->event != c->at.event) {
+        if (!log_record_whole((const unsigned char *)rec, room) || rec->event != c->at.event) {
             c->why = LOG_STOP_CHECK;
             return NULL;
         }
@@ -256,14 +254,4 @@ static const struct log_record *cursor_next(struct log_cursor *c, bool check)
         c->at.event++;
         return rec;
     }
-}
-
-const struct log_record *log_cursor_next(struct log_cursor *c)
-{
-    return cursor_next(c, true);
-}
-
-const struct log_record *log_cursor_skip(struct log_cursor *c)
-{
-    return cursor_next(c, false);
 }

@@ -12,15 +12,6 @@
 /* log_record.call of a system call: this, and its number. */
 #define SYSTEM_CALL 0x8000u
 
-/* Not calls, but events in their place: a turn went to another thread (the stub's turn.h); a
- * handler of the application ran for a signal. */
-#define SYSTEM_TURN      0x7ffeu
-#define SYSTEM_SIGNALLED 0x7fffu
-
-/* The value of a SIGSYS that hands turns on among a rank's threads: nothing that the application or
- * its debugger is to see. */
-#define SYSTEM_TURN_SIGNAL 0x6e72757467626433ul
-
 #define SYSTEM_OUTS 4 /* outputs of a row at most */
 
 enum system_kind {

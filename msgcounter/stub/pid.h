@@ -17,14 +17,6 @@ void pid_init(void);
 /* [any FS] After a restart: the thread that the application knows as `was` is `is` now. */
 void pid_renumber(int was, int is);
 
-/* The number that the kernel knew a thread or process of the application by while recording, or
- * knows it by. */
-int pid_then(int number);
-
-/* What the application shall call a new thread that the kernel calls `is`: that, or another number
- * if a thread from before a restart has it. */
-int pid_of_new_thread(int is);
-
 /* In a new thread: its number is made another one if a thread from before a restart has it. */
 void pid_thread_started(void);
 

@@ -7,7 +7,6 @@
  */
 #include "msgcounter/stub/record.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -15,7 +14,6 @@
 #include "msgcounter/stub/comm.h"
 #include "msgcounter/stub/op.h"
 #include "msgcounter/stub/request.h"
-#include "msgcounter/stub/signal.h"
 #include "msgcounter/stub/stub.h"
 #include "msgcounter/stub/system.h"
 #include "msgcounter/stub/turn.h"
@@ -85,7 +83,7 @@ static void copy_early(void)
     nearly = 0;
 }
 
-const char *record_name(uint16_t call)
+static const char *name_of(uint16_t call)
 {
     if (call & SYSTEM_CALL)
         return system_name(call & ~SYSTEM_CALL);
@@ -98,7 +96,7 @@ static void begin(uint16_t call, uint16_t flags, uint32_t thread, uint64_t max_b
         log_writer_init(&record_writer, &(struct log_owner){0}, rotate_early, NULL);
     int rc = log_begin(&record_writer, call, thread, max_bytes + LOG_FIELD_ROOM(4));
     if (rc < 0)
-        stub_stop(125, "%s: event %lu cannot be recorded: %s", record_name(call),
+        stub_stop(125, "%s: event %lu cannot be recorded: %s", name_of(call),
                   (unsigned long)record_writer.at.event, strerror(-rc));
     log_set_flags(&record_writer, flags);
 }
@@ -173,24 +171,6 @@ void record_system_end(long result)
     writer_unlock();
 }
 
-/* A turn is nobody's event: threads that look for their own pass it by. */
-void record_turn(const struct turn_change *change)
-{
-    writer_lock();
-    flush();
-    begin(SYSTEM_CALL | SYSTEM_TURN, 0, TURN_NOBODY, LOG_FIELD_ROOM(sizeof *change));
-    log_put(&record_writer, LOG_PARAM_NONE, LOG_ROLE_VALUE, change, sizeof *change);
-    log_commit(&record_writer);
-    writer_unlock();
-}
-
-void record_signal(bool in_call, const void *info)
-{
-    record_system_begin(SYSTEM_SIGNALLED, 0, LOG_FIELD_ROOM(sizeof(siginfo_t)));
-    log_put(&record_writer, in_call, LOG_ROLE_VALUE, info, sizeof(siginfo_t));
-    record_system_end(0);
-}
-
 uint64_t record_end(int rc)
 {
     log_put_i32(&record_writer, LOG_PARAM_NONE, LOG_ROLE_RETCODE, rc);
@@ -232,35 +212,8 @@ static void attach_cursor(void)
     stub_thread.cursor_valid = 0;
     requests_drop_owned();
     win_watch_replay();
+    turn_start(start.event);
     generation = GATE->generation;
-    turn_attach();
-}
-
-struct log_position replay_begin(void)
-{
-    return start;
-}
-
-const struct log_record *replay_at(struct log_position at)
-{
-    struct log_cursor c = cursor;
-    c.at = at;
-    return cursor.maps ? log_cursor_next(&c) : NULL;
-}
-
-uint64_t replay_find_turn(struct log_position *at, struct turn_change *change)
-{
-    struct log_cursor c = cursor;
-    const struct log_record *rec;
-    c.at = *at;
-    while (cursor.maps && (rec = log_cursor_skip(&c)))
-        if (rec->call == (SYSTEM_CALL | SYSTEM_TURN)) {
-            const struct log_field *f = replay_field(rec, LOG_PARAM_NONE, LOG_ROLE_VALUE);
-            memcpy(change, log_field_value(f), sizeof *change);
-            *at = c.at;
-            return rec->event;
-        }
-    return UINT64_MAX;
 }
 
 static struct stub_place *thread_place(void)
@@ -296,20 +249,6 @@ static const struct log_record *look(struct log_position *after)
     return rec;
 }
 
-/* Does not wait: most often it is another event. */
-bool replay_signal_next(bool in_call)
-{
-    struct log_cursor c = cursor;
-    const struct log_record *rec;
-    if (!cursor.maps)
-        return false;
-    c.at = thread_place()->at;
-    while ((rec = log_cursor_skip(&c)) && rec->thread != stub_thread_ordinal())
-        ;
-    return rec && rec->call == (SYSTEM_CALL | SYSTEM_SIGNALLED) &&
-           log_field_find(rec, NULL, in_call, LOG_ROLE_VALUE);
-}
-
 void record_taken(uint64_t event)
 {
     uint64_t wanted = GATE->replay_stop_at;
@@ -323,7 +262,7 @@ void record_taken(uint64_t event)
 static void take(const struct log_record *rec, struct log_position after)
 {
     *thread_place() = (struct stub_place){.at = after};
-    turn_taken(after);
+    turn_taken(rec->event);
     stub_gate.taken(rec->event);
 }
 
@@ -355,7 +294,7 @@ static void __attribute__((noreturn)) no_event(uint16_t call)
     };
     if (cursor.why == LOG_STOP_END) {
         turn_end();
-        stub_stop(0, "end of recording: event %lu (the rank is in %s)", event, record_name(call));
+        stub_stop(0, "end of recording: event %lu (the rank is in %s)", event, name_of(call));
     }
     stub_stop(125, "the recording cannot be read at event %lu: %s", event, why[cursor.why]);
 }
@@ -363,7 +302,7 @@ static void __attribute__((noreturn)) no_event(uint16_t call)
 static void __attribute__((noreturn)) diverged(uint16_t call, const struct log_record *rec)
 {
     stub_stop(3, "diverged at event %lu: %s is called where %s%s was recorded",
-              (unsigned long)rec->event, record_name(call), record_name(rec->call),
+              (unsigned long)rec->event, name_of(call), name_of(rec->call),
               rec->flags & RECORD_IDLE ? " without success" : "");
 }
 
@@ -387,14 +326,6 @@ const struct log_record *replay_next(enum call call)
 const struct log_record *replay_system(unsigned number)
 {
     return next_of((uint16_t)(SYSTEM_CALL | number));
-}
-
-const void *replay_signal(bool in_call)
-{
-    if (!replay_signal_next(in_call))
-        return NULL;
-    const struct log_record *rec = replay_system(SYSTEM_SIGNALLED);
-    return log_field_value(replay_field(rec, in_call, LOG_ROLE_VALUE));
 }
 
 bool replay_idle(enum call call, int object)
@@ -433,7 +364,7 @@ const struct log_field *replay_field(const struct log_record *rec, uint8_t param
     if (!f)
         stub_stop(125,
                   "event %lu of the recording lacks a value of %s: it is of another build of dbg3",
-                  (unsigned long)rec->event, record_name(rec->call));
+                  (unsigned long)rec->event, name_of(rec->call));
     return f;
 }
 
@@ -455,15 +386,15 @@ void replay_check_envelope(const struct log_record *rec, int peer, int tag, uint
     unsigned long event = rec->event;
     if (e->peer != peer)
         stub_stop(3, "diverged at event %lu: %s names peer %d, recorded %d", event,
-                  record_name(rec->call), peer, e->peer);
+                  name_of(rec->call), peer, e->peer);
     if (e->tag != tag)
         stub_stop(3, "diverged at event %lu: %s of peer %d has tag %d, recorded %d", event,
-                  record_name(rec->call), peer, tag, e->tag);
+                  name_of(rec->call), peer, tag, e->tag);
     if (e->comm != comm)
         stub_stop(
             3,
             "diverged at event %lu: %s of peer %d tag %d is on another communicator than recorded",
-            event, record_name(rec->call), peer, tag);
+            event, name_of(rec->call), peer, tag);
 }
 
 void replay_check_digest(const struct log_record *rec, uint8_t param, uint64_t digest,
@@ -473,12 +404,11 @@ void replay_check_digest(const struct log_record *rec, uint8_t param, uint64_t d
     char to[64];
     if (d->bytes != bytes)
         stub_stop(3, "diverged at event %lu: %s%s has %lu bytes, recorded %lu",
-                  (unsigned long)rec->event, record_name(rec->call),
-                  envelope_text(rec, to, sizeof to), (unsigned long)bytes, (unsigned long)d->bytes);
+                  (unsigned long)rec->event, name_of(rec->call), envelope_text(rec, to, sizeof to),
+                  (unsigned long)bytes, (unsigned long)d->bytes);
     if (d->digest != digest)
         stub_stop(3, "diverged at event %lu: %s%s has other data than recorded",
-                  (unsigned long)rec->event, record_name(rec->call),
-                  envelope_text(rec, to, sizeof to));
+                  (unsigned long)rec->event, name_of(rec->call), envelope_text(rec, to, sizeof to));
 }
 
 /* ----------------------------------------------------------------------------- place */
@@ -494,7 +424,6 @@ void record_attach(void)
         if (!cursor.maps || generation != GATE->generation)
             attach_cursor();
         system_record(); /* an image of batch dispatches nothing */
-        stub_signal_libc(NULL);
     } else if (recording()) {
         struct log_owner owner = {.rank = (uint32_t)comm_world.rank,
                                   .world_size = (uint32_t)comm_world.size};
@@ -503,7 +432,6 @@ void record_attach(void)
         attached = true;
         copy_early();
         system_record();
-        turn_attach();
     }
     generation = GATE->generation;
 }

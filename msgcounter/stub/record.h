@@ -25,7 +25,6 @@
 
 #include "msgcounter/log/log.h"
 #include "msgcounter/stub/call.h"
-#include "msgcounter/stub/turn.h"
 
 /* Flags of a record. */
 enum record_flag {
@@ -65,15 +64,6 @@ void record_memory_begin(enum call call, uint64_t max_bytes);
 void record_system_begin(unsigned number, uint16_t flags, uint64_t max_bytes);
 void record_system_end(long result);
 
-/* A turn has gone to another thread (turn.h). */
-void record_turn(const struct turn_change *change);
-
-/* A handler of the application runs, while a call waits or at its end. */
-void record_signal(bool in_call, const void *info);
-
-/* What an event's call is called. */
-const char *record_name(uint16_t call);
-
 /* Adds the return code and closes the event. Returns its number. */
 uint64_t record_end(int rc);
 
@@ -96,21 +86,6 @@ const struct log_record *replay_system(unsigned number);
 /* Whether the next event is an idle one of this call and object; takes one from its counter. */
 bool replay_idle(enum call call, int object);
 
-/* Whether the next event of this thread is such a handler; takes it, and returns its siginfo_t,
- * NULL if it is not. */
-bool replay_signal_next(bool in_call);
-const void *replay_signal(bool in_call);
-
-/* Where replay has begun. */
-struct log_position replay_begin(void);
-
-/* The event at a place; NULL at the end of the recording. */
-const struct log_record *replay_at(struct log_position at);
-
-/* The first event of a turn at or behind *at, which is then the place behind it. Returns its
- * number, UINT64_MAX if there is none. */
-uint64_t replay_find_turn(struct log_position *at, struct turn_change *change);
-
 /* The next event of this thread without taking it; NULL at the end of the recording. */
 const struct log_record *replay_peek(void);
 
@@ -122,12 +97,6 @@ int replay_rc(const struct log_record *rec);
 /* The field, or a stop with a line that names it: the log is of another build. */
 const struct log_field *replay_field(const struct log_record *rec, uint8_t param,
                                      enum log_role role);
-
-/* What a system call returned. */
-static inline long replay_result(const struct log_record *rec)
-{
-    return log_field_int(replay_field(rec, LOG_PARAM_NONE, LOG_ROLE_RETCODE));
-}
 
 /* Compare what the application does now with what it did. Stop the rank and name the difference
  * if it is another: "diverged at event 48213: MPI_Send to 12 tag 7 has other data than

@@ -11,7 +11,6 @@
 #include "msgcounter/stub/pid.h"
 #include "msgcounter/stub/rebuild.h"
 #include "msgcounter/stub/record.h"
-#include "msgcounter/stub/signal.h"
 #include "msgcounter/stub/stub.h"
 #include "msgcounter/stub/system.h"
 
@@ -62,7 +61,6 @@ struct gate_stub stub_gate = {
     .where = where,
     .renumber = pid_renumber,
     .thread_resumes = system_thread_resumes,
-    .foreign_signal = stub_signal_foreign,
     .crossing = gate_cross_returned,
     .taken = record_taken,
     .comms = &comm_offsets,

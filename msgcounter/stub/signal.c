@@ -6,12 +6,6 @@
  * stub_signal_entry(), which switches to the upper FS, calls the application's handler and switches
  * back. The application sees its own handlers only.
  *
- * While system calls are recorded, a signal that does not come of what the thread itself does is
- * held until the thread is at a place that a replay finds again: in a system call that waits, or at
- * the end of one or of an MPI call or clock reading. There its handler runs, as an event. In a
- * replay signals come from the log only. A thread that comes to no such place has its handler run
- * after LATE_NS where it is; the replay runs it at the last place before.
- *
  * Fatal signals that the application leaves at SIG_DFL go to the lower half, which writes the
  * failure image (GATE->fatal).
  */
@@ -23,14 +17,10 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
-#include "msgcounter/log/system_table.h"
-#include "msgcounter/stub/alloc.h"
-#include "msgcounter/stub/record.h"
-#include "msgcounter/stub/system.h"
 #include "msgcounter/stub/thread.h"
-#include "msgcounter/stub/turn.h"
+#include "msgcounter/stub/alloc.h"
+#include "msgcounter/stub/system.h"
 #include "runtime/half/gate.h"
 #include "runtime/half/sys.h"
 
@@ -47,16 +37,6 @@ struct kernel_action {
     void *restorer;
     uint64_t mask;
 };
-
-#define HELD    16
-#define LATE_NS 100000000
-
-/* Signals whose handlers are to run, oldest first; how often one is on its way from here. */
-static __thread struct {
-    siginfo_t info[HELD];
-    unsigned n;
-    uint8_t due[NSIG_KERNEL + 1];
-} held;
 
 static __thread void *altstack; /* of ours, that this thread has */
 static struct kernel_action actions[NSIG_KERNEL + 1]; /* what the application asked for */
@@ -85,89 +65,9 @@ __attribute__((noinline)) static void dispatch(int sig, siginfo_t *info, void *u
 /* The signal came of what the thread itself did: it will again, at the same place, in a replay. */
 static bool certain(int sig, const siginfo_t *info)
 {
-    return info->si_code > 0 &&
-           (sig == SIGSEGV || sig == SIGBUS || sig == SIGFPE || sig == SIGILL || sig == SIGTRAP);
-}
-
-static void run(int sig, siginfo_t *info, void *uc)
-{
-    struct system_handler before = system_handler_begun();
-    dispatch(sig, info, uc);
-    system_handler_ended(before);
-}
-
-/* ---- signals that are held until their place ---- */
-
-/* SIGSYS comes back to this thread, if it is still in the application by then. */
-static void come_back_late(void)
-{
-    struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGSYS};
-    struct itimerspec late = {.it_value = {0, LATE_NS}};
-    int timer;
-    event.sigev_value.sival_ptr = (void *)SYSTEM_TURN_SIGNAL;
-    event._sigev_un._tid = (int)sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
-    if (sys_call(SYS_timer_create, CLOCK_MONOTONIC, &event, &timer, 0, 0, 0) == 0)
-        sys_call(SYS_timer_settime, timer, 0, &late, NULL, 0, 0);
-}
-
-/* Returns false if there is no room. The kernel, too, keeps only one of the signals below 32. */
-static bool hold(int sig, const siginfo_t *info)
-{
-    for (unsigned i = 0; i < held.n && sig < SIGRTMIN; i++)
-        if (held.info[i].si_signo == sig)
-            return true;
-    if (held.n == HELD)
-        return false;
-    held.info[held.n] = *info;
-    held.info[held.n++].si_signo = sig;
-    return true;
-}
-
-/* Sends the thread a signal for which its handler runs as soon as the kernel delivers it. */
-static void send(const siginfo_t *info)
-{
-    siginfo_t own = *info;
-    long pid = sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0), tid = sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
-    if (info->si_signo == GATE_SIGNAL) /* libc looks whether its cancellation is of this process */
-        own.si_pid = (pid_t)pid;
-    held.due[info->si_signo]++;
-    sys_call(SYS_rt_tgsigqueueinfo, pid, tid, info->si_signo, &own, 0, 0);
-}
-
-/* A call of the application waits: its place is found again. */
-static void run_in_call(int sig, siginfo_t *info, void *uc)
-{
-    stub_thread.in_call = 0;
-    turn_get(NULL);
-    record_signal(true, info);
-    run(sig, info, uc);
-    turn_give(true);
-    stub_thread.in_call = 1;
-}
-
-/* Whether the handler runs now, or has run. */
-static void meet(int sig, siginfo_t *info, void *uc)
-{
-    struct stub_thread *t = &stub_thread;
-    if (!t->dispatched || GATE->mode == GATE_LIVE || certain(sig, info)) {
-        run(sig, info, uc);
-    } else if (held.due[sig]) {
-        held.due[sig]--;
-        run(sig, info, uc);
-    } else if (replaying()) {
-        return;
-    } else if (t->in_call) {
-        run_in_call(sig, info, uc);
-    } else {
-        uint8_t before = t->dispatch;
-        t->dispatch = 0;
-        if (held.n == 0)
-            come_back_late();
-        bool room = hold(sig, info);
-        t->dispatch = before;
-        if (!room)
-            run(sig, info, uc);
-    }
+    if (info->si_code > 0)
+        return sig == SIGSEGV || sig == SIGBUS || sig == SIGFPE || sig == SIGILL || sig == SIGTRAP;
+    return info->si_code == SI_TKILL && !stub_threads_made;
 }
 
 /* Runs on whichever FS was interrupted: nothing here may use TLS before the switch. */
@@ -176,97 +76,11 @@ static void stub_signal_entry(int sig, siginfo_t *info, void *uc)
     uint64_t fs = fs_base();
     if (fs >= GATE_ADDR)
         set_fs_base(*(const uint64_t *)(fs + (uint64_t)GATE->tls_upper_fs));
-    meet(sig, info, uc);
+    struct system_handler before = system_handler_begun(uc, certain(sig, info));
+    dispatch(sig, info, uc);
+    system_handler_ended(before);
     if (fs >= GATE_ADDR)
         set_fs_base(fs);
-}
-
-void stub_signal_foreign(int sig, void *info, void *uc, uint64_t handler)
-{
-    actions[sig].handler = (void *)handler;
-    actions[sig].flags = SA_SIGINFO;
-    stub_signal_entry(sig, info, uc);
-}
-
-void stub_signal_place(void)
-{
-    const siginfo_t *info;
-    if (replaying()) {
-        while ((info = replay_signal(false)))
-            send(info);
-        return;
-    }
-    while (held.n) {
-        siginfo_t first = held.info[0];
-        memmove(held.info, held.info + 1, --held.n * sizeof first);
-        record_signal(false, &first);
-        send(&first);
-    }
-}
-
-bool stub_signal_holds(void)
-{
-    return held.n;
-}
-
-void stub_signal_replay_in_call(uint64_t mask)
-{
-    uint64_t all = ~0ul;
-    const siginfo_t *info;
-    while (replay_signal_next(true)) {
-        turn_get(NULL);
-        info = replay_signal(true);
-        uint64_t open = mask & ~(1ul << (info->si_signo - 1)) & ~SYSTEM_SIGNAL_BIT;
-        send(info);
-        sys_call(SYS_rt_sigprocmask, SIG_SETMASK, &open, NULL, 8, 0, 0);
-        sys_call(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, 8, 0, 0);
-        turn_give(true);
-    }
-}
-
-void stub_signal_collect(uint64_t mask)
-{
-    uint64_t set = 0;
-    struct timespec now = {0, 0};
-    siginfo_t info;
-    if (replaying())
-        return;
-    for (int sig = 1; sig <= NSIG_KERNEL; sig++)
-        if ((uint64_t)actions[sig].handler > (uint64_t)SIG_IGN && !held.due[sig] &&
-            sig != GATE_SIGNAL && sig != SIGSYS)
-            set |= 1ul << (sig - 1);
-    set &= ~mask;
-    while (set && held.n < HELD) {
-        long sig = sys_call(SYS_rt_sigtimedwait, &set, &info, &now, 8, 0, 0);
-        if (sig <= 0)
-            return;
-        hold((int)sig, &info);
-    }
-}
-
-/* libc's handler of a cancellation, which it sets past us. */
-void stub_signal_libc(const void *handler)
-{
-    struct kernel_action k = {.handler = (void *)stub_signal_entry,
-                              .flags = SA_SIGINFO | SA_RESTORER_FLAG,
-                              .restorer = (void *)stub_sigaction_return};
-    struct kernel_action old;
-    if (!handler && kernel_sigaction(GATE_SIGNAL, NULL, &old) == 0 &&
-        (uint64_t)old.handler > (uint64_t)SIG_IGN && (uint64_t)old.handler < GATE_ADDR &&
-        old.handler != k.handler)
-        handler = old.handler;
-    if (!handler)
-        return;
-    actions[GATE_SIGNAL].handler = (void *)(uint64_t)handler;
-    actions[GATE_SIGNAL].flags = SA_SIGINFO;
-    if (replaying())
-        kernel_sigaction(GATE_SIGNAL, &k, NULL);
-}
-
-bool stub_signal_fatal(int sig)
-{
-    return actions[sig].handler == (void *)SIG_DFL && sig != SIGCHLD && sig != SIGURG &&
-           sig != SIGWINCH && sig != SIGCONT && sig != GATE_SIGNAL && sig != GATE_SIGNAL + 1;
 }
 
 void stub_signal_forward(int sig, siginfo_t *info, void *uc)
@@ -294,7 +108,7 @@ static struct kernel_action for_kernel(int sig, const struct kernel_action *app)
     }
     if (sig == SIGSYS && system_handler) {
         k.handler = (void *)system_handler;
-        k.flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART | SA_RESTORER_FLAG;
+        k.flags = SA_SIGINFO | SA_ONSTACK | SA_RESTORER_FLAG;
         k.mask = ~0ul;
     }
     return k;

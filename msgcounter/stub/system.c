@@ -24,7 +24,6 @@
 #include "msgcounter/stub/system.h"
 
 #include <errno.h>
-#include <linux/futex.h>
 #include <linux/sched.h>
 #include <signal.h>
 #include <string.h>
@@ -36,7 +35,6 @@
 #include <xxhash.h>
 
 #include "msgcounter/log/system_table.h"
-#include "msgcounter/stub/pid.h"
 #include "msgcounter/stub/record.h"
 #include "msgcounter/stub/signal.h"
 #include "msgcounter/stub/stub.h"
@@ -58,6 +56,7 @@
 #define SYSTEM_AGAIN (-4096) /* system_make() was left for a replay; see system_entry.S */
 #define PATH_BYTES   4096
 #define CONTENT_MAX  (1ul << 30) /* of a mapped file */
+#define HANDLER_SPAN (8ul << 20) /* bytes of stack that a handler uses at most */
 #define CLONE_WORDS  13
 
 extern const char system_made[], system_again[];
@@ -106,19 +105,17 @@ static long make(const ucontext_t *uc, const struct system_row *row, long number
     clean_mask(row, args, &copy);
     if (!row || !(row->flags & SYSTEM_WAITS))
         return system_make(number, args);
-    stub_thread.in_call = row->kind != SYSTEM_PASSED;
     set_mask(&mask);
     do
         result = system_make(number, args);
     while (result == SYSTEM_AGAIN && (!replaying() || row->kind == SYSTEM_PASSED));
     set_mask(&all);
-    stub_thread.in_call = 0;
     return result;
 }
 
 /* ---- calls that change what the handler returns to ---- */
 
-static long hand_sigprocmask(ucontext_t *uc, const long *a, bool own)
+static long hand_sigprocmask(ucontext_t *uc, const long *a)
 {
     uint64_t now = mask_of(uc), set;
     if (a[3] != 8)
@@ -130,8 +127,6 @@ static long hand_sigprocmask(ucontext_t *uc, const long *a, bool own)
         set = a[0] == SIG_BLOCK ? now | set : a[0] == SIG_UNBLOCK ? now & ~set : set;
         set &= ~SYSTEM_SIGNAL_BIT;
         memcpy(&uc->uc_sigmask, &set, sizeof set);
-        if (!own && (now & ~set))
-            stub_signal_collect(set);
     }
     if (a[2])
         memcpy((void *)a[2], &now, sizeof now);
@@ -150,13 +145,6 @@ static long hand_sigaction(ucontext_t *uc, const long *a)
         return 0;
     if (a[1]) {
         memcpy(&act, (const void *)a[1], sizeof act);
-        if (a[0] == GATE_SIGNAL) {
-            stub_signal_libc((const void *)act.handler);
-            long result = replaying() ? 0 : system_make(SYS_rt_sigaction, args);
-            if (GATE->park_arm)
-                GATE->park_arm(); /* which has it run by way of stub_signal_foreign() */
-            return result;
-        }
         act.mask &= ~SYSTEM_SIGNAL_BIT;
         args[1] = (long)&act;
     }
@@ -219,7 +207,7 @@ static long make_child(const ucontext_t *uc, long number, const long *args)
         result = system_make(number, args);
     }
     if (result == 0 && !c.stack) {
-        stub_active = turn_on = false; /* it has the rank's memory, but is no rank */
+        stub_active = false; /* it has the rank's memory, but is no rank */
         stub_thread.dispatched = 0;
         return 0;
     }
@@ -231,50 +219,6 @@ static bool makes_child(long number)
 {
     return number == SYS_clone || number == SYS_clone3 || number == SYS_fork ||
            number == SYS_vfork;
-}
-
-/* Where a thread's maker is told its number, and a copy of the arguments without that. */
-static int *take_told(long number, long args[6], struct clone_args *three)
-{
-    if (number == SYS_clone) {
-        int *told = args[0] & CLONE_PARENT_SETTID ? (int *)args[2] : NULL;
-        args[0] &= ~(long)CLONE_PARENT_SETTID;
-        return told;
-    }
-    size_t size = (size_t)args[1] < sizeof *three ? (size_t)args[1] : sizeof *three;
-    memcpy(three, (const void *)args[0], size);
-    int *told = three->flags & CLONE_PARENT_SETTID ? (int *)three->parent_tid : NULL;
-    three->flags &= ~(uint64_t)CLONE_PARENT_SETTID;
-    args[0] = (long)three;
-    args[1] = (long)size;
-    return told;
-}
-
-/* A thread is made in a replay, too. The application knows it by the recorded number. */
-static long make_thread(const ucontext_t *uc, long number, const long *given)
-{
-    const struct log_record *rec = replaying() ? replay_system((unsigned)number) : NULL;
-    long args[6], name = rec ? replay_result(rec) : 0;
-    struct clone_args three;
-    if (name < 0)
-        return name;
-    memcpy(args, given, sizeof args);
-    int *told = take_told(number, args, &three);
-    long is = make_child(uc, number, args);
-    if (rec && is < 0)
-        stub_stop(1, "event %lu: a thread cannot be made again (error %ld)",
-                  (unsigned long)rec->event, -is);
-    if (!rec)
-        name = is < 0 ? is : pid_of_new_thread((int)is);
-    if (told && name > 0)
-        *told = (int)name;
-    if (name > 0 && name != is)
-        pid_renumber((int)name, (int)is);
-    if (!rec) {
-        record_system_begin((unsigned)number, 0, 0);
-        record_system_end(name);
-    }
-    return name;
 }
 
 /* ---- recording ---- */
@@ -356,13 +300,20 @@ static void record_mapping(const struct system_row *row, const long *args, long 
 
 /* ---- replay ---- */
 
+/* Threads that take memory from the heap in another order than before get other addresses, which is
+ * no fault: the order in which they get a lock is not recorded. */
+static bool same_argument(long was, long is)
+{
+    return was == is || (stub_threads_made && was >> 32 > 0 && is >> 32 > 0);
+}
+
 static void compare_arguments(const struct log_record *rec, const struct system_row *row,
                               const long *args)
 {
     const struct log_field *f = replay_field(rec, LOG_PARAM_NONE, LOG_ROLE_VALUE);
     const long *was = log_field_value(f);
     for (unsigned i = 0; i < row->nargs && i < log_field_length(f) / sizeof *was; i++)
-        if (was[i] != args[i])
+        if (!same_argument(was[i], args[i]))
             stub_stop(3, "diverged at event %lu: %s has %#lx as argument %u, recorded %#lx",
                       (unsigned long)rec->event, row->name, (unsigned long)args[i], i + 1,
                       (unsigned long)was[i]);
@@ -406,12 +357,23 @@ static void compare_output(const struct log_record *rec, const struct system_row
         system_make(number, args);
 }
 
-static void take_outputs(const struct log_record *rec)
+/* The address now of what was at `at`: that of the same argument. */
+static void *argument_at(const struct log_record *rec, const long *args, long at)
+{
+    const struct log_field *f = replay_field(rec, LOG_PARAM_NONE, LOG_ROLE_VALUE);
+    const long *was = log_field_value(f);
+    for (unsigned i = 0; i < log_field_length(f) / sizeof *was; i++)
+        if (was[i] == at)
+            return (void *)args[i];
+    return (void *)at;
+}
+
+static void take_outputs(const struct log_record *rec, const long *args)
 {
     void *at = NULL;
     for (const struct log_field *f = NULL; (f = log_field_next(rec, f));) {
         if (f->role == LOG_ROLE_HANDLE)
-            at = (void *)log_field_int(f);
+            at = argument_at(rec, args, log_field_int(f));
         else if (f->role == LOG_ROLE_DATA && at)
             memcpy(at, log_field_value(f), log_field_length(f));
     }
@@ -424,6 +386,7 @@ static void __attribute__((noreturn)) moved(const struct log_record *rec, const 
               name, (unsigned long)result, (unsigned long)was);
 }
 
+/* At the recorded address; where threads have taken other ones in another order, elsewhere. */
 static long replay_mapping(const struct log_record *rec, const long *a, long was)
 {
     const struct log_field *content = log_field_find(rec, NULL, LOG_PARAM_NONE, LOG_ROLE_DATA);
@@ -434,7 +397,9 @@ static long replay_mapping(const struct log_record *rec, const long *a, long was
     int access = (int)a[2] | (content ? PROT_READ | PROT_WRITE : 0);
     long at = a[3] & MAP_FIXED ? a[0] : was;
     long got = (long)sys_mmap((void *)at, (uint64_t)a[1], access, flags, -1, 0);
-    if (got != was)
+    if (got == -EEXIST && stub_threads_made)
+        got = (long)sys_mmap(NULL, (uint64_t)a[1], access, flags & ~MAP_FIXED_NOREPLACE, -1, 0);
+    if (sys_failed(got) || (got != was && !stub_threads_made))
         moved(rec, "mmap", got, was);
     if (!content)
         return got;
@@ -452,29 +417,27 @@ static long replay_memory_call(const struct log_record *rec, const struct system
         return replay_mapping(rec, args, was);
     if (sys_failed(was))
         return was;
-    if (number == SYS_mremap && was != args[0]) {
+    if (number == SYS_mremap && was != args[0] && !stub_threads_made) {
         args[3] |= MREMAP_MAYMOVE | MREMAP_FIXED;
         args[4] = was;
     }
     long result = system_make(number, args);
     if (number == SYS_madvise)
         return was;
-    if (result != was)
+    if (result != was && !stub_threads_made)
         moved(rec, row->name, result, was);
     return result;
 }
 
-/* A signal that ends the process does so again; those that the application handles, or waits for,
- * come from the log. */
-static void signal_again(const ucontext_t *uc, long number, const long *args)
+/* The recorded numbers are those of another process. */
+static void replay_signal(long number, const long *given, long was)
 {
+    long args[6];
     bool thread = number == SYS_tgkill || number == SYS_rt_tgsigqueueinfo;
-    long sig = args[thread ? 2 : 1];
-    bool own = number == SYS_tkill ? args[0] == pid_then(gettid()) : args[0] == pid_then(getpid());
-    if (own && sig > 0 && sig <= 64 && stub_signal_fatal((int)sig) &&
-        !(mask_of(uc) >> (sig - 1) & 1))
-        sys_call(SYS_tgkill, sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0),
-                 sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0), sig, 0, 0, 0);
+    memcpy(args, given, sizeof args);
+    if (was == 0 && (number == SYS_tkill || args[0] == sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0)) &&
+        args[0] > 1 && (!thread || args[1] > 1))
+        system_make(number, args);
 }
 
 /*
@@ -497,39 +460,18 @@ static bool replay_diverted(const struct system_row *row, long number, const lon
     return true;
 }
 
-/* An operation on the word that it wakes at, which nobody has waited at (futex(2)). */
-static void replay_futex(const long *args)
-{
-    if ((args[1] & FUTEX_CMD_MASK) == FUTEX_WAKE_OP)
-        system_make(SYS_futex, args);
-}
-
-/* The mask with which a call waits. */
-static uint64_t mask_in_call(const ucontext_t *uc, const struct system_row *row, const long *args)
-{
-    uint64_t mask = mask_of(uc);
-    if (row->mask && args[row->mask - 1])
-        memcpy(&mask, (const void *)args[row->mask - 1], sizeof mask);
-    return mask;
-}
-
-static long replay(const ucontext_t *uc, const struct system_row *row, long number,
-                   const long *args)
+static long replay(const struct system_row *row, long number, const long *args)
 {
     long result;
     if (replay_diverted(row, number, args, &result))
         return result;
-    if (row && row->flags & SYSTEM_WAITS)
-        stub_signal_replay_in_call(mask_in_call(uc, row, args));
     const struct log_record *rec = replay_system((unsigned)number);
-    long was = replay_result(rec);
+    long was = log_field_int(replay_field(rec, LOG_PARAM_NONE, LOG_ROLE_RETCODE));
     if (rec->flags & RECORD_UNKNOWN)
         stub_stop(1, "event %lu: what the rank gets from %s (number %ld) cannot be recorded yet",
                   (unsigned long)rec->event, system_name((uint64_t)number), number);
     if (row->kind == SYSTEM_SIGNAL) {
-        compare_arguments(rec, row, args);
-        if (was == 0)
-            signal_again(uc, number, args);
+        replay_signal(number, args, was);
         return was;
     }
     compare_arguments(rec, row, args);
@@ -537,10 +479,8 @@ static long replay(const ucontext_t *uc, const struct system_row *row, long numb
         compare_output(rec, row, number, args, was);
     else if (row->kind == SYSTEM_MEMORY)
         was = replay_memory_call(rec, row, number, args, was);
-    else if (number == SYS_futex)
-        replay_futex(args);
     else
-        take_outputs(rec);
+        take_outputs(rec, args);
     return was;
 }
 
@@ -562,7 +502,7 @@ static long live(const ucontext_t *uc, const struct system_row *row, long number
     long result = makes_child(number) ? make_child(uc, number, args)
                                       : make(uc, row, number, args);
     if (result == SYSTEM_AGAIN)
-        return replay(uc, row, number, args);
+        return replay(row, number, args);
     if (!stub_active) /* this is the child */
         return result;
     if (!row) {
@@ -580,38 +520,22 @@ static long of_application(ucontext_t *uc, long number, const long *args)
 {
     const struct system_row *row = system_row((uint64_t)number);
     bool thread = makes_child(number) && cloning_of(number, args).flags & CLONE_THREAD;
-    bool waits = row && row->flags & SYSTEM_WAITS;
-    uint64_t mask = mask_of(uc);
     if (thread)
-        return make_thread(uc, number, args);
-    if (number == SYS_exit)
-        turn_thread_ends();
+        return make_child(uc, number, args);
     if (row && row->kind == SYSTEM_PASSED)
         return make(uc, row, number, args);
     if (number < 0 || number >= (long)SYSTEM_CALL)
         return -ENOSYS;
-    if (waits)
-        turn_give(true);
-    if (number == SYS_sched_yield)
-        turn_yield();
-    long result = replaying() ? replay(uc, row, number, args) : live(uc, row, number, args);
-    if (waits)
-        turn_get(&mask);
-    if (row && row->kind == SYSTEM_SIGNAL)
-        stub_signal_collect(mask);
+    long result = replaying() ? replay(row, number, args) : live(uc, row, number, args);
     note_descriptor(number, args, result);
     return result;
-}
-
-static bool is_code_of_stub(uint64_t pc)
-{
-    return (uint64_t)__ehdr_start <= pc && pc < (uint64_t)etext && pc != (uint64_t)syscall_site;
 }
 
 /* Code of the stub, and what it calls, makes calls of its own. */
 static bool is_own(uint64_t pc)
 {
-    return stub_thread.inside || is_code_of_stub(pc);
+    return stub_thread.inside || ((uint64_t)__ehdr_start <= pc && pc < (uint64_t)etext &&
+                                  pc != (uint64_t)syscall_site);
 }
 
 static long call(ucontext_t *uc, long number, const long *args)
@@ -619,7 +543,7 @@ static long call(ucontext_t *uc, long number, const long *args)
     const greg_t *g = uc->uc_mcontext.gregs;
     switch (number) {
     case SYS_rt_sigprocmask:
-        return hand_sigprocmask(uc, args, is_own((uint64_t)g[REG_RIP]));
+        return hand_sigprocmask(uc, args);
     case SYS_rt_sigaction:
         return is_own((uint64_t)g[REG_RIP]) ? system_make(number, args) : hand_sigaction(uc, args);
     case SYS_sigaltstack:
@@ -627,7 +551,7 @@ static long call(ucontext_t *uc, long number, const long *args)
     default:
         break;
     }
-    if (is_own((uint64_t)g[REG_RIP]))
+    if (is_own((uint64_t)g[REG_RIP]) || system_in_handler((uint64_t)g[REG_RSP]))
         return makes_child(number) ? make_child(uc, number, args)
                                    : make(uc, system_row((uint64_t)number), number, args);
     return of_application(uc, number, args);
@@ -638,23 +562,17 @@ uint64_t system_signal(int sig, siginfo_t *info, ucontext_t *uc)
 {
     struct stub_thread *t = &stub_thread;
     greg_t *g = uc->uc_mcontext.gregs;
-    if (turn_signal(info, uc))
-        return (uint64_t)uc;
     if (info->si_code != SYS_USER_DISPATCH) {
         stub_signal_forward(sig, info, uc);
         return (uint64_t)uc;
     }
     t->dispatch = DISPATCH_ALLOW;
-    t->in_call = 0;
     uint64_t frame = (uint64_t)uc;
     if (g[REG_RAX] == SYS_rt_sigreturn) {
         frame = (uint64_t)g[REG_RSP]; /* of the handler that returns */
     } else {
         const long args[6] = {g[REG_RDI], g[REG_RSI], g[REG_RDX], g[REG_R10], g[REG_R8], g[REG_R9]};
-        bool own = is_own((uint64_t)g[REG_RIP]);
         g[REG_RAX] = call(uc, g[REG_RAX], args);
-        if (!own && stub_active && (replaying() || stub_signal_holds()))
-            stub_signal_place();
         g[REG_RCX] = g[REG_RIP]; /* as the instruction does */
         g[REG_R11] = g[REG_EFL];
     }
@@ -664,17 +582,34 @@ uint64_t system_signal(int sig, siginfo_t *info, ucontext_t *uc)
 
 /* ---- handlers of the application ---- */
 
-struct system_handler system_handler_begun(void)
+struct system_handler system_handler_begun(void *frame, bool certain)
 {
-    struct system_handler before = {stub_thread.dispatch};
-    if (stub_thread.dispatched)
-        stub_thread.dispatch = DISPATCH_BLOCK;
+    struct stub_thread *t = &stub_thread;
+    struct system_handler before = {t->handler, t->dispatch};
+    if (!t->dispatched)
+        return before;
+    if (!certain && !system_in_handler((uint64_t)frame))
+        t->handler = frame;
+    t->dispatch = DISPATCH_BLOCK;
     return before;
 }
 
 void system_handler_ended(struct system_handler before)
 {
+    stub_thread.handler = before.frame;
     stub_thread.dispatch = before.dispatch;
+}
+
+/* A handler may be left by longjmp(3): then the stack pointer is above its frame again. */
+bool system_in_handler(uint64_t sp)
+{
+    uint64_t frame = (uint64_t)stub_thread.handler;
+    if (!frame)
+        return false;
+    if (sp < frame && frame - sp < HANDLER_SPAN)
+        return true;
+    stub_thread.handler = NULL;
+    return false;
 }
 
 /* ---- start ---- */
@@ -699,17 +634,16 @@ void system_record(void)
     stub_signal_system(system_entry);
 }
 
-bool system_thread_started(void)
+void system_thread_started(void)
 {
     struct stub_thread *t = &stub_thread;
     uint64_t bit = SYSTEM_SIGNAL_BIT;
     if (!dispatched || !possible() || t->dispatched)
-        return t->dispatched;
+        return;
     sys_call(SYS_rt_sigprocmask, SIG_UNBLOCK, &bit, NULL, 8, 0, 0);
     t->dispatch = DISPATCH_ALLOW;
     t->dispatched = dispatch_on(t) == 0;
     t->dispatch = t->dispatched ? DISPATCH_BLOCK : DISPATCH_ALLOW;
-    return t->dispatched;
 }
 
 /* [any FS] */
@@ -728,8 +662,6 @@ void system_thread_resumes(uint64_t upper_fs, void *frame)
     }
     if (!t->dispatched || dispatch_on(t) < 0)
         return;
-    if (!is_code_of_stub((uint64_t)*pc))
-        turn_resume();
     if (GATE->mode == GATE_REPLAY && (uint64_t)*pc >= (uint64_t)system_make &&
         (uint64_t)*pc < (uint64_t)system_made)
         *pc = (greg_t)(uint64_t)system_again;

@@ -20,18 +20,25 @@
  * calls system_thread_started(), or goes on from an image. */
 void system_record(void);
 
-/* The calling thread, which is new or the one that starts MPI. Returns whether its calls are. */
-bool system_thread_started(void);
+/* The calling thread, which is new or the one that starts MPI. */
+void system_thread_started(void);
 
 /* gate_stub.thread_resumes */
 void system_thread_resumes(uint64_t upper_fs, void *frame);
 
-/* Around a handler of the application, whose calls are recorded, too. */
+/* Around a handler of the application. `certain`: the signal came from what the thread itself
+ * did, and will again in a replay; else the handler's calls are its own affair. Returns what
+ * system_handler_ended() needs. */
 struct system_handler {
+    void *frame;
     uint8_t dispatch;
 };
-struct system_handler system_handler_begun(void);
+struct system_handler system_handler_begun(void *frame, bool certain);
 void system_handler_ended(struct system_handler before);
+
+/* Whether the calling thread, whose stack pointer is `sp`, is in a handler that came at no certain
+ * place. */
+bool system_in_handler(uint64_t sp);
 
 /* Handler of SIGSYS for the kernel (system_entry.S). */
 void system_entry(void);

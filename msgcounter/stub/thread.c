@@ -13,7 +13,6 @@
 
 #include "msgcounter/stub/count.h"
 #include "msgcounter/stub/pid.h"
-#include "msgcounter/stub/record.h"
 #include "msgcounter/stub/signal.h"
 #include "msgcounter/stub/storm.h"
 #include "msgcounter/stub/stub.h"
@@ -41,8 +40,6 @@ static void detach(void *arg)
     stub_thread.generation = 0;
     stub_signal_thread_ended();
     pid_thread_ended();
-    if (!stub_thread.dispatched)
-        turn_threads(-1);
 }
 
 void stub_thread_init(void)
@@ -88,14 +85,13 @@ struct start {
 static void *start_thread(void *arg)
 {
     struct start start = *(struct start *)arg;
+    free(arg);
     stub_thread.ordinal = start.ordinal;
     stub_thread.named = 1;
     pthread_setspecific(detach_key, &stub_thread);
     stub_signal_thread_started();
-    if (!system_thread_started())
-        pid_thread_started();
-    turn_get(NULL);
-    free(arg);
+    pid_thread_started();
+    system_thread_started();
     return start.fn(start.arg);
 }
 
@@ -112,17 +108,12 @@ EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
         return EAGAIN;
     *start = (struct start){fn, arg, next_child()};
     stub_threads_made = true;
-    if (stub_thread.dispatched)
-        turn_begin();
-    turn_threads(1);
     int rc = next(thread, attr, start_thread, start);
-    if (rc != 0) {
-        turn_threads(-1);
+    if (rc == 0)
+        stub_thread.children++;
+    else
         free(start);
-        return rc;
-    }
-    stub_thread.children++;
-    return 0;
+    return rc;
 }
 
 /* Called by gate_cross when this thread has not crossed before in this process. */
@@ -172,14 +163,6 @@ void stub_leave_slow(void)
         storm_call();
     if (stub_thread.inside == 0 && (GATE->word & (GATE_WORD_PARK | GATE_WORD_FINE)))
         park_here();
-}
-
-/* Back to the application, when its turn has come: first to what waits for such a place. */
-void stub_leave_recorded(void)
-{
-    turn_get(NULL);
-    if (replaying() || stub_signal_holds())
-        stub_signal_place();
 }
 
 void stub_stop(int code, const char *fmt, ...)

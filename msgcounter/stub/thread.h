@@ -12,7 +12,6 @@
 #include <time.h>
 
 #include "msgcounter/log/log_format.h"
-#include "msgcounter/stub/turn.h"
 #include "runtime/half/gate.h"
 
 /* Replay: the event that a thread takes next, or skips because it is another thread's. */
@@ -41,8 +40,7 @@ struct stub_thread {
      * whether it does for this thread. */
     volatile uint8_t dispatch;
     uint8_t dispatched;
-    uint8_t has_turn; /* turn.c */
-    uint8_t in_call;  /* a system call of the application waits */
+    void *handler; /* frame of an application's handler that came at no certain place; or NULL */
 };
 
 extern __thread struct stub_thread stub_thread __attribute__((tls_model("initial-exec")));
@@ -82,14 +80,11 @@ uint64_t gate_up(void *fn, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3, u
  * it. */
 static inline void stub_enter(void)
 {
-    if (__builtin_expect(turn_on, 0) && stub_thread.inside == 0)
-        turn_give(true);
     stub_thread.inside++;
     __asm__ volatile("" ::: "memory");
 }
 
 void stub_leave_slow(void);
-void stub_leave_recorded(void);
 
 static inline void stub_leave(void)
 {
@@ -97,8 +92,6 @@ static inline void stub_leave(void)
     stub_thread.inside--;
     if (__builtin_expect(GATE->word != 0, 0))
         stub_leave_slow();
-    if (__builtin_expect(stub_thread.dispatched, 0) && stub_thread.inside == 0)
-        stub_leave_recorded();
 }
 
 /* In a wait loop that got GATE_EAGAIN: the state of the call must be wholly in the request table

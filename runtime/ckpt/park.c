@@ -127,9 +127,7 @@ struct park_action park_chained;
 static void on_signal(int sig, siginfo_t *info, void *uc)
 {
     if ((uint64_t)info->si_value.sival_ptr != GATE_SIGNAL_VALUE || info->si_code != SI_QUEUE) {
-        if (park_chained.handler > 1 && GATE->stub)
-            GATE->stub->foreign_signal(sig, info, uc, park_chained.handler);
-        else if (park_chained.handler > 1)
+        if (park_chained.handler > 1)
             ((void (*)(int, siginfo_t *, void *))park_chained.handler)(sig, info, uc);
         return;
     }
@@ -182,7 +180,6 @@ int park_install(struct err *err)
 {
     main_lower_fs = fs_base();
     GATE->park_arm = arm;
-    GATE->call_again = (void (*)(void *, uint64_t))interrupt_undo;
     arm();
     return 0;
 }

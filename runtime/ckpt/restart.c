@@ -262,11 +262,9 @@ void restart_go(const struct image_state *state)
     struct err err;
     describe_start(&s, &state->threads[0]);
     pending_put(PENDING_PROCESS, 0);
-    if (GATE->mode != GATE_REPLAY) { /* whose signals come from the log */
-        restore_timers(&state->meta);
-        if (timers_restore(state, tid_of, &err) < 0)
-            half_die(&err);
-    }
+    restore_timers(&state->meta);
+    if (timers_restore(state, tid_of, &err) < 0)
+        half_die(&err);
     __atomic_store_n(&go, 1, __ATOMIC_RELEASE);
     sys_futex_wake(&go, INT32_MAX);
     go_on(&s);

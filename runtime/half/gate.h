@@ -172,9 +172,6 @@ struct gate_stub {
      * ucontext_t). [any FS] */
     void (*thread_resumes)(uint64_t upper_fs, void *frame);
 
-    /* GATE_SIGNAL has come for somebody else: a handler that was there before runs. [any FS] */
-    void (*foreign_signal)(int sig, void *info, void *uc, uint64_t handler);
-
     /* Where functions of the lower half return to in gate_cross. Above that word on the stack lie
      * their stack arguments, if any, r15 twice, r14, r13, r12, rbx, rbp of its caller, and the
      * return address. */
@@ -288,9 +285,6 @@ struct gate {
     /* [any FS] Makes sure that GATE_SIGNAL comes to us: called before a thread sends it to
      * itself. */
     void (*park_arm)(void);
-    /* [any FS] A handler has ended a system call that the frame shows: has it made again. The
-     * second argument is the upper FS base, 0 in the lower half. NULL in a replay. */
-    void (*call_again)(void *frame, uint64_t upper_fs);
     /* [any FS] For a test harness: the calling thread is at a safe point. NULL in a lower
      * program: the thread sends itself GATE_SIGNAL. */
     void (*safe_point)(void);
