@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """dbg3's measurements, interleaved with plain runs: see bench/README.md.
 
-    bench.py [options] MEASUREMENT...          gate, stencil, epoch, fine, restart, isolate, reverse, all
+    bench.py [options] MEASUREMENT...          gate, stencil, epoch, fine, restart, isolate,
+                                               reverse, all
     bench.py [options] ratio -- LAUNCHER...    run time of any program in phase 1 and phase 2
 """
 
