@@ -42,6 +42,7 @@ void gdbserver_prepare(bool own_group)
     wanted_signals(&set);
     sigprocmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN); /* a GDB that is gone is seen at the next read */
+    signal(SIGCHLD, SIG_DFL); /* ignored, as a caller may have left it, it would tell of no stop */
     if (own_group && setsid() < 0)
         setpgid(0, 0);
 }
@@ -142,10 +143,11 @@ static int serve(struct server *sv, struct err *err)
         }
         if (fds[0].revents)
             on_signal(sv);
-        if (fds[2].revents && transport_accept(sv->transport))
-            session_connect(sv->session);
-        else if (fds[1].revents)
+        /* First what the present GDB says: it may be that it has gone, and the next one comes. */
+        if (fds[1].revents)
             on_input(sv);
+        else if (fds[2].revents && transport_accept(sv->transport))
+            session_connect(sv->session);
     }
     return 0;
 }
