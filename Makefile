@@ -9,6 +9,9 @@
 
 CC       ?= gcc
 BUILD    ?= build
+ifeq ($(strip $(BUILD)),)
+  $(error BUILD is empty: leave it out, or name a folder)
+endif
 PYTHON   ?= python3
 PREFIX   ?= /usr/local
 OPT      ?= -O2 -g

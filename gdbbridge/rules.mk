@@ -6,6 +6,7 @@ RSP_OBJS := $(patsubst %,$(BUILD)/gdbbridge/%.o,bytes rsp rsp_command signals re
 # All of it, for dbg3.
 GDBBRIDGE_OBJS := $(RSP_OBJS) $(patsubst %,$(BUILD)/gdbbridge/%.o,procfs tls ptrace_target \
                     ptrace_start ptrace_wait ptrace_resume ptrace_state ptrace_points agent condition dispatch reverse \
+                    reverse_goto reverse_leg reverse_search reverse_step \
                     reverse_copy reverse_event reverse_trace reverse_wait transport \
                     gdbserver gdbserver_main)
 

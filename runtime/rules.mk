@@ -154,7 +154,8 @@ $(BUILD)/tests/unit/test_pack: $(patsubst %,$(BUILD)/%.o,tests/unit/test_pack te
 
 FUZZERS += $(BUILD)/tests/fuzz/fuzz_pack
 $(BUILD)/tests/fuzz/fuzz_pack: $(patsubst %,runtime/pack/%.c,archive_read archive_write bundle_open \
-                                 features manifest) tests/fuzz/fuzz_pack.c $(wildcard runtime/base/*.c)
+                                 features manifest) runtime/image/image_io.c tests/fuzz/fuzz_pack.c \
+                                 $(wildcard runtime/base/*.c)
 	@mkdir -p $(@D)
 	clang $(CPPFLAGS) -std=gnu11 -O1 -g -fno-strict-aliasing -fsanitize=fuzzer,address,undefined \
 	    -o $@ $^ -ljansson -lzstd -lxxhash

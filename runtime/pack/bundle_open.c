@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "runtime/base/human.h"
+#include "runtime/image/image_format.h"
 #include "runtime/pack/archive.h"
 #include "runtime/pack/bundle.h"
 
@@ -53,28 +54,13 @@ static bool all_zero(const char *p, size_t n)
     return n == 0 || (p[0] == 0 && !memcmp(p, p + 1, n - 1));
 }
 
-static int write_at(int fd, const char *p, size_t n, uint64_t at)
-{
-    while (n) {
-        ssize_t w = pwrite(fd, p, n, (off_t)at);
-        if (w < 0 && errno == EINTR)
-            continue;
-        if (w < 0)
-            return -1;
-        p += w;
-        n -= (size_t)w;
-        at += (uint64_t)w;
-    }
-    return 0;
-}
-
 static int unpack_content(struct unpacking *u, int fd, const struct archive_member *m,
                           struct err *err)
 {
     uint64_t at = 0;
     ssize_t n;
     while ((n = archive_read(u->reader, u->buf, sizeof u->buf, err)) > 0) {
-        if (!all_zero(u->buf, (size_t)n) && write_at(fd, u->buf, (size_t)n, at) < 0)
+        if (!all_zero(u->buf, (size_t)n) && image_pwrite_all(fd, u->buf, (size_t)n, at) < 0)
             return err_sys(err, "cannot write %s/%s", u->dir_name, m->name);
         at += (uint64_t)n;
         if (u->progress && u->progress->fn)

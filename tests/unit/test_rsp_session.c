@@ -5,8 +5,6 @@
 
 #include "tests/unit/unit.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 START_TEST(corpus)
 {
     unit_corpus("session", 6, LLVMFuzzerTestOneInput);

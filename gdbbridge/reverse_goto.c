@@ -1,0 +1,157 @@
+/*
+ * reverse_goto.c - to a recorded event, also to before the first leg
+ */
+#include <string.h>
+
+#include "gdbbridge/procfs.h"
+#include "gdbbridge/reverse_private.h"
+#include "gdbbridge/reverse_wait.h"
+
+#define NOT_THERE "the recording, or the program, ends before that event"
+
+/* ---- before the beginning ---- */
+
+/* The process, made anew, as it was at an event or shortly before. Returns its pid, or -1. */
+static pid_t start_at(struct past *h, uint64_t event, struct err *err)
+{
+    const struct recorded *r = past_recorded(h);
+    struct adopted made;
+    if (r->start(r->arg, event, &made, err) < 0)
+        return -1;
+    if (procfs_tasks(made.pid, NULL, 0) != 1 ||
+        ptrace(PTRACE_SETOPTIONS, made.pid, NULL, trace_options(false))) {
+        copy_kill(made.pid);
+        return err_set(err, SEVERAL_THREADS);
+    }
+    return made.pid;
+}
+
+struct leg *past_leg_before(struct past *h, uint64_t events)
+{
+    const struct recorded *r = past_recorded(h);
+    struct leg *l, *first = h->n ? h->leg[0] : NULL;
+    struct place begin;
+    err_set(&h->begin, "nothing is known of what was before");
+    if (!r->start || !first || !h->rooted || event_place(r, first->anchor, false, &begin) < 0)
+        events = 0;
+    pid_t anchor = -1;
+    for (; anchor <= 0 && events; events /= 2)
+        anchor = begin.event < events ? -1 : start_at(h, begin.event - events, &h->begin);
+    if (anchor <= 0 || !(l = leg_create(anchor)))
+        return NULL;
+    l->by_place = true;
+    l->place = begin;
+    l->end.addr = begin.pc;
+    return l;
+}
+
+int past_put_first(struct past *h, struct leg *l)
+{
+    if (h->n == LEGS_MAX && !past_thin(h))
+        return -1;
+    memmove(&h->leg[1], &h->leg[0], h->n * sizeof h->leg[0]);
+    h->leg[0] = l;
+    h->n++;
+    return 0;
+}
+
+/* ---- to an event ---- */
+
+/* A leg that ends where `pid`, a copy of its anchor that ran on, is. */
+static struct leg *leg_to(struct past *h, pid_t anchor, pid_t pid)
+{
+    struct leg *l = past_add(h, anchor);
+    l->by_place = event_place(past_recorded(h), pid, false, &l->place) == 0;
+    l->end.addr = l->place.pc;
+    return l;
+}
+
+/* A copy of the anchor at the boundary of the event, or -1. */
+static pid_t copy_to_event(struct past *h, pid_t anchor, uint64_t event)
+{
+    const struct recorded *r = past_recorded(h);
+    pid_t pid = copy_make(anchor);
+    if (pid <= 0 || r->next(r->arg, pid) >= event)
+        return pid;
+    if (event_reach(r, pid, event, NULL, NULL) == 0)
+        return event_boundary(r, pid, event);
+    copy_kill(pid);
+    return -1;
+}
+
+/* From a leg of the past, which then ends there: the last one that begins before the event.
+ * Returns 1, 0 if there is none, or -1. */
+static int go_by_leg(struct past *h, uint64_t event)
+{
+    const struct recorded *r = past_recorded(h);
+    size_t n = h->n;
+    while (n && r->next(r->arg, h->leg[n - 1]->anchor) >= event)
+        n--;
+    if (!n)
+        return 0;
+    bool diverted = h->leg[n - 1]->diverted;
+    pid_t anchor = copy_make(h->leg[n - 1]->anchor);
+    pid_t pid = anchor > 0 ? copy_to_event(h, anchor, event) : -1;
+    if (pid <= 0) {
+        copy_kill(anchor);
+        return -1;
+    }
+    while (h->n >= n)
+        past_drop_last(h);
+    leg_to(h, anchor, pid)->diverted = diverted;
+    past_become(h, pid);
+    return 1;
+}
+
+static int go_by_start(struct past *h, uint64_t event, struct err *err)
+{
+    pid_t anchor = start_at(h, event, err);
+    if (anchor <= 0)
+        return -1;
+    pid_t pid = copy_to_event(h, anchor, event);
+    if (pid <= 0) {
+        copy_kill(anchor);
+        return err_set(err, NOT_THERE);
+    }
+    past_begin(h);
+    leg_to(h, anchor, pid);
+    past_become(h, pid);
+    return 0;
+}
+
+static int go_forward(struct past *h, struct thread *th, uint64_t event, struct err *err)
+{
+    pid_t anchor = past_copy_present(th);
+    pid_t pid = anchor > 0 ? copy_to_event(h, anchor, event) : -1;
+    if (pid <= 0) {
+        copy_kill(anchor);
+        return err_set(err, NOT_THERE);
+    }
+    leg_to(h, anchor, pid)->diverted = h->touched;
+    past_become(h, pid);
+    return 0;
+}
+
+int ptrace_target_goto(struct target *base, uint64_t event, struct err *err)
+{
+    struct ptrace_target *t = ptrace_target_of(base);
+    const struct recorded *r = &t->options.recorded;
+    struct past *h = t->past;
+    if (!t->processes || !h || !r->start)
+        return err_set(err, "there is no recording to move in");
+    struct thread *th = t->processes->threads;
+    if (!past_can_follow(h, th))
+        return err_set(err, "cannot move: %s", h->why);
+    int went;
+    past_search_begin(h, "going to an event");
+    if (r->next(r->arg, th->tid) < event)
+        went = go_forward(h, th, event, err) < 0 ? -1 : 1;
+    else if ((went = go_by_leg(h, event)) < 0)
+        err_set(err, LOST);
+    else if (!went)
+        went = go_by_start(h, event, err);
+    if (reverse_wait_end() && went < 0)
+        err_set(err, "interrupted");
+    t->moved |= went >= 0;
+    return went < 0 ? -1 : 0;
+}

@@ -1,0 +1,255 @@
+/*
+ * reverse_leg.c - legs of the past: made, measured, split, thinned out
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "gdbbridge/reverse_private.h"
+
+/* ---- legs ---- */
+
+void leg_drop_stations(struct leg *l, size_t beyond)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < l->nstations; i++)
+        if (l->station[i].step > beyond)
+            copy_kill(l->station[i].pid);
+        else
+            l->station[kept++] = l->station[i];
+    l->nstations = kept;
+}
+
+void leg_free(struct leg *l)
+{
+    for (size_t i = 0; i < l->nstations; i++)
+        copy_kill(l->station[i].pid);
+    copy_kill(l->anchor);
+    trace_destroy(l->trace);
+    free(l);
+}
+
+struct leg *past_last(const struct past *h)
+{
+    return h->n ? h->leg[h->n - 1] : NULL;
+}
+
+void past_drop_last(struct past *h)
+{
+    leg_free(h->leg[--h->n]);
+}
+
+void past_keep_legs(struct past *h, size_t n)
+{
+    while (h->n > n)
+        past_drop_last(h);
+}
+
+struct leg *leg_create(pid_t anchor)
+{
+    struct user_regs_struct regs;
+    struct leg *l = calloc(1, sizeof *l);
+    if (!l)
+        abort();
+    l->anchor = anchor;
+    if (!copy_registers(anchor, &regs))
+        l->start = regs.rip;
+    return l;
+}
+
+struct leg *past_add(struct past *h, pid_t anchor)
+{
+    struct leg *l = leg_create(anchor);
+    if (h->n == LEGS_MAX && !past_thin(h)) { /* the beginning moves */
+        leg_free(h->leg[0]);
+        memmove(&h->leg[0], &h->leg[1], (LEGS_MAX - 1) * sizeof h->leg[0]);
+        h->n--;
+        h->rooted = false;
+    }
+    h->leg[h->n++] = l;
+    return l;
+}
+
+/* ---- measuring ---- */
+
+/* Counts to the first stop, with the points that were in place. */
+static int measure_by_stop(struct leg *l, pid_t pid)
+{
+    struct mark count = {.addr = l->end.addr};
+    struct copy_run run;
+    struct copy_stop stop;
+    if (copy_run_begin(&run, pid, NULL, &l->points, &count) < 0)
+        return -1;
+    copy_run_on(&run, &stop);
+    l->end.n = copy_run_count(&run) + (stop.counted ? 0 : 1);
+    copy_run_end(&run);
+    return stop.end != COPY_GONE && stop.pc == l->end.addr ? 0 : -1;
+}
+
+int leg_measure(struct past *h, struct leg *l)
+{
+    int r;
+    if (l->trace) {
+        l->end = (struct mark){.addr = trace_pc(l->trace), .n = trace_count(l->trace)};
+        return 0;
+    }
+    if (l->measured)
+        return 0;
+    pid_t pid = copy_make(l->anchor);
+    if (pid <= 0)
+        return -1;
+    r = l->by_place ? event_mark(past_recorded(h), pid, &l->place, &l->end)
+                    : measure_by_stop(l, pid);
+    copy_kill(pid);
+    l->measured = r == 0;
+    return r;
+}
+
+bool leg_is_empty(const struct leg *l)
+{
+    return l->end.addr == l->start && l->end.n == 1;
+}
+
+void leg_set_end(struct leg *l, const struct mark *end)
+{
+    l->end = *end;
+    l->measured = true;
+    l->place.event = 0;
+    size_t step;
+    if (l->trace && !trace_find(l->trace, end->addr, end->n, &step)) {
+        trace_cut(l->trace, step);
+        leg_drop_stations(l, step);
+    }
+}
+
+/*
+ * Ends the past with a leg that takes one event, where the end's event is known: what is looked for
+ * next is mostly near, and counting to there costs some microseconds for each turn of a loop. Not
+ * with one that takes none: the end may be where the event is taken.
+ */
+void past_split_at_event(struct past *h)
+{
+    struct leg *l = past_last(h), end;
+    const struct recorded *r = past_recorded(h);
+    struct user_regs_struct regs;
+    uint64_t event = l && !l->trace && r->next ? l->place.event : 0, passed = 0;
+    if (event < 2 || r->next(r->arg, l->anchor) >= --event)
+        return;
+    struct mark count = {.addr = l->end.addr};
+    pid_t pid = copy_make(l->anchor);
+    if (pid <= 0 || event_reach(r, pid, event, l->measured ? &count : NULL, &passed) < 0 ||
+        copy_registers(pid, &regs)) {
+        copy_kill(pid);
+        return;
+    }
+    end = *l;
+    l->by_place = event_place(r, pid, false, &l->place) == 0;
+    l->measured = false;
+    l->end = (struct mark){.addr = regs.rip};
+    l = past_add(h, pid);
+    l->points = end.points;
+    l->place = end.place;
+    l->by_place = end.by_place;
+    l->measured = end.measured;
+    l->end = end.end;
+    if (l->measured)
+        l->end.n -= passed - (regs.rip == end.end.addr && regs.eflags & COPY_COUNTED_FLAG);
+}
+
+/* Gives up the anchor between two legs, of which the first then reaches as far as both. The pair is
+ * taken from the older half in turn, so that anchors stay denser near the present. */
+bool past_thin(struct past *h)
+{
+    size_t i = h->thinned++ % (LEGS_MAX / 2);
+    struct leg *l = h->leg[i], *next = h->leg[i + 1];
+    struct user_regs_struct regs;
+    if (next->diverted || leg_measure(h, l) < 0 || leg_measure(h, next) < 0)
+        return false;
+    struct mark end = next->end, count = {.addr = end.addr};
+    uint64_t passed = 0;
+    pid_t pid = copy_make(l->anchor);
+    int r = pid > 0 ? copy_run_to(pid, &l->end, &count, &passed) : -1;
+    if (r == 0)
+        r = copy_registers(pid, &regs);
+    copy_kill(pid);
+    if (r < 0)
+        return false;
+    bool twice = regs.rip == end.addr && regs.eflags & COPY_COUNTED_FLAG;
+    end.n += passed - (twice ? 1 : 0);
+    leg_drop_stations(l, 0);
+    trace_destroy(l->trace);
+    l->trace = NULL;
+    l->end = end;
+    l->measured = true;
+    leg_free(next);
+    memmove(&h->leg[i + 1], &h->leg[i + 2], (h->n - i - 2) * sizeof h->leg[0]);
+    h->n--;
+    return true;
+}
+
+/* ---- splitting ---- */
+
+/* Splits the last, measured leg at a place before its end. Returns 1 if it did, 0 if that place is
+ * its start, -1 if it cannot be reached. */
+static int split(struct past *h, const struct mark *at)
+{
+    struct leg *l = past_last(h);
+    struct mark count = {.addr = l->end.addr}, end = l->end;
+    struct user_regs_struct regs;
+    uint64_t passed = 0, n = 0;
+    pid_t pid = copy_make(l->anchor);
+    if (pid <= 0)
+        return -1;
+    if (copy_run_to(pid, at, &count, &passed) < 0 || copy_registers(pid, &regs)) {
+        copy_kill(pid);
+        return -1;
+    }
+    bool counted = regs.eflags & COPY_COUNTED_FLAG;
+    /* the end itself: */
+    if (regs.rip == end.addr && passed + (counted ? 0 : 1) == end.n && at->size) {
+        copy_kill(pid);
+        struct mark before = {.addr = at->addr, .size = at->size, .n = at->n - 1};
+        return before.n ? split(h, &before) : 0;
+    }
+    bool twice = regs.rip == end.addr && counted; /* up to there, and again from there */
+    uint64_t event = l->place.event;
+    end.n = end.n - passed + (twice ? 1 : 0);
+    struct mark here = {.addr = regs.rip, .n = at->n};
+    if (at->size) { /* as executions of the instruction behind the write */
+        pid_t again = copy_make(l->anchor);
+        struct mark which = {.addr = regs.rip};
+        int r = again > 0 ? copy_run_to(again, at, &which, &n) : -1;
+        if (r == 0)
+            r = copy_registers(again, &regs);
+        counted = regs.eflags & COPY_COUNTED_FLAG;
+        copy_kill(again);
+        if (r < 0) {
+            copy_kill(pid);
+            return -1;
+        }
+        here.n = n + (counted ? 0 : 1);
+    }
+    if (here.addr == l->start && here.n == 1) {
+        copy_kill(pid);
+        return 0;
+    }
+    leg_set_end(l, &here);
+    struct leg *rest = past_add(h, pid);
+    leg_set_end(rest, &end);
+    rest->place.event = event;
+    return 1;
+}
+
+int past_split_at_last(struct past *h, struct mark what)
+{
+    struct leg *l = past_last(h);
+    if (!what.size && what.addr == l->end.addr) {
+        what.n = l->end.n - 1;
+    } else {
+        pid_t pid = copy_make(l->anchor);
+        int r = pid > 0 ? copy_run_to(pid, &l->end, &what, &what.n) : -1;
+        copy_kill(pid);
+        if (r < 0)
+            return -1;
+    }
+    return what.n ? split(h, &what) : 0;
+}

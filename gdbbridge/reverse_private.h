@@ -1,0 +1,142 @@
+/*
+ * reverse_private.h - what the files of the past share
+ *
+ *     reverse.c         its life, running forward, the process that GDB sees, GDB's commands
+ *     reverse_leg.c     legs: made, measured, split, thinned out
+ *     reverse_step.c    one instruction back
+ *     reverse_search.c  back to the last stop
+ *     reverse_goto.c    to a recorded event; what was before the first leg
+ */
+#ifndef DBG3_GDBBRIDGE_REVERSE_PRIVATE_H
+#define DBG3_GDBBRIDGE_REVERSE_PRIVATE_H
+
+#include "gdbbridge/reverse.h"
+#include "gdbbridge/reverse_copy.h"
+#include "gdbbridge/reverse_event.h"
+#include "gdbbridge/reverse_trace.h"
+
+#define LEGS_MAX     64 /* a bound for the memory that anchors take */
+#define STATIONS_MAX 32
+
+/* Why there is no going back. */
+#define SEVERAL_THREADS "the program has several threads, and a copy of a process has but one"
+#define LOST            "the program does not run as it ran before"
+
+struct station {
+    size_t step;
+    pid_t pid;
+};
+
+struct leg {
+    pid_t anchor;
+    uint64_t start; /* program counter of the anchor */
+    struct copy_points points; /* in place when it ran forward */
+    struct mark end;
+    bool measured; /* `end` is known; until then its address only */
+    bool diverted; /* GDB has changed something at its anchor */
+    bool by_place; /* its end is known as `place`, and by no stop; else only its event may be */
+    struct place place;
+    struct trace *trace; /* of a traced leg, else NULL */
+    struct station station[STATIONS_MAX];
+    size_t nstations;
+};
+
+/* How far a search is, for whoever waits for it. */
+struct progress {
+    const char *what; /* "going back" */
+    uint64_t began;   /* now_ms() */
+    uint64_t said;    /* seconds since then, when it was said last */
+    uint64_t event;   /* the search is in what follows it */
+    uint64_t stops;   /* that it has seen */
+};
+
+struct past {
+    struct ptrace_target *target;
+    struct progress progress;
+    struct leg *leg[LEGS_MAX];
+    size_t n;
+    uint64_t limit; /* event before whose boundary no stop is looked for; 0: none */
+    bool touched;
+    bool diverted;    /* the present does not follow from the recording */
+    bool by_event;    /* the stop to come is one that only the recording tells */
+    size_t thinned;   /* how often, ever */
+    bool told;        /* that it is slower here */
+    bool rooted;      /* leg 0 begins where the caller started the process */
+    char why[256];    /* why there is no past, or empty */
+    struct err begin; /* why the past does not go on before its first leg */
+};
+
+const struct recorded *past_recorded(const struct past *h);
+
+/* ---- searches: what is told of them ---- */
+
+void past_search_begin(struct past *h, const char *what);
+
+/* It is in what follows this anchor. */
+void past_search_in(struct past *h, pid_t anchor);
+
+/* ---- the present ---- */
+
+/* A copy of the process as it stands, with no breakpoint in its memory. */
+pid_t past_copy_present(struct thread *th);
+
+/* Is there one process with one thread, and can it be copied as it stands? Else h->why. */
+bool past_can_follow(struct past *h, const struct thread *th);
+
+/* A copy becomes the process that GDB sees. */
+void past_become(struct past *h, pid_t pid);
+
+/* ---- legs (reverse_leg.c) ---- */
+
+struct leg *past_last(const struct past *h);
+void past_drop_last(struct past *h);
+void past_keep_legs(struct past *h, size_t n);
+
+/* A leg that begins with `anchor`, which it owns. */
+struct leg *leg_create(pid_t anchor);
+void leg_free(struct leg *l);
+
+/* A new last leg, which begins with `anchor`. */
+struct leg *past_add(struct past *h, pid_t anchor);
+
+/* Gives up an anchor between two legs. Returns false if none can be given up. */
+bool past_thin(struct past *h);
+
+/* Drops the copies along a traced leg that stand beyond a step. */
+void leg_drop_stations(struct leg *l, size_t beyond);
+
+/* Finds the leg's end as a mark. Returns 0 or -1. */
+int leg_measure(struct past *h, struct leg *l);
+void leg_set_end(struct leg *l, const struct mark *end);
+bool leg_is_empty(const struct leg *l);
+
+/* Ends the past with a leg that takes one event, where the end's event is known. */
+void past_split_at_event(struct past *h);
+
+/* Splits the last, measured leg at the last time before its end that `what` happened. Returns 1 if
+ * it did, 0 if it never happened, or only at its start, -1 if that cannot be reached. */
+int past_split_at_last(struct past *h, struct mark what);
+
+/* ---- back ---- */
+
+/* Goes one instruction back. Returns 1, 0 at the beginning, or -1. */
+int past_step_back(struct past *h);
+
+/* Goes back to the last of the points' stops. Returns 1 with *point, 0 at the beginning, or -1. */
+int past_continue_back(struct past *h, const struct copy_points *points,
+                       const struct copy_point **point);
+
+/* Does h->limit lie behind this anchor, or where the process is now? */
+bool past_behind_limit(const struct past *h, pid_t pid);
+
+/* ---- before the first leg (reverse_goto.c) ---- */
+
+/* A leg that ends where the past begins: from a checkpoint at least `events` events before, or from
+ * the oldest that there is. It is not part of the past yet. NULL: nothing is known of what was
+ * before. */
+struct leg *past_leg_before(struct past *h, uint64_t events);
+
+/* The past begins with this leg, too. Returns 0, or -1: the leg stays the caller's. */
+int past_put_first(struct past *h, struct leg *l);
+
+#endif
