@@ -298,23 +298,35 @@ static bool input_waiting(void)
     return poll(&p, 1, 0) > 0;
 }
 
+/* Drains until there is nothing left to do, or with `go_on` until the coordinator has something to
+ * say. Returns what the last step did. */
+static long drain(struct drain *d, bool go_on)
+{
+    useconds_t pause = 10;
+    long r;
+    while ((r = park_run_on_main(run_drain, d)) >= 0 && (r == 0 || go_on) && !input_waiting()) {
+        usleep(pause);
+        pause = pause < 1000 ? pause * 2 : 1000;
+    }
+    return r;
+}
+
 static void on_drain(const struct proto_msg *msg)
 {
     /* The message lives in the receive buffer, which is not read while we are here. */
     struct drain d = {msg->u.peers.messages, (int)msg->u.peers.count};
-    useconds_t pause = 10;
-    long r;
-    while ((r = park_run_on_main(run_drain, &d)) == 0 && !input_waiting()) {
-        usleep(pause);
-        pause = pause < 1000 ? pause * 2 : 1000;
+    long r = drain(&d, false);
+    if (r > 0) {
+        fault_point(FAULT_DRAINED);
+        send_simple(PROTO_DRAINED);
+        /* A peer's synchronous send is done when it has our answer, which leaves with our next
+         * call if there was no room for it. */
+        r = drain(&d, true);
     }
     if (r < 0) {
         char text[128];
         snprintf(text, sizeof text, "cannot receive the messages in flight: %s", strerror((int)-r));
         send_text(PROTO_FAILED, text);
-    } else if (r > 0) {
-        fault_point(FAULT_DRAINED);
-        send_simple(PROTO_DRAINED);
     }
 }
 
