@@ -72,6 +72,7 @@ void file_destroy(struct object *o)
     set_type(&f->filetype, MPI_DATATYPE_NULL);
     stub_free(f->path);
     stub_free(f->datarep);
+    file_content_drop(&f->content);
     win_destroy(o);
 }
 
@@ -227,6 +228,9 @@ static void note_state(struct object *o, void *arg)
     mpi_cross(CALL_MPI_File_get_atomicity, o->real, (uint64_t)&f->atomic);
     if (f->shares)
         mpi_cross(CALL_MPI_File_get_position_shared, o->real, (uint64_t)&f->position_shared);
+    /* A fine checkpoint is for isolation, which leaves the user's files alone. */
+    if (!recording() && f->head.comm->rank == 0)
+        file_content_keep(&f->content, f->path);
 }
 
 void file_before_save(void)
@@ -235,11 +239,19 @@ void file_before_save(void)
         handle_each(HANDLE_FILE, note_state, NULL);
 }
 
+/* Before any rank opens it. */
+static int restore_content(const struct file *f)
+{
+    if (f->head.comm->rank == 0)
+        file_content_restore(&f->content, f->path, !(f->amode & MPI_MODE_RDONLY));
+    return mpi_cross(CALL_MPI_Barrier, p2p_real_comm(f->head.comm));
+}
+
 static int open_again(struct file *f)
 {
     uint64_t real = 0;
-    int info = MPI_INFO_NULL, rc = 0;
-    if (f->head.hints)
+    int info = MPI_INFO_NULL, rc = restore_content(f);
+    if (!rc && f->head.hints)
         rc = info_make_real(f->head.hints, &info);
     if (!rc)
         rc = mpi_cross(CALL_MPI_File_open, p2p_real_comm(f->head.comm), (uint64_t)f->path,

@@ -1,9 +1,10 @@
 /*
  * file.h - files as objects: what a restart must open again, and split collectives
  *
- * A restart opens each file again where it was, with its view, its pointers and its atomicity. Its
- * bytes are those of the file system: what was written after the epoch stays, but a file that has
- * grown since is cut back, as the rank writes that part again. Collective calls are collectives of
+ * A restart opens each file again where it was, with its view, its pointers and its atomicity. A
+ * small one holds what it held (file_content.h). The bytes of others are those of the file system:
+ * what was written after the epoch stays, but a file that has grown since is cut back, as the rank
+ * writes that part again. Collective calls are collectives of
  * the file itself for the coordinated cut, and a drain completes what does not block, so that no
  * operation is ever in an image.
  *
@@ -18,6 +19,7 @@
 #include <stdbool.h>
 
 #include "msgcounter/stub/call.h"
+#include "msgcounter/stub/file_content.h"
 #include "msgcounter/stub/win.h"
 
 struct datatype;
@@ -33,6 +35,7 @@ struct file {
     /* As they were when the image was saved; in etypes, and the length in bytes. */
     MPI_Offset position, position_shared, length;
     int atomic;
+    struct file_content content;       /* kept by rank 0 of the communicator */
     bool split;                        /* between _begin and _end */
     MPI_Status status;                 /* what _end hands out */
 };
