@@ -236,6 +236,43 @@ struct log_position log_reader_position(const struct log_reader *r)
     return r->cursor.at;
 }
 
+/* Where the records of a segment end, and how many there are. */
+static uint64_t records_end(struct log_map map, uint64_t *records)
+{
+    uint64_t at = LOG_FIRST_OFFSET;
+    for (*records = 0; at + sizeof(struct log_record) <= map.size; ++*records) {
+        const struct log_record *rec = (const struct log_record *)(map.base + at);
+        uint64_t words = (uint32_t)__atomic_load_n(&rec->head, __ATOMIC_ACQUIRE);
+        if (words == 0 || words * 8 > map.size - at)
+            break;
+        at += words * 8;
+    }
+    return at;
+}
+
+int log_size_of(const char *dir, uint32_t rank, struct log_size *out, struct err *err)
+{
+    struct log_reader *r;
+    struct log_size size = {0};
+    if (log_reader_open(&r, dir, rank, NULL, err) < 0)
+        return -1;
+    uint32_t last = r->nmaps;
+    while (last > 0 && (!r->maps[last - 1].base || log_segment_fault(r->maps[last - 1])))
+        last--;
+    if (last > 0) {
+        const struct log_segment *first = (const struct log_segment *)r->maps[0].base;
+        const struct log_segment *newest = (const struct log_segment *)r->maps[last - 1].base;
+        size.bytes = records_end(r->maps[last - 1], &size.events);
+        size.events += newest->first_event - first->first_event;
+        size.first_event = first->first_event;
+        for (uint32_t i = 0; i + 1 < last; i++)
+            size.bytes += r->maps[i].size;
+    }
+    log_reader_close(r);
+    *out = size;
+    return 0;
+}
+
 const struct log_owner *log_reader_owner(const struct log_reader *r)
 {
     return &r->cursor.owner;

@@ -34,6 +34,17 @@ int log_reader_seek(struct log_reader *r, struct log_position at, struct err *er
 /* Place of the record that log_reader_next gives next. */
 struct log_position log_reader_position(const struct log_reader *r);
 
+/* What a rank's log holds. Older segments go when no kept checkpoint needs them. */
+struct log_size {
+    uint64_t first_event; /* of the oldest record */
+    uint64_t events;
+    uint64_t bytes; /* written, not allocated: up to the end of the last record */
+};
+
+/* The sizes, from the headers of the segments and the records of the last one, unchecked: what is
+ * damaged, reading tells. Cheap for a log of any length. Fails as log_reader_open does. */
+int log_size_of(const char *dir, uint32_t rank, struct log_size *out, struct err *err);
+
 /* Whose log it is; until log_reader_close. */
 const struct log_owner *log_reader_owner(const struct log_reader *r);
 

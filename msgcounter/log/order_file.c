@@ -104,13 +104,9 @@ void order_file_finish(struct order_segment *s, uint64_t next)
 /* ------------------------------------------------------------------------------------ reading */
 
 /* Returns 1, 0 if there is no such file, -1 with err set. */
-static int map_segment(struct order_map *map, const char *session, uint64_t epoch, uint32_t rank,
-                       struct err *err)
+static int map_file(struct order_map *map, const char *path, struct err *err)
 {
-    char path[PATH_MAX];
     struct stat st;
-    if (path_of(path, session, epoch, rank) < 0)
-        return err_set(err, "%s: name too long", session);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return errno == ENOENT ? 0 : err_sys(err, "%s", path);
@@ -122,12 +118,24 @@ static int map_segment(struct order_map *map, const char *session, uint64_t epoc
         return err_set(err, "%s cannot be mapped or is too short", path);
     *map = (struct order_map){p, (uint64_t)st.st_size};
     const char *fault = order_fault(*map);
-    if (!fault && (map->segment->rank != rank || map->segment->epoch != epoch))
-        fault = "it is of another rank or epoch";
     if (!fault)
         return 1;
     munmap(p, map->size);
     return err_set(err, "%s: %s", path, fault);
+}
+
+/* As map_file(). */
+static int map_segment(struct order_map *map, const char *session, uint64_t epoch, uint32_t rank,
+                       struct err *err)
+{
+    char path[PATH_MAX];
+    if (path_of(path, session, epoch, rank) < 0)
+        return err_set(err, "%s: name too long", session);
+    int found = map_file(map, path, err);
+    if (found <= 0 || (map->segment->rank == rank && map->segment->epoch == epoch))
+        return found;
+    munmap((void *)map->segment, map->size);
+    return err_set(err, "%s: it is of another rank or epoch", path);
 }
 
 int order_chain_open(struct order_chain *chain, const char *session, uint64_t epoch, uint32_t rank,
@@ -166,27 +174,32 @@ void order_chain_close(struct order_chain *chain)
     *chain = (struct order_chain){0};
 }
 
-static uint64_t bytes_in(const char *path)
+static void add_segment(struct order_size *size, const char *path)
 {
-    struct order_segment s;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : pread(fd, &s, sizeof s, 0);
-    if (fd >= 0)
-        close(fd);
-    return n == sizeof s && !order_fault((struct order_map){&s, s.room}) ? s.at - sizeof s : 0;
+    struct order_map map;
+    struct order_cursor c;
+    struct order_outcome o;
+    if (map_file(&map, path, NULL) <= 0)
+        return;
+    size->bytes += map.segment->at - sizeof *map.segment;
+    order_cursor_init(&c, &map, 1);
+    /* What is carried was posted, and is counted, in the segment before. */
+    while (order_cursor_next(&c, &o) == ORDER_NEXT_OUTCOME)
+        size->outcomes += o.kind != ORDER_KIND_SOURCE || o.source >= map.segment->carried;
+    munmap((void *)map.segment, map.size);
 }
 
-uint64_t order_bytes(const char *session, uint64_t epoch)
+struct order_size order_size_of(const char *session, uint64_t epoch)
 {
     char folder[PATH_MAX], pattern[PATH_MAX + 16];
-    uint64_t bytes = 0;
+    struct order_size size = {0};
     glob_t g;
     order_folder(folder, sizeof folder, session, epoch);
     snprintf(pattern, sizeof pattern, "%s/rank-*.order", folder);
     if (glob(pattern, 0, NULL, &g) != 0)
-        return 0;
+        return size;
     for (size_t i = 0; i < g.gl_pathc; i++)
-        bytes += bytes_in(g.gl_pathv[i]);
+        add_segment(&size, g.gl_pathv[i]);
     globfree(&g);
-    return bytes;
+    return size;
 }

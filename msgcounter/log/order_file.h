@@ -39,7 +39,12 @@ int order_chain_open(struct order_chain *chain, const char *session, uint64_t ep
                      struct err *err);
 void order_chain_close(struct order_chain *chain);
 
-/* Bytes of outcomes that all ranks have kept from an epoch to the next. */
-uint64_t order_bytes(const char *session, uint64_t epoch);
+/* What all ranks have kept from an epoch to the next. */
+struct order_size {
+    uint64_t bytes;
+    uint64_t outcomes; /* as `dbg3 messages --order` numbers them: nos in a row are one */
+};
+
+struct order_size order_size_of(const char *session, uint64_t epoch);
 
 #endif

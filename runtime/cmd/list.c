@@ -9,6 +9,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "msgcounter/log/log_read.h"
 #include "msgcounter/log/order_file.h"
 #include "runtime/base/human.h"
 #include "runtime/cmd/cmd.h"
@@ -72,6 +73,42 @@ static void print_fine(const struct lists *l)
     }
 }
 
+/* The payload log of a rank, if there is one. */
+static bool log_of(const struct session *s, unsigned rank, struct log_size *size)
+{
+    char dir[PATH_MAX];
+    snprintf(dir, sizeof dir, "%s/logs", session_dir(s));
+    return log_size_of(dir, rank, size, NULL) == 0;
+}
+
+static void print_logs(const struct session *s)
+{
+    char bytes[16];
+    struct log_size size;
+    const char *title = "\n rank   recorded events   payload log   bytes an event\n";
+    for (unsigned rank = 0; rank < session_job(s)->size; rank++) {
+        if (!log_of(s, rank, &size))
+            continue;
+        printf("%s%5u %17" PRIu64 " %13s %16.0f\n", title, rank, size.events,
+               human_bytes(size.bytes, bytes, sizeof bytes),
+               size.events ? (double)size.bytes / (double)size.events : 0);
+        title = "";
+    }
+}
+
+static json_t *logs_json(const struct session *s)
+{
+    json_t *logs = json_array();
+    struct log_size size;
+    for (unsigned rank = 0; rank < session_job(s)->size; rank++)
+        if (log_of(s, rank, &size))
+            json_array_append_new(
+                logs, json_pack("{s:i, s:I, s:I, s:I}", "rank", (int)rank, "first_event",
+                                (json_int_t)size.first_event, "events", (json_int_t)size.events,
+                                "bytes", (json_int_t)size.bytes));
+    return logs;
+}
+
 static void print_text(const struct session *s, const struct lists *l)
 {
     char when[32], took[32], bytes[16], pause[32], order[16];
@@ -98,8 +135,9 @@ static void print_text(const struct session *s, const struct lists *l)
                clock_text(e->committed, when, sizeof when), e->nimages,
                human_bytes(e->bytes, bytes, sizeof bytes),
                human_seconds((double)e->us_pause_max * 1e-6, pause, sizeof pause),
-               human_bytes(order_bytes(session_dir(s), e->number), order, sizeof order));
+               human_bytes(order_size_of(session_dir(s), e->number).bytes, order, sizeof order));
     }
+    print_logs(s);
     if (l->nfine)
         print_fine(l);
 }
@@ -117,13 +155,15 @@ static void print_json(const struct session *s, const struct lists *l)
     }
     for (unsigned i = 0; i < l->nepoch; i++) {
         const struct session_epoch *e = &l->epoch[i];
+        struct order_size order = order_size_of(session_dir(s), e->number);
         json_array_append_new(
-            epochs, json_pack("{s:I, s:I, s:f, s:i, s:I, s:I, s:I, s:I}", "number",
+            epochs, json_pack("{s:I, s:I, s:f, s:i, s:I, s:I, s:I, s:I, s:I}", "number",
                               (json_int_t)e->number, "phase", (json_int_t)e->phase, "committed",
                               e->committed, "images", (int)e->nimages, "bytes",
                               (json_int_t)e->bytes, "us_pause", (json_int_t)e->us_pause_max,
                               "us_total", (json_int_t)e->us_total, "order_bytes",
-                              (json_int_t)order_bytes(session_dir(s), e->number)));
+                              (json_int_t)order.bytes, "order_outcomes",
+                              (json_int_t)order.outcomes));
     }
     for (unsigned i = 0; i < l->nfine; i++) {
         const struct proto_fine *f = &l->fine[i].fine;
@@ -132,9 +172,11 @@ static void print_json(const struct session *s, const struct lists *l)
                             (json_int_t)f->number, "event", (json_int_t)f->event, "bytes",
                             (json_int_t)f->bytes, "us", (json_int_t)f->us));
     }
-    json_t *o = json_pack("{s:s, s:o, s:I, s:o, s:o}", "session", session_dir(s), "phases", phases,
-                          "order_bytes_start", (json_int_t)order_bytes(session_dir(s), 0),
-                          "epochs", epochs, "fine", fine);
+    struct order_size start = order_size_of(session_dir(s), 0);
+    json_t *o = json_pack("{s:s, s:o, s:I, s:I, s:o, s:o, s:o}", "session", session_dir(s),
+                          "phases", phases, "order_bytes_start", (json_int_t)start.bytes,
+                          "order_outcomes_start", (json_int_t)start.outcomes, "epochs", epochs,
+                          "logs", logs_json(s), "fine", fine);
     json_dumpf(o, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(o);

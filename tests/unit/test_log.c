@@ -366,6 +366,13 @@ START_TEST(trim_keeps_from_a_segment)
     uint64_t n;
     ck_assert_int_eq(read_all(&n, &err), 0);
     ck_assert_uint_eq(n, 300 - first);
+    struct log_position end = log_writer_position(&writer);
+    struct log_size size;
+    ck_assert_int_eq(log_size_of(dir, RANK, &size, &err), 0);
+    ck_assert_uint_eq(size.first_event, first);
+    ck_assert_uint_eq(size.events, n);
+    ck_assert_uint_eq(size.bytes, (end.segment - 7) * file.segment_size + end.offset);
+    ck_assert_int_eq(log_size_of(dir, RANK + 1, &size, &err), -1);
     ck_assert_int_eq(log_trim(dir, RANK, 0, &err), 0);
     ck_assert_int_eq(log_trim(dir, RANK + 1, 9, &err), 0);
 

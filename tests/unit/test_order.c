@@ -396,7 +396,20 @@ START_TEST(chain_of_files)
     expect(&c, ORDER_KIND_INDEX, 6, 1);
     expect_end(&c);
     order_chain_close(&chain);
-    ck_assert_uint_eq(order_bytes(session, 2), 1);
+    ck_assert_uint_eq(order_size_of(session, 2).bytes, 1);
+    ck_assert_uint_eq(order_size_of(session, 2).outcomes, 1);
+    ck_assert_uint_eq(order_size_of(session, 4).bytes, 0);
+
+    /* What is carried is of the segment before; what is posted counts before it is matched. */
+    s = create(3);
+    order_put_source(s, 8);
+    s->carried = 1;
+    order_put_source(s, 8);
+    order_put_no(s);
+    order_put_no(s);
+    order_file_finish(s, 0);
+    ck_assert_uint_eq(order_size_of(session, 3).bytes, 3);
+    ck_assert_uint_eq(order_size_of(session, 3).outcomes, 2);
 
     s = create(2);
     order_put_index(s, 8);
