@@ -102,6 +102,38 @@ static struct recording *own(struct by_message *b, struct err *err)
     return by_message_recording(b, b->options.rank, err);
 }
 
+/* ---- where it is ---- */
+
+/* Of the rank's own calls, the one that it made last. */
+static uint64_t last_call(struct by_message *b, uint64_t next)
+{
+    const struct recording *r = own(b, NULL);
+    uint64_t event = next - 1;
+    while (r && event && recording_event(r, event) && recording_event(r, event)->no_call)
+        event--;
+    return event;
+}
+
+uint64_t by_message_here(struct by_message *b)
+{
+    struct ptid thread;
+    uint64_t next = 0;
+    if (b->here != NO_EVENT || b->looked)
+        return b->here;
+    b->looked = true;
+    if (by_message_thread(b, &thread, NULL) == 0 &&
+        by_message_next_event(b, thread, &next, NULL) == 0 && next &&
+        ptrace_target_is_at(b->target, next))
+        b->here = last_call(b, next);
+    return b->here;
+}
+
+static void leave_here(struct by_message *b)
+{
+    b->here = NO_EVENT;
+    b->looked = false;
+}
+
 /* ---- running ---- */
 
 /* The first event from `next` on that something waits for, or NO_EVENT. */
@@ -138,9 +170,9 @@ static bool on_move(void *arg, struct target *t, struct event *stop)
         return false;
     if (by_message_to_kept(b, t, thread, stop))
         return true;
-    if (b->goal == NO_EVENT || !b->back)
+    uint64_t goal = b->goal, next;
+    if (goal == NO_EVENT || by_message_next_event(b, thread, &next, NULL) < 0 || goal >= next)
         return false;
-    uint64_t goal = b->goal;
     b->goal = NO_EVENT;
     *stop = (struct event){.kind = EVENT_STOPPED, .thread = thread};
     if (ptrace_target_goto(t, goal + 1, &err) < 0) {
@@ -155,7 +187,7 @@ static bool on_move(void *arg, struct target *t, struct event *stop)
 static void on_start(void *arg, struct target *t, struct ptid thread, bool stepping)
 {
     struct by_message *b = arg;
-    b->here = NO_EVENT;
+    leave_here(b);
     if (stepping || by_message_next_event(b, thread, &b->next_then, NULL) < 0)
         return;
     uint64_t event = wanted(b, b->next_then);
@@ -170,27 +202,30 @@ static void stop_returning(struct by_message *b)
     b->returning = false;
 }
 
-static void on_stopped(void *arg, struct target *t, struct ptid thread)
+/* A step leaves the goal: GDB makes one before it continues from a breakpoint. */
+static void on_stopped(void *arg, struct target *t, const struct event *stop)
 {
     struct by_message *b = arg;
     stop_returning(b);
     if (b->armed)
-        arm(b, thread.pid, 0);
-    b->goal = NO_EVENT;
+        arm(b, stop->thread.pid, 0);
+    if (stop->kind != EVENT_STOPPED || stop->trap != TRAP_STEP)
+        b->goal = NO_EVENT;
 }
 
 /* The last message before here that one of the breakpoints wants. */
-static uint64_t on_back(void *arg, struct target *t)
+static uint64_t on_back(void *arg, struct target *t, bool stepping)
 {
     struct by_message *b = arg;
     struct recording *r = own(b, NULL);
     struct ptid thread;
-    uint64_t next, last = NO_EVENT;
-    if (!r || by_message_thread(b, &thread, NULL) < 0 ||
+    uint64_t next, last = NO_EVENT, here = stepping ? NO_EVENT : by_message_here(b);
+    leave_here(b);
+    b->goal = NO_EVENT;
+    if (stepping || !r || by_message_thread(b, &thread, NULL) < 0 ||
         by_message_next_event(b, thread, &next, NULL) < 0)
         return 0;
-    uint64_t before = b->here != NO_EVENT ? b->here : next;
-    b->here = NO_EVENT;
+    uint64_t before = here != NO_EVENT ? here : next;
     for (size_t i = 0; i < BREAKS_MAX; i++) {
         uint64_t hit = b->breaks[i].number ? recording_previous(r, before, &b->breaks[i].filter)
                                            : NO_EVENT;
@@ -286,9 +321,7 @@ static enum stop_verdict arrived(struct by_message *b, struct stop *s)
     struct bytes text = {0};
     stop_returning(b);
     by_message_next_event(b, s->thread, &next, NULL);
-    b->here = next - 1;
-    while (r && b->here && recording_event(r, b->here) && recording_event(r, b->here)->no_call)
-        b->here--;
+    b->here = last_call(b, next);
     ptrace_target_ends_here(b->target);
     if (r)
         hits(b, r, &text);
@@ -351,12 +384,11 @@ static int set_goal(struct by_message *b, uint64_t event, struct bytes *out, str
     if (e->no_call)
         return err_set(err, "event %" PRIu64 " is no MPI call of its own (the clock was read, say)",
                        event);
-    if (event == b->here)
+    if (event == by_message_here(b))
         return err_set(err, "the rank is at event %" PRIu64, event);
     b->goal = event;
     b->target_kept = NULL;
-    b->back = event < next;
-    bytes_printf(out, "continue goes %sto ", b->back ? "back " : "");
+    bytes_printf(out, "continue goes %sto ", event < next ? "back " : "");
     by_message_describe(r, event, out);
     bytes_text(out, "\n");
     return 0;
@@ -386,9 +418,9 @@ static int go(struct by_message *b, const char *args, bool back, struct bytes *o
     if (!r || parse_filter(args, &f, err) < 0 || by_message_thread(b, &thread, err) < 0 ||
         by_message_next_event(b, thread, &next, err) < 0)
         return -1;
-    uint64_t event = !back             ? recording_next(r, next, &f)
-                     : b->here != NO_EVENT ? recording_previous(r, b->here, &f)
-                                           : recording_previous(r, next, &f);
+    uint64_t here = by_message_here(b);
+    uint64_t event = !back ? recording_next(r, next, &f)
+                     : recording_previous(r, here != NO_EVENT ? here : next, &f);
     if (event == NO_EVENT)
         return err_set(err, "no such message %s here in the recording", back ? "before" : "after");
     return set_goal(b, event, out, err);

@@ -42,7 +42,6 @@ struct by_message {
     struct monitor_command *commands;
 
     uint64_t goal; /* event that the next `continue` goes to, or NO_EVENT */
-    bool back;     /* it lies behind */
     uint64_t hit_back; /* event that reverse-continue stops at, at the latest */
     struct message_break breaks[BREAKS_MAX];
     unsigned last_break;
@@ -63,13 +62,18 @@ struct by_message {
     unsigned last_checkpoint;
     const struct kept *target_kept; /* the next `continue` goes there, or NULL */
 
-    /* While it is stopped: it is at this event (by_message.h), or NO_EVENT: somewhere else. */
+    /* While it is stopped: it is at this event (by_message.h), or NO_EVENT: somewhere else, or
+     * nobody has looked yet (by_message_here). */
     uint64_t here;
+    bool looked;
 };
 
 /* Where a thread is in the log. Returns 0, or -1 with *err. */
 int by_message_next_event(struct by_message *b, struct ptid thread, uint64_t *next,
                           struct err *err);
+
+/* The event that the rank, stopped, is at, or NO_EVENT. */
+uint64_t by_message_here(struct by_message *b);
 
 /* The thread that commands are about: the process's first one. */
 int by_message_thread(struct by_message *b, struct ptid *thread, struct err *err);

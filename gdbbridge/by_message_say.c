@@ -72,9 +72,9 @@ int by_message_when(void *arg, const char *args, struct bytes *out, struct err *
     size_t n;
     if (place(b, &r, &next, err) < 0)
         return -1;
-    uint64_t event = b->here != NO_EVENT ? b->here : next - 1;
+    uint64_t here = by_message_here(b), event = here != NO_EVENT ? here : next - 1;
     const struct recorded_event *e = next ? recording_event(r, event) : NULL;
-    if (b->here != NO_EVENT)
+    if (here != NO_EVENT)
         bytes_text(out, "at ");
     else if (next < recording_end(r))
         bytes_printf(out, "%s event %" PRIu64 "; last was ",
@@ -164,7 +164,8 @@ int by_message_list(void *arg, const char *args, struct bytes *out, struct err *
     } else {
         around(r, &f, next, &first, &last);
     }
-    uint64_t here = b->here != NO_EVENT ? b->here : next - 1;
+    uint64_t here = by_message_here(b);
+    here = here != NO_EVENT ? here : next - 1;
     const struct message *m = recording_messages(r, &n);
     bool any = false;
     for (size_t i = 0; i < n; i++)
@@ -308,7 +309,7 @@ int by_message_who_sent(void *arg, const char *args, struct bytes *out, struct e
         return -1;
     if (*args == '@')
         return who_sent_buffer(b, r, args + 1, &f, next, out, err);
-    uint64_t event = b->here != NO_EVENT ? b->here : next - 1;
+    uint64_t here = by_message_here(b), event = here != NO_EVENT ? here : next - 1;
     if (*args && (!(args = parse_number(args, &event)) || *args))
         return err_set(err, "which event? a number of dbg3 messages");
     const struct recorded_event *e = recording_event(r, event);

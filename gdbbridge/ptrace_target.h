@@ -55,10 +55,11 @@ struct stop_hook {
 struct run_hook {
     bool (*move)(void *arg, struct target *t, struct event *stop); /* moved? */
     void (*start)(void *arg, struct target *t, struct ptid thread, bool stepping);
-    void (*stopped)(void *arg, struct target *t, struct ptid thread);
-    /* GDB continues backwards. The boundary (ptrace_target_goto) at which to stop if nothing else
-     * stops it before; 0: none; or NULL. And what GDB then sees, in *stop. */
-    uint64_t (*back)(void *arg, struct target *t);
+    void (*stopped)(void *arg, struct target *t, const struct event *stop);
+    /* GDB steps or continues backwards. Where it continues: the boundary (ptrace_target_goto) at
+     * which to stop if nothing else stops it before; 0: none; or NULL. And what GDB then sees, in
+     * *stop. */
+    uint64_t (*back)(void *arg, struct target *t, bool stepping);
     void (*backed)(void *arg, struct target *t, struct event *stop);
     /* GDB is about to change the program for the first time since it ran as it had run; or NULL. */
     void (*diverts)(void *arg, struct target *t, struct ptid thread);
@@ -155,5 +156,8 @@ int ptrace_target_return(struct target *t, pid_t kept, struct err *err);
  * others now. Waits. 0, or -1 with *err; the process then is where it was.
  */
 int ptrace_target_goto(struct target *t, uint64_t event, struct err *err);
+
+/* Is the one process, stopped, at that boundary? Waits. False also where that cannot be told. */
+bool ptrace_target_is_at(struct target *t, uint64_t event);
 
 #endif

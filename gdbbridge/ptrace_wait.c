@@ -851,7 +851,7 @@ int target_poll(struct target *base, struct event *event)
     if (th) {
         report(t, th, event);
         if (t->options.run_hook.stopped)
-            t->options.run_hook.stopped(t->options.run_hook.arg, base, thread_shown(th));
+            t->options.run_hook.stopped(t->options.run_hook.arg, base, event);
         if (t->past)
             past_stopped(t->past, th, th->stop_pc ? th->stop_pc : thread_pc(th));
     } else {

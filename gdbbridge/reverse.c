@@ -352,6 +352,8 @@ int target_reverse_step(struct target *base, struct ptid thread)
         return -1;
     if (refuse(t->past))
         return 0;
+    if (t->options.run_hook.back)
+        t->options.run_hook.back(t->options.run_hook.arg, base, true);
     past_search_begin(t->past, "going back");
     int r = past_step_back(t->past);
     if (reverse_wait_end() && r < 0)
@@ -388,7 +390,7 @@ int target_reverse_continue(struct target *base)
     const struct run_hook *hook = &t->options.run_hook;
     collect_points(t->processes, &points);
     points.fast = true;
-    t->past->limit = hook->back ? hook->back(hook->arg, base) : 0;
+    t->past->limit = hook->back ? hook->back(hook->arg, base, false) : 0;
     past_search_begin(t->past, "going back");
     int r = points.n || !t->past->limit ? past_continue_back(t->past, &points, &point) : 0;
     bool interrupted = reverse_wait_end() && r < 0;

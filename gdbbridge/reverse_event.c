@@ -31,7 +31,7 @@ int event_place(const struct recorded *r, pid_t pid, bool exact, struct place *p
 }
 
 /* Flags are left out: the kernel lends some of them to the debugger. */
-static bool is_place(pid_t pid, const struct place *place)
+bool event_at_place(pid_t pid, const struct place *place)
 {
     struct user_regs_struct now;
     uint8_t stack[PLACE_STACK];
@@ -44,6 +44,13 @@ static bool is_place(pid_t pid, const struct place *place)
     return !memcmp(&now, &place->regs, sizeof now) &&
            read_stack(pid, now.rsp, stack) == place->nstack &&
            !memcmp(stack, place->stack, place->nstack);
+}
+
+/* Where a write and the instruction behind it are told of at once, that has been counted already. */
+static bool has_counted(pid_t pid)
+{
+    struct user_regs_struct now;
+    return !copy_registers(pid, &now) && now.eflags & COPY_COUNTED_FLAG;
 }
 
 /* How many writes to the word there are at least until `event` is next. */
@@ -96,11 +103,11 @@ int event_mark(const struct recorded *r, pid_t pid, const struct place *place, s
     struct copy_run run;
     struct copy_stop stop;
     uint64_t n = 0;
-    if (r->next && r->next(r->arg, pid) < place->event &&
-        event_reach(r, pid, place->event, &count, &n) < 0)
+    bool behind = r->next && r->next(r->arg, pid) < place->event;
+    if (behind && event_reach(r, pid, place->event, &count, &n) < 0)
         return -1;
-    if (is_place(pid, place)) {
-        *mark = (struct mark){.addr = place->pc, .n = n + 1};
+    if (event_at_place(pid, place)) {
+        *mark = (struct mark){.addr = place->pc, .n = n + !(behind && has_counted(pid))};
         return 0;
     }
     /* not further than the next event: what it writes then would be seen */
@@ -112,7 +119,7 @@ int event_mark(const struct recorded *r, pid_t pid, const struct place *place, s
     do {
         copy_run_on(&run, &stop);
         n++;
-    } while (stop.end == COPY_POINT && !is_place(pid, place));
+    } while (stop.end == COPY_POINT && !event_at_place(pid, place));
     copy_run_end(&run);
     *mark = (struct mark){.addr = place->pc, .n = n};
     return stop.end == COPY_POINT ? 0 : -1;

@@ -32,6 +32,9 @@ struct place {
  * process takes part in, and its copies do not make: what calls leave in registers differs. */
 int event_place(const struct recorded *r, pid_t pid, bool exact, struct place *place);
 
+/* Is this process there? Flags of the processor are left out. */
+bool event_at_place(pid_t pid, const struct place *place);
+
 /* Runs the copy on until `event` is its next one, which it is not yet. 0, or -1: it does not get
  * there, or is gone. Adds to *counted, if not NULL, how often `count` happened meanwhile. */
 int event_reach(const struct recorded *r, pid_t pid, uint64_t event, const struct mark *count,

@@ -79,14 +79,21 @@ static pid_t copy_to_event(struct past *h, pid_t anchor, uint64_t event)
     return -1;
 }
 
-/* From a leg of the past, which then ends there: the last one that begins before the event.
- * Returns 1, 0 if there is none, or -1. */
-static int go_by_leg(struct past *h, uint64_t event)
+/* How many legs begin before the event. */
+static size_t legs_before(const struct past *h, uint64_t event)
 {
     const struct recorded *r = past_recorded(h);
     size_t n = h->n;
     while (n && r->next(r->arg, h->leg[n - 1]->anchor) >= event)
         n--;
+    return n;
+}
+
+/* From a leg of the past, which then ends there: the last one that begins before the event.
+ * Returns 1, 0 if there is none, or -1. */
+static int go_by_leg(struct past *h, uint64_t event)
+{
+    size_t n = legs_before(h, event);
     if (!n)
         return 0;
     bool diverted = h->leg[n - 1]->diverted;
@@ -154,4 +161,27 @@ int ptrace_target_goto(struct target *base, uint64_t event, struct err *err)
         err_set(err, "interrupted");
     t->moved |= went >= 0;
     return went < 0 ? -1 : 0;
+}
+
+bool ptrace_target_is_at(struct target *base, uint64_t event)
+{
+    struct ptrace_target *t = ptrace_target_of(base);
+    const struct recorded *r = &t->options.recorded;
+    struct past *h = t->past;
+    struct thread *th = t->processes ? t->processes->threads : NULL;
+    struct place here;
+    if (!th || !h || !r->start || !past_can_follow(h, th) ||
+        event_place(r, th->tid, true, &here) < 0 || here.event != event ||
+        here.pc != r->site(r->arg, th->tid))
+        return false;
+    /* It may have come to this instruction in another way since. */
+    size_t n = legs_before(h, event);
+    if (!n) /* the caller starts processes at boundaries */
+        return h->rooted && h->n == 1 && leg_is_empty(h->leg[0]);
+    past_search_begin(h, "looking around");
+    pid_t pid = copy_to_event(h, h->leg[n - 1]->anchor, event);
+    bool same = pid > 0 && event_at_place(pid, &here);
+    copy_kill(pid);
+    reverse_wait_end();
+    return same;
 }
