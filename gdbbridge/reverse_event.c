@@ -46,7 +46,7 @@ bool event_at_place(pid_t pid, const struct place *place)
            !memcmp(stack, place->stack, place->nstack);
 }
 
-/* Where a write and the instruction behind it are told of at once, that has been counted already. */
+/* Where a write and the instruction behind it are told of at once, that one has been counted. */
 static bool has_counted(pid_t pid)
 {
     struct user_regs_struct now;
