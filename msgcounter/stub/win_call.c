@@ -164,7 +164,7 @@ static struct watch *watch_result(enum call call, const uint64_t *v, const struc
         if (at < 0 || type < 0 || !(info->params[at].dir & DIR_OUT))
             continue;
         return win_watch_result(w, (void *)v[at], count < 0 ? 1 : (int64_t)v[count],
-                                (MPI_Datatype)v[type], target_of(call, v, w));
+                                (MPI_Datatype)v[type], target_of(call, v, w), info->request >= 0);
     }
     return NULL;
 }

@@ -19,14 +19,17 @@
 #define PAGE 4096u
 #define GAP  16u /* equal bytes between two runs that cost less than a field of their own */
 #define RUN  (64u << 20)
+#define NEAR 8 /* watches that are tried for a new result */
 
 struct watch {
     struct watch *next;
     const struct win *win;
     unsigned char *at;
     uint64_t bytes;
+    uint64_t room;       /* of the copy */
     unsigned char *copy; /* as it was last noted; NULL unless recording */
-    bool result;         /* of an operation, at `target` */
+    bool result;         /* of operations, at `target` */
+    bool alone;          /* of one operation, which has a request */
     int target;
     MPI_Request request; /* 0: none */
 };
@@ -49,12 +52,24 @@ static struct stub_lock lock;
 
 /* ------------------------------------------------------------------------------------- the list */
 
+/* Pages that are known to be there. */
+struct pages {
+    uint64_t from, to;
+};
+
 /* Memory of a window may go before the window does: MPICH's own tests free it first. What is
- * mapped there later is not the window's, but the same in a replay. */
-static bool mapped(const void *at, uint64_t bytes)
+ * mapped there later is not the window's, but the same in a replay. Asks the kernel only about
+ * pages that are not `known`: results lie side by side. */
+static bool mapped(const void *at, uint64_t bytes, struct pages *known)
 {
-    uint64_t start = (uint64_t)at & ~(uint64_t)(PAGE - 1);
-    return sys_call(SYS_msync, start, (uint64_t)at + bytes - start, MS_ASYNC, 0, 0, 0) == 0;
+    uint64_t from = (uint64_t)at & ~(uint64_t)(PAGE - 1);
+    uint64_t to = ((uint64_t)at + bytes + PAGE - 1) & ~(uint64_t)(PAGE - 1);
+    if (from >= known->from && to <= known->to)
+        return true;
+    if (sys_call(SYS_msync, from, to - from, MS_ASYNC, 0, 0, 0))
+        return false;
+    *known = (struct pages){from, to};
+    return true;
 }
 
 static struct watch *add(const struct win *w, void *at, uint64_t bytes)
@@ -62,7 +77,7 @@ static struct watch *add(const struct win *w, void *at, uint64_t bytes)
     struct watch *k = stub_alloc(sizeof *k);
     k->win = w;
     k->at = at;
-    k->bytes = bytes;
+    k->bytes = k->room = bytes;
     if (recording())
         k->copy = stub_memdup(at, bytes);
     stub_lock(&lock);
@@ -86,8 +101,38 @@ void win_watch_zeros(const struct win *w, void *at, uint64_t bytes)
         memset(k->copy, 0, bytes);
 }
 
+/* A watch that grows to the memory from `at` on. The lock is held. */
+static void grow(struct watch *k, const unsigned char *at, uint64_t bytes)
+{
+    uint64_t more = (uint64_t)(at + bytes - k->at);
+    if (more <= k->bytes)
+        return;
+    if (k->copy && more > k->room)
+        k->copy = stub_realloc(k->copy, k->room = 2 * more);
+    if (k->copy)
+        memcpy(k->copy + k->bytes, k->at + k->bytes, more - k->bytes);
+    k->bytes = more;
+}
+
+/* Thousands of operations may be under way, and each call looks at all watches. Those whose results
+ * go to the same place, or behind each other, share one. NULL: there is none so far. */
+static struct watch *share(const struct win *w, unsigned char *at, uint64_t bytes, int target)
+{
+    struct watch *k;
+    int near = NEAR;
+    stub_lock(&lock);
+    for (k = watches; k && near; k = k->next, near--)
+        if (k->win == w && k->result && k->target == target && !k->alone && at >= k->at &&
+            at <= k->at + k->bytes) {
+            grow(k, at, bytes);
+            break;
+        }
+    stub_unlock(&lock);
+    return near ? k : NULL;
+}
+
 struct watch *win_watch_result(const struct win *w, void *at, int64_t count, MPI_Datatype type,
-                               int target)
+                               int target, bool alone)
 {
     struct datatype *t = datatype_of(type);
     if (GATE->mode == GATE_LIVE || !t || count <= 0 || target == MPI_PROC_NULL)
@@ -98,8 +143,13 @@ struct watch *win_watch_result(const struct win *w, void *at, int64_t count, MPI
     int64_t high = b.true_ub + (stride > 0 ? stride : 0);
     if (high <= low)
         return NULL;
-    struct watch *k = add(w, (unsigned char *)at + low, (uint64_t)(high - low));
+    unsigned char *from = (unsigned char *)at + low;
+    struct watch *k = alone ? NULL : share(w, from, (uint64_t)(high - low), target);
+    if (k)
+        return k;
+    k = add(w, from, (uint64_t)(high - low));
     k->result = true;
+    k->alone = alone;
     k->target = target;
     return k;
 }
@@ -170,10 +220,11 @@ void win_watch_done(enum call call, const struct win *w, int target)
 
 void win_watch_begin(void)
 {
+    struct pages known = {0, 0};
     for (struct watch *k = watches; k; k = k->next) {
         stub_free(k->copy);
-        k->copy = recording() ? stub_alloc(k->bytes) : NULL;
-        if (k->copy && mapped(k->at, k->bytes))
+        k->copy = recording() ? stub_alloc(k->room = k->bytes) : NULL;
+        if (k->copy && mapped(k->at, k->bytes, &known))
             memcpy(k->copy, k->at, k->bytes);
     }
     win_watching = watches && GATE->mode != GATE_LIVE;
@@ -219,9 +270,9 @@ static void compare_page(struct runs *r, struct watch *k, uint64_t from, uint64_
     }
 }
 
-static void compare(struct runs *r, struct watch *k)
+static void compare(struct runs *r, struct watch *k, struct pages *known)
 {
-    if (!mapped(k->at, k->bytes))
+    if (!mapped(k->at, k->bytes, known))
         return;
     for (uint64_t from = 0; from < k->bytes; from += PAGE) {
         uint64_t to = from + PAGE < k->bytes ? from + PAGE : k->bytes;
@@ -234,8 +285,9 @@ static void compare(struct runs *r, struct watch *k)
 static void note(enum call call)
 {
     struct runs r = {0};
+    struct pages known = {0, 0};
     for (struct watch *k = watches; k; k = k->next)
-        compare(&r, k);
+        compare(&r, k, &known);
     if (r.n) {
         uint64_t room = 0;
         for (uint64_t i = 0; i < r.n; i++)

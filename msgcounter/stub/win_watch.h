@@ -31,9 +31,10 @@ void win_watch_memory(const struct win *w, void *at, uint64_t bytes);
 void win_watch_zeros(const struct win *w, void *at, uint64_t bytes);
 
 /* Watches where an operation that is about to start puts what it gets from `target`: until it is
- * done there, or the request is gone that win_watch_request() names. NULL: there is nothing. */
+ * done there, or with `alone` until the request is gone that win_watch_request() names. NULL: there
+ * is nothing. */
 struct watch *win_watch_result(const struct win *w, void *at, int64_t count, MPI_Datatype type,
-                               int target);
+                               int target, bool alone);
 void win_watch_request(struct watch *k, MPI_Request request);
 
 /* Operations are complete at a target, or at all (-1): their results are noted a last time. */

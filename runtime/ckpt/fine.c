@@ -26,8 +26,10 @@
 #include "runtime/half/own_fd.h"
 #include "runtime/half/sys.h"
 
-#define PARK_MS  20000
-#define KEEP_MAX 4096
+#define PARK_MS       250
+#define PARK_FIRST_MS 5000 /* isolation begins there */
+#define TRIES_MAX     6
+#define KEEP_MAX      4096
 
 #define SEGMENT_BYTES (4ul << 20)  /* with so much, or so many, the next segment begins */
 #define SEGMENT_COUNT 256
@@ -47,6 +49,7 @@ static struct {
     uint64_t keep, overhead;
     uint64_t since_us, since_messages; /* the end of the first checkpoint, which has to be whole */
     uint64_t spent_us;                 /* on those after it */
+    unsigned tries;                    /* in vain, since the last one */
     char folder[4096];
     char logs[4096];
     struct save_kept *kept;
@@ -239,6 +242,23 @@ static void put_off(uint64_t began_us)
     GATE->fine_from = messages + (uint64_t)(rate * (double)owed_us);
 }
 
+/* A thread does not come to a safe point. It may be in a collective call that its peers enter when
+ * they are through with checkpoints of their own, which wait for threads in collectives with us:
+ * all go on, and the next try comes ever later. */
+static void try_later(uint64_t began_us, const char *why)
+{
+    log_debug("rank %d: no checkpoint now: %s", save_identity.rank, why);
+    park_resume();
+    if (fine.number)
+        put_off(began_us);
+    if (fine.tries < TRIES_MAX)
+        fine.tries++;
+    const struct counters_file *counters = GATE->counters;
+    uint64_t from =
+        counters_get(&counters->messages) + (GATE->settings.fine_every << fine.tries);
+    GATE->fine_from = from > GATE->fine_from ? from : GATE->fine_from;
+}
+
 /* On the main thread, in its park signal, on the lower FS. */
 static void take(struct parked *self)
 {
@@ -250,12 +270,15 @@ static void take(struct parked *self)
     __atomic_and_fetch(&GATE->word, (uint32_t)~GATE_WORD_FINE, __ATOMIC_SEQ_CST);
     on_upper_fs(self->fs_base, GATE->stub->before_save);
     bool alone = park_alone();
-    int r = alone ? 0 : park_all(self->tid, PARK_MS, &err);
+    if (!alone && park_all(self->tid, fine.number ? PARK_MS : PARK_FIRST_MS, &err) < 0) {
+        try_later(start, err.text);
+        return;
+    }
+    fine.tries = 0;
     threads[0] = *self;
     const struct parked *others = park_threads(&n);
     memcpy(threads + 1, others, n * sizeof *others);
-    if (r == 0)
-        r = write_checkpoint(threads, n + 1, &written, &err);
+    int r = write_checkpoint(threads, n + 1, &written, &err);
     if (!alone)
         park_resume();
     if (r < 0) {

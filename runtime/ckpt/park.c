@@ -235,8 +235,8 @@ int park_all(pid_t except, int timeout_ms, struct err *err)
         if (missing < 0)
             return err_sys(err, "cannot list threads (/proc/self/task)");
         if (now_ms() > deadline)
-            return err_set(err, "%d thread%s did not come to a safe point in %d s", missing,
-                           missing == 1 ? "" : "s", timeout_ms / 1000);
+            return err_set(err, "%d thread%s did not come to a safe point in %g s", missing,
+                           missing == 1 ? "" : "s", timeout_ms / 1e3);
         struct timespec ts = {0, SIGNAL_AGAIN_MS * 1000000};
         sys_call(SYS_futex, &nparked, SYS_FUTEX_WAIT, seen, &ts, 0, 0);
     }

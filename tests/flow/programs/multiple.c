@@ -1,7 +1,8 @@
 /*
  * multiple: every thread speaks MPI itself (MPI_THREAD_MULTIPLE), on a communicator of its own.
  *
- * Usage: multiple [ROUNDS]. Ranks: 2 or more.
+ * Usage: multiple [ROUNDS [main]]. Ranks: 2 or more. With "main" the main thread does so, too: then
+ * it comes to fine checkpoints while others are in collective calls.
  */
 #include "check.h"
 #include <pthread.h>
@@ -21,6 +22,7 @@ static void *run_lane(void *arg)
 
     for (int round = 0; round < lane->rounds; round++) {
         MPI_Request req;
+        MPI_Comm copy;
 
         for (int i = 0; i < LEN; i++)
             out[i] = rank * 1000 + i + round + lane->sum % 7;
@@ -31,6 +33,8 @@ static void *run_lane(void *arg)
             CHECK(in[i] == neighbour(-1) * 1000 + i + round + lane->sum % 7);
         MPI_Allreduce(&in[LEN - 1], &all, 1, MPI_LONG, MPI_SUM, lane->comm);
         lane->sum += all;
+        MPI_Comm_dup(lane->comm, &copy);
+        MPI_Comm_free(&copy);
     }
     return NULL;
 }
@@ -38,6 +42,7 @@ static void *run_lane(void *arg)
 int main(int argc, char **argv)
 {
     int rounds = argc > 1 ? atoi(argv[1]) : 200, level;
+    int first = argc > 2 && strcmp(argv[2], "main") == 0 ? 1 : 0;
     struct lane lanes[THREADS];
     pthread_t threads[THREADS];
 
@@ -48,10 +53,14 @@ int main(int argc, char **argv)
     for (int i = 0; i < THREADS; i++) {
         lanes[i] = (struct lane){.rounds = rounds};
         MPI_Comm_dup(MPI_COMM_WORLD, &lanes[i].comm);
-        CHECK(pthread_create(&threads[i], NULL, run_lane, &lanes[i]) == 0);
+        if (i >= first)
+            CHECK(pthread_create(&threads[i], NULL, run_lane, &lanes[i]) == 0);
     }
+    if (first)
+        run_lane(&lanes[0]);
     for (int i = 0; i < THREADS; i++) {
-        CHECK(pthread_join(threads[i], NULL) == 0);
+        if (i >= first)
+            CHECK(pthread_join(threads[i], NULL) == 0);
         MPI_Comm_free(&lanes[i].comm);
         CHECK(lanes[i].sum == lanes[0].sum);
     }

@@ -162,6 +162,32 @@ static void requests(int round)
     MPI_Win_free(&win);
 }
 
+/* Very many results that nobody has waited for: at places of their own, and all at one. */
+static void results(int round)
+{
+    enum { MANY = 3000 };
+    static long cells[2 * MANY], got[2 * MANY], last;
+    MPI_Win win;
+    for (int i = 0; i < 2 * MANY; i++)
+        cells[i] = number(round, rank, i);
+    memset(got, 0, sizeof got);
+    MPI_Win_create(cells, sizeof cells, sizeof(long), MPI_INFO_NULL, MPI_COMM_WORLD, &win);
+    MPI_Win_lock_all(0, win);
+    MPI_Barrier(MPI_COMM_WORLD);
+    for (int i = 0; i < MANY; i++) {
+        MPI_Get(&got[i], 1, MPI_LONG, neighbour(1), i, 1, MPI_LONG, win);
+        MPI_Get(&got[2 * MANY - 1 - i], 1, MPI_LONG, neighbour(-1), i, 1, MPI_LONG, win);
+        MPI_Fetch_and_op(NULL, &last, MPI_LONG, neighbour(1), MANY, MPI_NO_OP, win);
+    }
+    MPI_Win_unlock_all(win);
+    for (int i = 0; i < MANY; i++) {
+        CHECK(got[i] == number(round, neighbour(1), i));
+        CHECK(got[2 * MANY - 1 - i] == number(round, neighbour(-1), i));
+    }
+    CHECK(last == number(round, neighbour(1), MANY));
+    MPI_Win_free(&win);
+}
+
 static void dynamic(int round)
 {
     long *memory = malloc(4 * sizeof(long)), mine = number(round, rank, 7);
@@ -299,7 +325,7 @@ static const struct check_case cases[] = {
     {"fence", fence},           {"strided", strided},   {"post_start", post_start},
     {"passive", passive},       {"requests", requests}, {"dynamic", dynamic},
     {"attributes", attributes}, {"lasting", lasting},   {"addresses", addresses},
-    {NULL, NULL},
+    {"results", results},       {NULL, NULL},
 };
 
 int main(int argc, char **argv)
