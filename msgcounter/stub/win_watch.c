@@ -20,16 +20,17 @@
 #define GAP  16u /* equal bytes between two runs that cost less than a field of their own */
 #define RUN  (64u << 20)
 #define NEAR 8 /* watches that are tried for a new result */
+#define STACK (8u << 20)
 
 struct watch {
     struct watch *next;
     const struct win *win;
     unsigned char *at;
     uint64_t bytes;
-    uint64_t room;       /* of the copy */
-    unsigned char *copy; /* as it was last noted; NULL unless recording */
+    unsigned char *copy; /* of a window: as it was last noted; NULL unless recording */
     bool result;         /* of operations, at `target` */
     bool alone;          /* of one operation, which has a request */
+    bool done;           /* the result is there */
     int target;
     MPI_Request request; /* 0: none */
 };
@@ -72,61 +73,79 @@ static bool mapped(const void *at, uint64_t bytes, struct pages *known)
     return true;
 }
 
-static struct watch *add(const struct win *w, void *at, uint64_t bytes)
+static void add(struct watch *k)
 {
-    struct watch *k = stub_alloc(sizeof *k);
-    k->win = w;
-    k->at = at;
-    k->bytes = k->room = bytes;
-    if (recording())
-        k->copy = stub_memdup(at, bytes);
     stub_lock(&lock);
     k->next = watches;
     watches = k;
     win_watching = GATE->mode != GATE_LIVE;
     stub_unlock(&lock);
+}
+
+static struct watch *make(const struct win *w, void *at, uint64_t bytes)
+{
+    struct watch *k = stub_alloc(sizeof *k);
+    k->win = w;
+    k->at = at;
+    k->bytes = bytes;
     return k;
+}
+
+/* Calls leave other bytes on the stack in a replay: what the rank has not written there differs. */
+static bool on_stack(const void *at)
+{
+    uint64_t here = (uint64_t)__builtin_frame_address(0);
+    return (uint64_t)at > here && (uint64_t)at - here < STACK;
 }
 
 void win_watch_memory(const struct win *w, void *at, uint64_t bytes)
 {
-    if (bytes)
-        add(w, at, bytes);
+    if (!bytes)
+        return;
+    struct watch *k = make(w, at, bytes);
+    if (recording())
+        k->copy = stub_memdup(at, bytes);
+    if (k->copy && on_stack(at))
+        for (uint64_t i = 0; i < bytes; i++)
+            k->copy[i] = (unsigned char)~k->copy[i]; /* all of it is noted once */
+    add(k);
 }
 
 void win_watch_zeros(const struct win *w, void *at, uint64_t bytes)
 {
-    struct watch *k = bytes ? add(w, at, bytes) : NULL;
-    if (k && k->copy)
-        memset(k->copy, 0, bytes);
+    if (!bytes)
+        return;
+    struct watch *k = make(w, at, bytes);
+    if (recording())
+        k->copy = stub_alloc(bytes);
+    add(k);
 }
 
-/* A watch that grows to the memory from `at` on. The lock is held. */
-static void grow(struct watch *k, const unsigned char *at, uint64_t bytes)
+/* The watch grows to what is `at`, which overlaps it or touches it. */
+static void grow(struct watch *k, unsigned char *at, uint64_t bytes)
 {
-    uint64_t more = (uint64_t)(at + bytes - k->at);
-    if (more <= k->bytes)
-        return;
-    if (k->copy && more > k->room)
-        k->copy = stub_realloc(k->copy, k->room = 2 * more);
-    if (k->copy)
-        memcpy(k->copy + k->bytes, k->at + k->bytes, more - k->bytes);
-    k->bytes = more;
+    unsigned char *end = at + bytes > k->at + k->bytes ? at + bytes : k->at + k->bytes;
+    k->at = at < k->at ? at : k->at;
+    k->bytes = (uint64_t)(end - k->at);
 }
 
 /* Thousands of operations may be under way, and each call looks at all watches. Those whose results
- * go to the same place, or behind each other, share one. NULL: there is none so far. */
+ * go to the same place, or side by side, share one. NULL: there is none so far. */
 static struct watch *share(const struct win *w, unsigned char *at, uint64_t bytes, int target)
 {
-    struct watch *k;
+    struct watch **p = &watches, *k;
     int near = NEAR;
     stub_lock(&lock);
-    for (k = watches; k && near; k = k->next, near--)
-        if (k->win == w && k->result && k->target == target && !k->alone && at >= k->at &&
-            at <= k->at + k->bytes) {
-            grow(k, at, bytes);
+    for (; (k = *p) && near; p = &k->next, near--)
+        if (k->win == w && k->result && !k->alone && k->target == target &&
+            at <= k->at + k->bytes && at + bytes >= k->at)
             break;
-        }
+    if (k && near) { /* to the front, where the next looks */
+        *p = k->next;
+        k->next = watches;
+        watches = k;
+        grow(k, at, bytes);
+    }
     stub_unlock(&lock);
     return near ? k : NULL;
 }
@@ -147,10 +166,11 @@ struct watch *win_watch_result(const struct win *w, void *at, int64_t count, MPI
     struct watch *k = alone ? NULL : share(w, from, (uint64_t)(high - low), target);
     if (k)
         return k;
-    k = add(w, from, (uint64_t)(high - low));
+    k = make(w, from, (uint64_t)(high - low));
     k->result = true;
     k->alone = alone;
     k->target = target;
+    add(k);
     return k;
 }
 
@@ -212,10 +232,13 @@ void win_watch_forget(const struct win *w, const void *at)
 
 void win_watch_done(enum call call, const struct win *w, int target)
 {
+    const struct watch named = {.win = w, .target = target};
     if (!win_watching)
         return;
+    for (struct watch *k = watches; k; k = k->next)
+        k->done |= at_target(k, &named);
     win_watch_look(call);
-    drop(at_target, &(struct watch){.win = w, .target = target});
+    drop(at_target, &named);
 }
 
 void win_watch_begin(void)
@@ -223,7 +246,7 @@ void win_watch_begin(void)
     struct pages known = {0, 0};
     for (struct watch *k = watches; k; k = k->next) {
         stub_free(k->copy);
-        k->copy = recording() ? stub_alloc(k->room = k->bytes) : NULL;
+        k->copy = recording() && !k->result ? stub_alloc(k->bytes) : NULL;
         if (k->copy && mapped(k->at, k->bytes, &known))
             memcpy(k->copy, k->at, k->bytes);
     }
@@ -233,26 +256,30 @@ void win_watch_begin(void)
 void win_watch_replay(void)
 {
     for (struct watch *k = watches; k; k = k->next)
-        if (k->copy && !k->result && k->win->flavor == MPI_WIN_FLAVOR_SHARED)
+        if (k->copy && k->win->flavor == MPI_WIN_FLAVOR_SHARED)
             memcpy(k->at, k->copy, k->bytes);
 }
 
 /* ------------------------------------------------------------------------------------ comparing */
 
-static void add_run(struct runs *r, struct watch *k, uint64_t from, uint64_t to)
+static void add_run(struct runs *r, unsigned char *at, const unsigned char *copy, uint64_t bytes)
 {
-    struct run *last = r->n ? &r->some[r->n - 1] : NULL;
-    memcpy(k->copy + from, k->at + from, to - from);
-    if (last && last->at + last->bytes + GAP >= k->at + from && last->at < k->at + from &&
-        last->bytes + to - from < RUN && last->copy >= k->copy && last->copy < k->copy + k->bytes) {
-        last->bytes = (uint64_t)(k->at + to - last->at);
-        return;
-    }
     if (r->n == r->room) {
         r->room = r->room ? 2 * r->room : 16;
         r->some = stub_realloc(r->some, r->room * sizeof *r->some);
     }
-    r->some[r->n++] = (struct run){k->at + from, k->copy + from, to - from};
+    r->some[r->n++] = (struct run){at, copy, bytes};
+}
+
+static void add_difference(struct runs *r, struct watch *k, uint64_t from, uint64_t to)
+{
+    struct run *last = r->n ? &r->some[r->n - 1] : NULL;
+    memcpy(k->copy + from, k->at + from, to - from);
+    if (last && last->at + last->bytes + GAP >= k->at + from && last->at < k->at + from &&
+        last->bytes + to - from < RUN && last->copy >= k->copy && last->copy < k->copy + k->bytes)
+        last->bytes = (uint64_t)(k->at + to - last->at);
+    else
+        add_run(r, k->at + from, k->copy + from, to - from);
 }
 
 /* The runs of one page that differ. */
@@ -265,15 +292,13 @@ static void compare_page(struct runs *r, struct watch *k, uint64_t from, uint64_
         while (end < to && k->at[end] != k->copy[end])
             end++;
         if (end > from)
-            add_run(r, k, from, end);
+            add_difference(r, k, from, end);
         from = end;
     }
 }
 
-static void compare(struct runs *r, struct watch *k, struct pages *known)
+static void compare(struct runs *r, struct watch *k)
 {
-    if (!mapped(k->at, k->bytes, known))
-        return;
     for (uint64_t from = 0; from < k->bytes; from += PAGE) {
         uint64_t to = from + PAGE < k->bytes ? from + PAGE : k->bytes;
         if (memcmp(k->at + from, k->copy + from, to - from))
@@ -281,13 +306,28 @@ static void compare(struct runs *r, struct watch *k, struct pages *known)
     }
 }
 
-/* What is written is the copies: memory itself may change meanwhile. */
+/* A result is noted when it is there, and whole: what the memory held before may differ in a
+ * replay, where calls leave other bytes on the stack. Until then nobody may look at it. */
+static void take_result(struct runs *r, const struct watch *k)
+{
+    for (uint64_t from = 0; from < k->bytes; from += RUN)
+        add_run(r, k->at + from, k->at + from, k->bytes - from < RUN ? k->bytes - from : RUN);
+}
+
+/* What is written of windows is the copies: memory itself may change meanwhile. */
 static void note(enum call call)
 {
     struct runs r = {0};
     struct pages known = {0, 0};
-    for (struct watch *k = watches; k; k = k->next)
-        compare(&r, k, &known);
+    for (struct watch *k = watches; k; k = k->next) {
+        bool due = !k->result || k->done || request_gone(k, NULL);
+        if (!due || !mapped(k->at, k->bytes, &known))
+            continue;
+        if (k->result)
+            take_result(&r, k);
+        else
+            compare(&r, k);
+    }
     if (r.n) {
         uint64_t room = 0;
         for (uint64_t i = 0; i < r.n; i++)

@@ -2,11 +2,12 @@
  * win_watch.h - memory that other ranks write, as recording and replay see it
  *
  * One-sided operations change memory of a rank that makes no call for it: its windows, and the
- * buffers of its own gets until they complete. Recording keeps a copy of all such memory,
- * compares at every MPI call that is recorded, and notes the runs of bytes that differ in an
- * event of their own behind the call's; replay puts them there at the same place. So what a rank
- * sees of its windows between two MPI calls is what it saw at the first of them: changes that
- * arrive while it polls its memory without any MPI call show at the next call.
+ * buffers of its own gets until they complete. Recording keeps a copy of its windows, compares at
+ * every MPI call that is recorded, and notes the runs of bytes that differ in an event of their own
+ * behind the call's; replay puts them there at the same place. So what a rank sees of its windows
+ * between two MPI calls is what it saw at the first of them: changes that arrive while it polls its
+ * memory without any MPI call show at the next call. What a get brings is noted in the same way by
+ * the call behind which the program may look at it.
  *
  * What the rank itself writes there differs, too, and costs log; replay writes the same again.
  */

@@ -165,7 +165,7 @@ static void requests(int round)
 /* Very many results that nobody has waited for: at places of their own, and all at one. */
 static void results(int round)
 {
-    enum { MANY = 3000 };
+    enum { MANY = 1000 };
     static long cells[2 * MANY], got[2 * MANY], last;
     MPI_Win win;
     for (int i = 0; i < 2 * MANY; i++)
