@@ -235,7 +235,7 @@ static bool cursor_advance(struct log_cursor *c)
     return true;
 }
 
-const struct log_record *log_cursor_next(struct log_cursor *c)
+static const struct log_record *cursor_next(struct log_cursor *c, bool check)
 {
     for (;;) {
         const struct log_map *map = &c->maps[c->at.segment - c->first];
@@ -246,7 +246,9 @@ const struct log_record *log_cursor_next(struct log_cursor *c)
                 return NULL;
             continue;
         }
-        if (!log_record_whole((const unsigned char *)rec, room) || rec->event != c->at.event) {
+        bool good = check ? log_record_whole((const unsigned char *)rec, room)
+                          : rec->words >= sizeof *rec / 8 && log_record_size(rec) <= room;
+        if (!good || rec->event != c->at.event) {
             c->why = LOG_STOP_CHECK;
             return NULL;
         }
@@ -254,4 +256,14 @@ const struct log_record *log_cursor_next(struct log_cursor *c)
         c->at.event++;
         return rec;
     }
+}
+
+const struct log_record *log_cursor_next(struct log_cursor *c)
+{
+    return cursor_next(c, true);
+}
+
+const struct log_record *log_cursor_skip(struct log_cursor *c)
+{
+    return cursor_next(c, false);
 }

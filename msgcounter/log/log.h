@@ -223,6 +223,10 @@ int log_cursor_seek(struct log_cursor *c, struct log_position at);
  */
 const struct log_record *log_cursor_next(struct log_cursor *c);
 
+/* The same without the check word, for those who look for one of many records and leave it to
+ * another cursor to check them. */
+const struct log_record *log_cursor_skip(struct log_cursor *c);
+
 /* Whether the bytes at p (8-aligned) begin with a whole record; `room` is what is left of the
  * segment. The event number is not looked at. */
 bool log_record_whole(const unsigned char *p, uint64_t room);

@@ -1,8 +1,8 @@
 /*
  * system_table.h - the application's system calls: what recording and replay do with each
  *
- * One row a call (Linux, x86-64). A call without a row is made while recording, and noted; a replay
- * ends there and names it. Pure data, for the stub and for tools.
+ * One row a call (Linux, x86-64). A call without one is made while recording, which says that a
+ * replay will end there. Pure data, for the stub and for tools.
  */
 #ifndef DBG3_MSGCOUNTER_SYSTEM_TABLE_H
 #define DBG3_MSGCOUNTER_SYSTEM_TABLE_H
@@ -12,14 +12,18 @@
 /* log_record.call of a system call: this, and its number. */
 #define SYSTEM_CALL 0x8000u
 
+/* No call, but an event in its place: a handler of the application ran for a signal. */
+#define SYSTEM_SIGNALLED 0x7fffu
+
 #define SYSTEM_OUTS 4 /* outputs of a row at most */
 
 enum system_kind {
-    SYSTEM_UNKNOWN,  /* no row */
+    SYSTEM_UNKNOWN,  /* no row, or only a name */
     SYSTEM_ANSWERED, /* made while recording, answered from the log in replay */
     SYSTEM_OUTPUT,   /* the same; what it sends is compared */
     SYSTEM_MEMORY,   /* made in replay too, with the recorded result */
     SYSTEM_SIGNAL,   /* made in replay too if it concerns this process */
+    SYSTEM_ALONE,    /* answered while the rank has never had but one thread; else passed */
     SYSTEM_PASSED,   /* a matter of threads, signal masks or the end: made in both, not recorded */
 };
 
@@ -59,10 +63,10 @@ struct system_row {
     struct system_out out[SYSTEM_OUTS];
 };
 
-/* The row of a call, NULL if it has none. */
+/* The row of a call, NULL if it has none or only a name. */
 const struct system_row *system_row(uint64_t number);
 
-/* The name of a call; "a system call" if it has no row. */
+/* The name of a call; "a system call" if it is not known. */
 const char *system_name(uint64_t number);
 
 #endif

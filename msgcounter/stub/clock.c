@@ -15,13 +15,15 @@
 
 #include "msgcounter/stub/count.h"
 #include "msgcounter/stub/record.h"
+#include "msgcounter/stub/system.h"
 
 #define OUT_MAX 16 /* bytes that a function writes at most */
 
 /* Whether the reading is part of the recorded execution: after MPI_Init, outside the stub. */
 static bool recorded(void)
 {
-    return stub_active && stub_thread.inside == 0 && count.nranks && GATE->mode != GATE_LIVE;
+    return stub_active && stub_thread.inside == 0 && count.nranks && GATE->mode != GATE_LIVE &&
+           !(stub_thread.handler && system_in_handler((uint64_t)__builtin_frame_address(0)));
 }
 
 /* Records or replays one reading. `live` makes it, into out[0..size). Returns the function's

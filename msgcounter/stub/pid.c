@@ -27,6 +27,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "msgcounter/stub/signal_place.h"
 #include "msgcounter/stub/stub.h"
 #include "msgcounter/stub/thread.h"
 #include "runtime/half/sys.h"
@@ -35,17 +36,18 @@
 #define PR_GET_TID_ADDRESS 40
 #endif
 
-#define EXPORT      __attribute__((visibility("default")))
-#define ROWS        2048
-#define MADE_UP     0x10000000 /* above any kernel's pid_max (2^22), below FUTEX_TID_MASK */
-#define ROBUST_MAX  4096
+#define EXPORT     __attribute__((visibility("default")))
+#define ROWS       2048
+#define MADE_UP    0x10000000 /* above any kernel's pid_max (2^22), below FUTEX_TID_MASK */
+#define ROBUST_MAX 4096
 
+/* `then`: the kernel's number while recording, of which the log of a replay speaks */
 static struct row {
-    int was, is; /* 0: free */
+    int was, is, then; /* 0: free */
 } rows[ROWS];
-static uint32_t nrows;    /* used at most */
-static int process;       /* what getpid() says; 0: what the kernel says */
-static long tid_offset;   /* of the number in struct pthread */
+static uint32_t nrows;  /* used at most */
+static int process;     /* what getpid() says; 0: what the kernel says */
+static long tid_offset; /* of the number in struct pthread */
 static uint32_t made_up;
 
 static int kernel_pid(void)
@@ -72,16 +74,26 @@ static struct row *row_find(int was)
     return NULL;
 }
 
-/* The kernel's number for one that the application has. */
-static int real(int number)
+/* A replay hands the kernel what it was handed before: such calls are answered, not made. */
+int pid_then(int number)
 {
     const struct row *row = number > 0 && nrows ? row_find(number) : NULL;
-    return row ? row->is : number;
+    return row ? row->then : number;
+}
+
+int pid_now(int then)
+{
+    uint32_t n = __atomic_load_n(&nrows, __ATOMIC_ACQUIRE);
+    for (uint32_t i = 0; i < n; i++)
+        if (__atomic_load_n(&rows[i].was, __ATOMIC_ACQUIRE) && rows[i].then == then)
+            return rows[i].is;
+    return then;
 }
 
 void pid_renumber(int was, int is)
 {
     struct row *row = row_find(was);
+    int then = GATE->mode != GATE_REPLAY ? is : row ? row->then : was;
     for (uint32_t i = 0; !row && i < ROWS; i++) {
         int none = 0;
         if (!__atomic_compare_exchange_n(&rows[i].is, &none, is, false, __ATOMIC_ACQ_REL,
@@ -94,6 +106,7 @@ void pid_renumber(int was, int is)
     if (!row)
         return;
     row->is = is;
+    row->then = then;
     __atomic_store_n(&row->was, was, __ATOMIC_RELEASE);
 }
 
@@ -197,12 +210,26 @@ void pid_thread_started(void)
     pid_renumber(other, tid);
 }
 
-/* The kernel's number of a thread that has another one in the application; 0: they are the same. */
-static int moved(pthread_t thread)
+/* The kernel's number of a thread that has another one in the application; 0: they are the same,
+ * and libc does it right. */
+static int renumbered(pthread_t thread)
 {
     int number = tid_offset ? *tid_of(thread) : 0;
-    int is = real(number);
-    return is != number ? is : 0;
+    int then = pid_then(number);
+    return then != number ? then : 0;
+}
+
+/* The same; but where system calls are counted, a recording goes the way of its replay. */
+static int moved(pthread_t thread)
+{
+    return signal_exact() && thread == pthread_self() ? pid_then(gettid()) : renumbered(thread);
+}
+
+/* As the application makes it: recorded, and answered in a replay. Returns an error number; none
+ * for a thread that has ended, as libc. */
+static int signal_thread(long number, int tid, int sig, const siginfo_t *info)
+{
+    return syscall(number, kernel_pid(), tid, sig, info) < 0 && errno != ESRCH ? errno : 0;
 }
 
 static int error_of(int r)
@@ -218,18 +245,18 @@ EXPORT int pthread_kill(pthread_t thread, int sig)
         return ((int (*)(pthread_t, int))stub_next("pthread_kill", &fn))(thread, sig);
     if (sig == GATE_SIGNAL || sig == GATE_SIGNAL + 1)
         return EINVAL;
-    return (int)-sys_call(SYS_tgkill, kernel_pid(), tid, sig, 0, 0, 0);
+    return signal_thread(SYS_tgkill, tid, sig, NULL);
 }
 
 /* libc's marks the thread, and sends the signal to nobody. */
 EXPORT int pthread_cancel(pthread_t thread)
 {
     static void *fn;
-    int tid = moved(thread);
+    int tid = renumbered(thread);
     int r = ((int (*)(pthread_t))stub_next("pthread_cancel", &fn))(thread);
     if (!tid)
         return r;
-    return (int)-sys_call(SYS_tgkill, kernel_pid(), tid, GATE_SIGNAL, 0, 0, 0);
+    return signal_thread(SYS_tgkill, tid, GATE_SIGNAL, NULL);
 }
 
 EXPORT int pthread_sigqueue(pthread_t thread, int sig, const union sigval value)
@@ -243,7 +270,7 @@ EXPORT int pthread_sigqueue(pthread_t thread, int sig, const union sigval value)
     info.si_pid = kernel_pid();
     info.si_uid = getuid();
     info.si_value = value;
-    return (int)-sys_call(SYS_rt_tgsigqueueinfo, kernel_pid(), tid, sig, &info, 0, 0);
+    return signal_thread(SYS_rt_tgsigqueueinfo, tid, sig, &info);
 }
 
 EXPORT int pthread_setaffinity_np(pthread_t thread, size_t size, const cpu_set_t *set)
@@ -348,19 +375,20 @@ EXPORT int pthread_mutexattr_setprotocol(pthread_mutexattr_t *attr, int protocol
 EXPORT int kill(pid_t pid, int sig)
 {
     static void *fn;
-    return ((int (*)(pid_t, int))stub_next("kill", &fn))(real(pid), sig);
+    return ((int (*)(pid_t, int))stub_next("kill", &fn))(pid_then(pid), sig);
 }
 
 EXPORT int tgkill(pid_t pid, pid_t tid, int sig)
 {
     static void *fn;
-    return ((int (*)(pid_t, pid_t, int))stub_next("tgkill", &fn))(real(pid), real(tid), sig);
+    return ((int (*)(pid_t, pid_t, int))stub_next("tgkill", &fn))(pid_then(pid), pid_then(tid),
+                                                                  sig);
 }
 
 EXPORT int sigqueue(pid_t pid, int sig, const union sigval value)
 {
     static void *fn;
-    return ((int (*)(pid_t, int, const union sigval))stub_next("sigqueue", &fn))(real(pid), sig,
+    return ((int (*)(pid_t, int, const union sigval))stub_next("sigqueue", &fn))(pid_then(pid), sig,
                                                                                  value);
 }
 
@@ -368,13 +396,13 @@ EXPORT int sched_setaffinity(pid_t pid, size_t size, const cpu_set_t *set)
 {
     static void *fn;
     return ((int (*)(pid_t, size_t, const cpu_set_t *))stub_next("sched_setaffinity", &fn))(
-        real(pid), size, set);
+        pid_then(pid), size, set);
 }
 
 EXPORT int sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set)
 {
     static void *fn;
-    return ((int (*)(pid_t, size_t, cpu_set_t *))stub_next("sched_getaffinity", &fn))(real(pid),
+    return ((int (*)(pid_t, size_t, cpu_set_t *))stub_next("sched_getaffinity", &fn))(pid_then(pid),
                                                                                       size, set);
 }
 
@@ -382,26 +410,26 @@ EXPORT int sched_setscheduler(pid_t pid, int policy, const struct sched_param *p
 {
     static void *fn;
     return ((int (*)(pid_t, int, const struct sched_param *))stub_next("sched_setscheduler", &fn))(
-        real(pid), policy, param);
+        pid_then(pid), policy, param);
 }
 
 EXPORT int sched_getscheduler(pid_t pid)
 {
     static void *fn;
-    return ((int (*)(pid_t))stub_next("sched_getscheduler", &fn))(real(pid));
+    return ((int (*)(pid_t))stub_next("sched_getscheduler", &fn))(pid_then(pid));
 }
 
 EXPORT int sched_setparam(pid_t pid, const struct sched_param *param)
 {
     static void *fn;
-    return ((int (*)(pid_t, const struct sched_param *))stub_next("sched_setparam", &fn))(real(pid),
-                                                                                          param);
+    return ((int (*)(pid_t, const struct sched_param *))stub_next("sched_setparam", &fn))(
+        pid_then(pid), param);
 }
 
 EXPORT int sched_getparam(pid_t pid, struct sched_param *param)
 {
     static void *fn;
-    return ((int (*)(pid_t, struct sched_param *))stub_next("sched_getparam", &fn))(real(pid),
+    return ((int (*)(pid_t, struct sched_param *))stub_next("sched_getparam", &fn))(pid_then(pid),
                                                                                     param);
 }
 
@@ -409,44 +437,44 @@ EXPORT int setpriority(__priority_which_t which, id_t who, int value)
 {
     static void *fn;
     return ((int (*)(__priority_which_t, id_t, int))stub_next("setpriority", &fn))(
-        which, which == PRIO_PROCESS ? (id_t)real((int)who) : who, value);
+        which, which == PRIO_PROCESS ? (id_t)pid_then((int)who) : who, value);
 }
 
 EXPORT int getpriority(__priority_which_t which, id_t who)
 {
     static void *fn;
     return ((int (*)(__priority_which_t, id_t))stub_next("getpriority", &fn))(
-        which, which == PRIO_PROCESS ? (id_t)real((int)who) : who);
+        which, which == PRIO_PROCESS ? (id_t)pid_then((int)who) : who);
 }
 
 EXPORT int prlimit(pid_t pid, enum __rlimit_resource which, const struct rlimit *limit,
                    struct rlimit *old)
 {
     static void *fn;
-    return ((int (*)(pid_t, enum __rlimit_resource, const struct rlimit *, struct rlimit *))
-                stub_next("prlimit", &fn))(real(pid), which, limit, old);
+    return ((int (*)(pid_t, enum __rlimit_resource, const struct rlimit *,
+                     struct rlimit *))stub_next("prlimit", &fn))(pid_then(pid), which, limit, old);
 }
 
 EXPORT int prlimit64(pid_t pid, enum __rlimit_resource which, const struct rlimit64 *limit,
                      struct rlimit64 *old)
 {
-    return prlimit(real(pid), which, (const struct rlimit *)limit, (struct rlimit *)old);
+    return prlimit(pid_then(pid), which, (const struct rlimit *)limit, (struct rlimit *)old);
 }
 
 EXPORT pid_t getpgid(pid_t pid)
 {
     static void *fn;
-    return ((pid_t(*)(pid_t))stub_next("getpgid", &fn))(real(pid));
+    return ((pid_t(*)(pid_t))stub_next("getpgid", &fn))(pid_then(pid));
 }
 
 EXPORT pid_t getsid(pid_t pid)
 {
     static void *fn;
-    return ((pid_t(*)(pid_t))stub_next("getsid", &fn))(real(pid));
+    return ((pid_t(*)(pid_t))stub_next("getsid", &fn))(pid_then(pid));
 }
 
 EXPORT int setpgid(pid_t pid, pid_t group)
 {
     static void *fn;
-    return ((int (*)(pid_t, pid_t))stub_next("setpgid", &fn))(real(pid), real(group));
+    return ((int (*)(pid_t, pid_t))stub_next("setpgid", &fn))(pid_then(pid), pid_then(group));
 }

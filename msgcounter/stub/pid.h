@@ -17,6 +17,11 @@ void pid_init(void);
 /* [any FS] After a restart: the thread that the application knows as `was` is `is` now. */
 void pid_renumber(int was, int is);
 
+/* The number that the kernel knew a thread or process of the application by while recording, or
+ * knows it by; and that by which it knows one of such a number now. */
+int pid_then(int number);
+int pid_now(int then);
+
 /* In a new thread: its number is made another one if a thread from before a restart has it. */
 void pid_thread_started(void);
 

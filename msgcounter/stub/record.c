@@ -7,6 +7,7 @@
  */
 #include "msgcounter/stub/record.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -27,6 +28,7 @@ static struct stub_lock lock;
 static void begin(uint16_t call, uint16_t flags, uint32_t thread, uint64_t max_bytes);
 
 static bool attached; /* record_writer has a log */
+static uint64_t moment;
 
 /* Events before MPI_Init, when there is no log yet: in memory. */
 static struct log_map *early;
@@ -168,13 +170,28 @@ void record_system_end(long result)
 {
     log_put_u64(&record_writer, LOG_PARAM_NONE, LOG_ROLE_RETCODE, (uint64_t)result);
     log_commit(&record_writer);
+    moment++;
     writer_unlock();
+}
+
+void record_signal(unsigned where, uint64_t calls, const void *info)
+{
+    record_system_begin(SYSTEM_SIGNALLED, 0, LOG_FIELD_ROOM(8) + LOG_FIELD_ROOM(sizeof(siginfo_t)));
+    log_put_u64(&record_writer, (uint8_t)where, LOG_ROLE_HANDLE, calls);
+    log_put(&record_writer, (uint8_t)where, LOG_ROLE_VALUE, info, sizeof(siginfo_t));
+    record_system_end(0);
+}
+
+uint64_t record_moment(void)
+{
+    return moment;
 }
 
 uint64_t record_end(int rc)
 {
     log_put_i32(&record_writer, LOG_PARAM_NONE, LOG_ROLE_RETCODE, rc);
     uint64_t event = log_commit(&record_writer);
+    moment++;
     writer_unlock();
     return event;
 }
@@ -189,6 +206,7 @@ void record_idle(enum call call, int object)
     idle.object = object;
     idle.thread = thread;
     idle.count++;
+    moment++;
     writer_unlock();
 }
 
@@ -266,15 +284,48 @@ static void take(const struct log_record *rec, struct log_position after)
     stub_gate.taken(rec->event);
 }
 
-/* The next event that is no callback; runs the callbacks before it, which belong to the call that
- * asks. */
+/* The next event of this thread if a handler ran there. It is looked for at each call: another
+ * event is left for those who want it to check. */
+static const struct log_record *look_for_signal(struct log_position *after)
+{
+    struct log_cursor c = cursor;
+    const struct log_record *rec;
+    if (!cursor.maps)
+        return NULL;
+    c.at = thread_place()->at;
+    while ((rec = log_cursor_skip(&c)) && rec->thread != stub_thread_ordinal())
+        ;
+    *after = c.at;
+    return rec && rec->call == (SYSTEM_CALL | SYSTEM_SIGNALLED) ? rec : NULL;
+}
+
+static const void *take_signal(const struct log_record *rec, struct log_position after)
+{
+    const struct log_field *f = log_field_next(rec, NULL); /* both have the place as `param` */
+    take(rec, after);
+    return log_field_value(replay_field(rec, f->param, LOG_ROLE_VALUE));
+}
+
+static bool is_signal_of_call(const struct log_record *rec)
+{
+    return rec->call == (SYSTEM_CALL | SYSTEM_SIGNALLED) &&
+           log_field_next(rec, NULL)->param == SIGNAL_OWN;
+}
+
+/* The next event that is no callback; runs the callbacks before it, and handlers of signals, which
+ * belong to the call that asks. */
 static const struct log_record *look_past_callbacks(struct log_position *after)
 {
     const struct log_record *rec;
-    while ((rec = look(after)) && rec->flags & RECORD_CALLBACK) {
-        take(rec, *after);
-        op_replay(rec);
-    }
+    while ((rec = look(after)))
+        if (rec->flags & RECORD_CALLBACK) {
+            take(rec, *after);
+            op_replay(rec);
+        } else if (is_signal_of_call(rec)) {
+            signal_again(take_signal(rec, *after));
+        } else {
+            break;
+        }
     return rec;
 }
 
@@ -326,6 +377,25 @@ const struct log_record *replay_next(enum call call)
 const struct log_record *replay_system(unsigned number)
 {
     return next_of((uint16_t)(SYSTEM_CALL | number));
+}
+
+const void *replay_signal(uint64_t calls, enum signal_where *where)
+{
+    struct log_position after;
+    const struct log_record *rec = look_for_signal(&after);
+    const struct log_field *f = rec ? log_field_next(rec, NULL) : NULL;
+    if (!f || f->param == SIGNAL_IN || (uint64_t)log_field_int(f) > calls)
+        return NULL;
+    *where = f->param;
+    return take_signal(rec, after);
+}
+
+const void *replay_signal_in_call(void)
+{
+    struct log_position after;
+    const struct log_record *rec = look_for_signal(&after);
+    const struct log_field *f = rec ? log_field_next(rec, NULL) : NULL;
+    return f && f->param == SIGNAL_IN ? take_signal(rec, after) : NULL;
 }
 
 bool replay_idle(enum call call, int object)
@@ -424,6 +494,7 @@ void record_attach(void)
         if (!cursor.maps || generation != GATE->generation)
             attach_cursor();
         system_record(); /* an image of batch dispatches nothing */
+        signal_place_attach();
     } else if (recording()) {
         struct log_owner owner = {.rank = (uint32_t)comm_world.rank,
                                   .world_size = (uint32_t)comm_world.size};
@@ -432,6 +503,7 @@ void record_attach(void)
         attached = true;
         copy_early();
         system_record();
+        signal_place_attach();
     }
     generation = GATE->generation;
 }

@@ -25,6 +25,7 @@
 
 #include "msgcounter/log/log.h"
 #include "msgcounter/stub/call.h"
+#include "msgcounter/stub/signal_place.h"
 
 /* Flags of a record. */
 enum record_flag {
@@ -64,6 +65,13 @@ void record_memory_begin(enum call call, uint64_t max_bytes);
 void record_system_begin(unsigned number, uint16_t flags, uint64_t max_bytes);
 void record_system_end(long result);
 
+/* A handler of the application runs: where (enum signal_where), behind how many system calls, and
+ * its siginfo_t. */
+void record_signal(unsigned where, uint64_t calls, const void *info);
+
+/* Another number than before if there has been an event, or an answer of record_idle(), since. */
+uint64_t record_moment(void);
+
 /* Adds the return code and closes the event. Returns its number. */
 uint64_t record_end(int rc);
 
@@ -91,6 +99,12 @@ const struct log_record *replay_peek(void);
 
 /* The next event of this thread if it is one of record_memory_begin(); else NULL. */
 const struct log_record *replay_memory(void);
+
+/* Takes the next event of this thread if it is a handler that ran behind a call, and not behind
+ * more system calls than these; or one that ran while a call waited. Returns its siginfo_t or NULL.
+ */
+const void *replay_signal(uint64_t calls, enum signal_where *where);
+const void *replay_signal_in_call(void);
 
 int replay_rc(const struct log_record *rec);
 

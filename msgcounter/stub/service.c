@@ -11,6 +11,7 @@
 #include "msgcounter/stub/pid.h"
 #include "msgcounter/stub/rebuild.h"
 #include "msgcounter/stub/record.h"
+#include "msgcounter/stub/signal_place.h"
 #include "msgcounter/stub/stub.h"
 #include "msgcounter/stub/system.h"
 
@@ -32,6 +33,7 @@ static void position(uint64_t *segment, uint64_t *offset, uint64_t *event)
 static void before_save(void)
 {
     record_flush();
+    signal_place_before_save();
     coll_forget_freed();
     file_before_save();
     count_before_save();
@@ -61,6 +63,7 @@ struct gate_stub stub_gate = {
     .where = where,
     .renumber = pid_renumber,
     .thread_resumes = system_thread_resumes,
+    .signal_logged = signal_logged,
     .crossing = gate_cross_returned,
     .taken = record_taken,
     .comms = &comm_offsets,

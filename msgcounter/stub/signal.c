@@ -20,6 +20,7 @@
 
 #include "msgcounter/stub/thread.h"
 #include "msgcounter/stub/alloc.h"
+#include "msgcounter/stub/signal_place.h"
 #include "msgcounter/stub/system.h"
 #include "runtime/half/gate.h"
 #include "runtime/half/sys.h"
@@ -49,11 +50,19 @@ static long kernel_sigaction(int sig, const struct kernel_action *act, struct ke
     return sys_call(SYS_rt_sigaction, sig, act, old, 8, 0, 0);
 }
 
+static void (*system_handler)(void); /* of SIGSYS, while system calls are dispatched */
+
+static struct kernel_action for_kernel(int sig, const struct kernel_action *app);
+
 __attribute__((noinline)) static void dispatch(int sig, siginfo_t *info, void *uc)
 {
     struct kernel_action act = actions[sig];
-    if (act.flags & SA_RESETHAND)
+    if (act.flags & SA_RESETHAND) {
         actions[sig] = (struct kernel_action){.handler = (void *)SIG_DFL};
+        struct kernel_action k = for_kernel(sig, &actions[sig]);
+        if (stub_active)
+            kernel_sigaction(sig, &k, NULL);
+    }
     if (act.handler == (void *)SIG_DFL || act.handler == (void *)SIG_IGN)
         return;
     if (act.flags & SA_SIGINFO)
@@ -62,12 +71,34 @@ __attribute__((noinline)) static void dispatch(int sig, siginfo_t *info, void *u
         ((void (*)(int))act.handler)(sig);
 }
 
-/* The signal came of what the thread itself did: it will again, at the same place, in a replay. */
-static bool certain(int sig, const siginfo_t *info)
+/* The signal came of an instruction of the thread: it will again, at the same place, in a replay.
+ */
+static bool of_instruction(int sig, const siginfo_t *info)
 {
-    if (info->si_code > 0)
-        return sig == SIGSEGV || sig == SIGBUS || sig == SIGFPE || sig == SIGILL || sig == SIGTRAP;
-    return info->si_code == SI_TKILL && !stub_threads_made;
+    return info->si_code > 0 &&
+           (sig == SIGSEGV || sig == SIGBUS || sig == SIGFPE || sig == SIGILL || sig == SIGTRAP);
+}
+
+static void run(int sig, siginfo_t *info, void *uc, enum signal_run how)
+{
+    struct stub_thread *t = &stub_thread;
+    uint64_t behind = t->behind;
+    uint8_t in_call = t->in_call;
+    t->in_call = 0;
+    struct system_handler before = system_handler_begun(uc, how);
+    dispatch(sig, info, uc);
+    system_handler_ended(before);
+    t->in_call = in_call;
+    t->behind = behind;
+}
+
+static void meet(int sig, siginfo_t *info, void *uc, bool outside)
+{
+    bool of_own = of_instruction(sig, info);
+    enum signal_run how = of_own || !signal_exact() ? (of_own ? SIGNAL_RUN : SIGNAL_RUN_ASIDE)
+                                                    : signal_met(sig, info, uc, outside);
+    if (how != SIGNAL_RUN_NOT)
+        run(sig, info, uc, how);
 }
 
 /* Runs on whichever FS was interrupted: nothing here may use TLS before the switch. */
@@ -76,19 +107,34 @@ static void stub_signal_entry(int sig, siginfo_t *info, void *uc)
     uint64_t fs = fs_base();
     if (fs >= GATE_ADDR)
         set_fs_base(*(const uint64_t *)(fs + (uint64_t)GATE->tls_upper_fs));
-    struct system_handler before = system_handler_begun(uc, certain(sig, info));
-    dispatch(sig, info, uc);
-    system_handler_ended(before);
+    meet(sig, info, uc, fs >= GATE_ADDR);
     if (fs >= GATE_ADDR)
         set_fs_base(fs);
 }
 
 void stub_signal_forward(int sig, siginfo_t *info, void *uc)
 {
-    dispatch(sig, info, uc);
+    if (info->si_code == SI_TIMER && (uint64_t)info->si_value.sival_ptr == GATE_LATE_VALUE)
+        signal_late(uc);
+    else
+        dispatch(sig, info, uc);
 }
 
-static void (*system_handler)(void); /* of SIGSYS, while system calls are dispatched */
+bool stub_signal_handled(int sig)
+{
+    struct kernel_action k = {0};
+    return kernel_sigaction(sig, NULL, &k) == 0 && k.handler == (void *)stub_signal_entry;
+}
+
+/* libc sets dispositions past us, in abort(3): the kernel knows. */
+bool stub_signal_fatal(int sig)
+{
+    struct kernel_action k = {0};
+    return kernel_sigaction(sig, NULL, &k) == 0 &&
+           (k.handler == (void *)SIG_DFL || (uint64_t)k.handler >= GATE_ADDR) && sig != SIGCHLD &&
+           sig != SIGURG && sig != SIGWINCH && sig != SIGCONT && sig != SIGSTOP && sig != SIGTSTP &&
+           sig != SIGTTIN && sig != SIGTTOU;
+}
 
 static struct kernel_action for_kernel(int sig, const struct kernel_action *app)
 {
@@ -104,6 +150,8 @@ static struct kernel_action for_kernel(int sig, const struct kernel_action *app)
     } else if (app->handler != (void *)SIG_IGN) {
         k.handler = (void *)stub_signal_entry;
         k.flags |= SA_SIGINFO;
+        if (system_handler) /* it may be sent again, when its place has come: see dispatch() */
+            k.flags &= ~(uint64_t)SA_RESETHAND;
         k.mask &= ~SYSTEM_SIGNAL_BIT;
     }
     if (sig == SIGSYS && system_handler) {
@@ -122,6 +170,7 @@ EXPORT int sigaction(int sig, const struct sigaction *act, struct sigaction *old
     }
     struct kernel_action before = actions[sig];
     if (act) {
+        signal_place(0); /* for what has come while the old one held */
         struct kernel_action app = {.handler = (void *)act->sa_handler,
                                     .flags = (uint32_t)act->sa_flags};
         memcpy(&app.mask, &act->sa_mask, sizeof app.mask);

@@ -5,6 +5,7 @@
 #define DBG3_STUB_SIGNAL_H
 
 #include <signal.h>
+#include <stdbool.h>
 
 /* Takes over dispositions that the kernel holds at the start. Called by the constructor. */
 void stub_signal_init(void);
@@ -18,7 +19,12 @@ void stub_signal_thread_ended(void);
 /* From now on SIGSYS goes to this function (system_entry.S); no handler runs with it blocked. */
 void stub_signal_system(void (*handler)(void));
 
-/* Runs the application's handler, if it has one. [handler of that signal] */
+/* SIGSYS that is no system call: runs the application's handler, if it has one, or what has waited
+ * for it (signal_place.h). Called on any FS. [handler of that signal] */
 void stub_signal_forward(int sig, siginfo_t *info, void *uc);
+
+/* Whether a handler of the application runs for this signal; whether the process ends of it. */
+bool stub_signal_handled(int sig);
+bool stub_signal_fatal(int sig);
 
 #endif

@@ -26,6 +26,7 @@
 #include <errno.h>
 #include <linux/sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <ucontext.h>
@@ -35,8 +36,11 @@
 #include <xxhash.h>
 
 #include "msgcounter/log/system_table.h"
+#include "msgcounter/stub/comm.h"
+#include "msgcounter/stub/pid.h"
 #include "msgcounter/stub/record.h"
 #include "msgcounter/stub/signal.h"
+#include "msgcounter/stub/signal_place.h"
 #include "msgcounter/stub/stub.h"
 #include "msgcounter/stub/system_data.h"
 #include "runtime/half/sys.h"
@@ -96,8 +100,24 @@ static void clean_mask(const struct system_row *row, long args[6], uint64_t *cop
     args[row->mask - 1] = (long)copy;
 }
 
+/* The mask with which a call waits. */
+static uint64_t mask_in_call(const ucontext_t *uc, const struct system_row *row, const long *args)
+{
+    uint64_t mask = mask_of(uc);
+    if (row->mask && args[row->mask - 1])
+        memcpy(&mask, (const void *)args[row->mask - 1], sizeof mask);
+    return mask;
+}
+
+/* Whether a call is made in a replay, too, and not recorded. */
+static bool is_passed(const struct system_row *row)
+{
+    return row->kind == SYSTEM_PASSED || (row->kind == SYSTEM_ALONE && !signal_exact());
+}
+
 /* Makes a call for the application. Returns SYSTEM_AGAIN if the thread goes on in a replay. */
-static long make(const ucontext_t *uc, const struct system_row *row, long number, const long *given)
+static long make(const ucontext_t *uc, const struct system_row *row, long number, const long *given,
+                 bool own)
 {
     long args[6], result;
     uint64_t copy, all = ~0ul, mask = mask_of(uc);
@@ -105,11 +125,18 @@ static long make(const ucontext_t *uc, const struct system_row *row, long number
     clean_mask(row, args, &copy);
     if (!row || !(row->flags & SYSTEM_WAITS))
         return system_make(number, args);
+    if (own) {
+        stub_thread.in_call = 0;
+    } else if (signal_exact()) {
+        signal_before_wait();
+        stub_thread.in_call = 1;
+    }
     set_mask(&mask);
     do
         result = system_make(number, args);
-    while (result == SYSTEM_AGAIN && (!replaying() || row->kind == SYSTEM_PASSED));
+    while (result == SYSTEM_AGAIN && (!replaying() || own || is_passed(row)));
     set_mask(&all);
+    stub_thread.in_call = 0;
     return result;
 }
 
@@ -261,6 +288,22 @@ static size_t path_bytes(const struct system_row *row, const long *args, long re
                : 0;
 }
 
+/* Refine is where one can still do something about it. Once for each call. */
+static void say_unknown(long number)
+{
+    static uint64_t said[SYSTEM_CALL / 64];
+    char text[256];
+    uint64_t bit = 1ul << number % 64;
+    if (__atomic_fetch_or(&said[number / 64], bit, __ATOMIC_RELAXED) & bit)
+        return;
+    int n = snprintf(text, sizeof text,
+                     "dbg3: rank %d: event %lu is %s (number %ld), which no replay can answer: "
+                     "isolate will end there\n",
+                     comm_world.rank, (unsigned long)record_event(), system_name((uint64_t)number),
+                     number);
+    sys_call(SYS_write, STDERR_FILENO, text, n, 0, 0, 0);
+}
+
 static void record(const struct system_row *row, long number, const long *args, long result,
                    uint64_t before)
 {
@@ -268,6 +311,8 @@ static void record(const struct system_row *row, long number, const long *args, 
     bool output = row->kind == SYSTEM_OUTPUT;
     bool known = system_data_find(row, args, result, before, output ? add_digest : add_room, &sum);
     size_t path = path_bytes(row, args, result);
+    if (!known)
+        say_unknown(number);
     record_system_begin((unsigned)number, known ? 0 : RECORD_UNKNOWN,
                         sum.room + LOG_FIELD_ROOM(sizeof(long[6])) + LOG_FIELD_ROOM(path) +
                             LOG_FIELD_ROOM(sizeof(struct log_digest)));
@@ -300,11 +345,24 @@ static void record_mapping(const struct system_row *row, const long *args, long 
 
 /* ---- replay ---- */
 
+/* A handler may be left by longjmp(3): then the stack pointer is above its frame again. */
+static bool in_frame(void **frame, uint64_t sp)
+{
+    uint64_t at = (uint64_t)*frame;
+    if (at && sp < at && at - sp < HANDLER_SPAN)
+        return true;
+    *frame = NULL;
+    return false;
+}
+
 /* Threads that take memory from the heap in another order than before get other addresses, which is
  * no fault: the order in which they get a lock is not recorded. */
 static bool same_argument(long was, long is)
 {
-    return was == is || (stub_threads_made && was >> 32 > 0 && is >> 32 > 0);
+    if (was == is)
+        return true;
+    bool late = stub_thread.late && in_frame(&stub_thread.late, (uint64_t)is);
+    return (stub_threads_made || late) && was >> 32 > 0 && is >> 32 > 0;
 }
 
 static void compare_arguments(const struct log_record *rec, const struct system_row *row,
@@ -429,14 +487,27 @@ static long replay_memory_call(const struct log_record *rec, const struct system
     return result;
 }
 
-/* The recorded numbers are those of another process. */
-static void replay_signal(long number, const long *given, long was)
+/* Numbers are those of the recorded process, or of this one where libc has asked the kernel. Of
+ * signals that come from the log only those are sent that end the process. */
+static void replay_sending(const ucontext_t *uc, long number, const long *given, long was)
 {
-    long args[6];
+    long args[6], own = sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
     bool thread = number == SYS_tgkill || number == SYS_rt_tgsigqueueinfo;
     memcpy(args, given, sizeof args);
-    if (was == 0 && (number == SYS_tkill || args[0] == sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0)) &&
-        args[0] > 1 && (!thread || args[1] > 1))
+    long sig = args[thread ? 2 : 1];
+    bool ends = sig > 0 && sig <= 64 && !(mask_of(uc) >> (sig - 1) & 1) &&
+                stub_signal_fatal((int)sig);
+    if (was != 0 || (signal_exact() && !ends))
+        return;
+    if (number == SYS_tkill)
+        args[0] = pid_now((int)args[0]);
+    else if (args[0] == own || args[0] == pid_then(getpid()))
+        args[0] = own;
+    else
+        return;
+    if (thread)
+        args[1] = pid_now((int)args[1]);
+    if (args[0] > 1 && (!thread || args[1] > 1))
         system_make(number, args);
 }
 
@@ -460,18 +531,21 @@ static bool replay_diverted(const struct system_row *row, long number, const lon
     return true;
 }
 
-static long replay(const struct system_row *row, long number, const long *args)
+static long replay(const ucontext_t *uc, const struct system_row *row, long number,
+                   const long *args)
 {
     long result;
     if (replay_diverted(row, number, args, &result))
         return result;
+    if (row && row->flags & SYSTEM_WAITS && signal_exact())
+        signal_in_call(mask_in_call(uc, row, args));
     const struct log_record *rec = replay_system((unsigned)number);
     long was = log_field_int(replay_field(rec, LOG_PARAM_NONE, LOG_ROLE_RETCODE));
     if (rec->flags & RECORD_UNKNOWN)
         stub_stop(1, "event %lu: what the rank gets from %s (number %ld) cannot be recorded yet",
                   (unsigned long)rec->event, system_name((uint64_t)number), number);
     if (row->kind == SYSTEM_SIGNAL) {
-        replay_signal(number, args, was);
+        replay_sending(uc, number, args, was);
         return was;
     }
     compare_arguments(rec, row, args);
@@ -499,13 +573,14 @@ static void note_descriptor(long number, const long *args, long result)
 static long live(const ucontext_t *uc, const struct system_row *row, long number, const long *args)
 {
     uint64_t before = row ? system_data_before(row, args) : 0;
-    long result = makes_child(number) ? make_child(uc, number, args)
-                                      : make(uc, row, number, args);
+    long result =
+        makes_child(number) ? make_child(uc, number, args) : make(uc, row, number, args, false);
     if (result == SYSTEM_AGAIN)
-        return replay(row, number, args);
+        return replay(uc, row, number, args);
     if (!stub_active) /* this is the child */
         return result;
     if (!row) {
+        say_unknown(number);
         record_system_begin((unsigned)number, RECORD_UNKNOWN, 0);
         record_system_end(result);
     } else if (number == SYS_mmap) {
@@ -520,61 +595,80 @@ static long of_application(ucontext_t *uc, long number, const long *args)
 {
     const struct system_row *row = system_row((uint64_t)number);
     bool thread = makes_child(number) && cloning_of(number, args).flags & CLONE_THREAD;
-    if (thread)
+    if (thread) {
+        if (!stub_threads_made)
+            signal_before_wait();
+        stub_threads_made = true;
         return make_child(uc, number, args);
-    if (row && row->kind == SYSTEM_PASSED)
-        return make(uc, row, number, args);
+    }
+    if (row && is_passed(row))
+        return make(uc, row, number, args, false);
     if (number < 0 || number >= (long)SYSTEM_CALL)
         return -ENOSYS;
-    long result = replaying() ? replay(row, number, args) : live(uc, row, number, args);
+    long result = replaying() ? replay(uc, row, number, args) : live(uc, row, number, args);
     note_descriptor(number, args, result);
     return result;
 }
 
-/* Code of the stub, and what it calls, makes calls of its own. */
-static bool is_own(uint64_t pc)
+bool system_is_stub(uint64_t pc)
 {
-    return stub_thread.inside || ((uint64_t)__ehdr_start <= pc && pc < (uint64_t)etext &&
-                                  pc != (uint64_t)syscall_site);
+    return (uint64_t)__ehdr_start <= pc && pc < (uint64_t)etext && pc != (uint64_t)syscall_site;
 }
 
-static long call(ucontext_t *uc, long number, const long *args)
+/* Code of the stub, and what it calls, makes calls of its own; so do some handlers. */
+static bool is_own(const ucontext_t *uc)
 {
     const greg_t *g = uc->uc_mcontext.gregs;
+    return stub_thread.inside || system_is_stub((uint64_t)g[REG_RIP]) ||
+           system_in_handler((uint64_t)g[REG_RSP]);
+}
+
+static long call(ucontext_t *uc, long number, const long *args, bool own)
+{
     switch (number) {
     case SYS_rt_sigprocmask:
         return hand_sigprocmask(uc, args);
     case SYS_rt_sigaction:
-        return is_own((uint64_t)g[REG_RIP]) ? system_make(number, args) : hand_sigaction(uc, args);
+        return system_is_stub((uint64_t)uc->uc_mcontext.gregs[REG_RIP]) ? system_make(number, args)
+                                                                        : hand_sigaction(uc, args);
     case SYS_sigaltstack:
         return hand_sigaltstack(uc, args);
     default:
         break;
     }
-    if (is_own((uint64_t)g[REG_RIP]) || system_in_handler((uint64_t)g[REG_RSP]))
+    if (own)
         return makes_child(number) ? make_child(uc, number, args)
-                                   : make(uc, system_row((uint64_t)number), number, args);
+                                   : make(uc, system_row((uint64_t)number), number, args, true);
     return of_application(uc, number, args);
 }
 
-/* Called by system_entry(). Returns the frame to go on in. */
+/* Called by system_entry(). Returns the frame to go on in. The return of a handler that has
+ * interrupted the lower half comes on that half's FS: nothing of this thread is looked at then. */
 uint64_t system_signal(int sig, siginfo_t *info, ucontext_t *uc)
 {
-    struct stub_thread *t = &stub_thread;
     greg_t *g = uc->uc_mcontext.gregs;
+    if (info->si_code == SYS_USER_DISPATCH && fs_base() >= GATE_ADDR)
+        return (uint64_t)g[REG_RSP];
+    struct stub_thread *t = &stub_thread;
     if (info->si_code != SYS_USER_DISPATCH) {
         stub_signal_forward(sig, info, uc);
         return (uint64_t)uc;
     }
     t->dispatch = DISPATCH_ALLOW;
+    t->in_call = 0;
     uint64_t frame = (uint64_t)uc;
     if (g[REG_RAX] == SYS_rt_sigreturn) {
         frame = (uint64_t)g[REG_RSP]; /* of the handler that returns */
+        if (signal_was_placed((const ucontext_t *)frame))
+            signal_place(0);
     } else {
         const long args[6] = {g[REG_RDI], g[REG_RSI], g[REG_RDX], g[REG_R10], g[REG_R8], g[REG_R9]};
-        g[REG_RAX] = call(uc, g[REG_RAX], args);
+        bool own = is_own(uc);
+        g[REG_RAX] = call(uc, g[REG_RAX], args, own);
         g[REG_RCX] = g[REG_RIP]; /* as the instruction does */
         g[REG_R11] = g[REG_EFL];
+        if (!own && stub_active)
+            signal_place((uint64_t)g[REG_RIP]);
     }
     t->dispatch = t->dispatched ? DISPATCH_BLOCK : DISPATCH_ALLOW;
     return frame;
@@ -582,14 +676,16 @@ uint64_t system_signal(int sig, siginfo_t *info, ucontext_t *uc)
 
 /* ---- handlers of the application ---- */
 
-struct system_handler system_handler_begun(void *frame, bool certain)
+struct system_handler system_handler_begun(void *frame, enum signal_run how)
 {
     struct stub_thread *t = &stub_thread;
-    struct system_handler before = {t->handler, t->dispatch};
+    struct system_handler before = {t->handler, t->late, t->dispatch};
     if (!t->dispatched)
         return before;
-    if (!certain && !system_in_handler((uint64_t)frame))
+    if (how == SIGNAL_RUN_ASIDE && !system_in_handler((uint64_t)frame))
         t->handler = frame;
+    if (how == SIGNAL_RUN_LATE && !in_frame(&t->late, (uint64_t)frame))
+        t->late = frame;
     t->dispatch = DISPATCH_BLOCK;
     return before;
 }
@@ -597,19 +693,13 @@ struct system_handler system_handler_begun(void *frame, bool certain)
 void system_handler_ended(struct system_handler before)
 {
     stub_thread.handler = before.frame;
+    stub_thread.late = before.late;
     stub_thread.dispatch = before.dispatch;
 }
 
-/* A handler may be left by longjmp(3): then the stack pointer is above its frame again. */
 bool system_in_handler(uint64_t sp)
 {
-    uint64_t frame = (uint64_t)stub_thread.handler;
-    if (!frame)
-        return false;
-    if (sp < frame && frame - sp < HANDLER_SPAN)
-        return true;
-    stub_thread.handler = NULL;
-    return false;
+    return in_frame(&stub_thread.handler, sp);
 }
 
 /* ---- start ---- */

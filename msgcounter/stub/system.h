@@ -12,6 +12,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "msgcounter/stub/signal_place.h"
+
 /* SIGSYS in a kernel's signal mask: never blocked while system calls are dispatched, because the
  * kernel ends a process whose call it cannot tell of. */
 #define SYSTEM_SIGNAL_BIT (1ul << 30)
@@ -26,19 +28,21 @@ void system_thread_started(void);
 /* gate_stub.thread_resumes */
 void system_thread_resumes(uint64_t upper_fs, void *frame);
 
-/* Around a handler of the application. `certain`: the signal came from what the thread itself
- * did, and will again in a replay; else the handler's calls are its own affair. Returns what
+/* Around a handler of the application, which runs like this (signal_place.h). Returns what
  * system_handler_ended() needs. */
 struct system_handler {
-    void *frame;
+    void *frame, *late;
     uint8_t dispatch;
 };
-struct system_handler system_handler_begun(void *frame, bool certain);
+struct system_handler system_handler_begun(void *frame, enum signal_run how);
 void system_handler_ended(struct system_handler before);
 
-/* Whether the calling thread, whose stack pointer is `sp`, is in a handler that came at no certain
- * place. */
+/* Whether the calling thread, whose stack pointer is `sp`, is in a handler whose calls are not
+ * recorded. */
 bool system_in_handler(uint64_t sp);
+
+/* Whether this is code of the stub, but for its syscall(3), which is the application's. */
+bool system_is_stub(uint64_t pc);
 
 /* Handler of SIGSYS for the kernel (system_entry.S). */
 void system_entry(void);

@@ -14,6 +14,7 @@
 #include "msgcounter/stub/count.h"
 #include "msgcounter/stub/pid.h"
 #include "msgcounter/stub/signal.h"
+#include "msgcounter/stub/signal_place.h"
 #include "msgcounter/stub/storm.h"
 #include "msgcounter/stub/stub.h"
 #include "msgcounter/stub/system.h"
@@ -107,6 +108,7 @@ EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
     if (!start)
         return EAGAIN;
     *start = (struct start){fn, arg, next_child()};
+    signal_place(0);
     stub_threads_made = true;
     int rc = next(thread, attr, start_thread, start);
     if (rc == 0)
@@ -163,6 +165,8 @@ void stub_leave_slow(void)
         storm_call();
     if (stub_thread.inside == 0 && (GATE->word & (GATE_WORD_PARK | GATE_WORD_FINE)))
         park_here();
+    if (stub_thread.inside == 0 && (GATE->word & GATE_WORD_SIGNAL))
+        signal_place_left();
 }
 
 void stub_stop(int code, const char *fmt, ...)

@@ -40,7 +40,11 @@ struct stub_thread {
      * whether it does for this thread. */
     volatile uint8_t dispatch;
     uint8_t dispatched;
+    uint8_t in_call; /* signal_place.c: a system call of the application waits */
     void *handler; /* frame of an application's handler that came at no certain place; or NULL */
+    void *late;    /* the frame of one that is replayed with another stack; or NULL */
+    uint64_t calls;  /* how many system calls of the application have ended */
+    uint64_t behind; /* where the last one goes on */
 };
 
 extern __thread struct stub_thread stub_thread __attribute__((tls_model("initial-exec")));

@@ -102,7 +102,9 @@ void pending_put(pid_t tid, pid_t to)
         left += sig && s->tid != tid;
         if (!sig || s->tid != tid)
             continue;
-        if (tid == PENDING_PROCESS)
+        if (GATE->mode == GATE_REPLAY && GATE->stub->signal_logged(sig))
+            ; /* its replay comes from the log, and nobody would take this one */
+        else if (tid == PENDING_PROCESS)
             sys_call(SYS_rt_sigqueueinfo, pid, sig, s->info, 0, 0, 0);
         else
             sys_call(SYS_rt_tgsigqueueinfo, pid, to, sig, s->info, 0, 0);

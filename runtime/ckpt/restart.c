@@ -262,9 +262,11 @@ void restart_go(const struct image_state *state)
     struct err err;
     describe_start(&s, &state->threads[0]);
     pending_put(PENDING_PROCESS, 0);
-    restore_timers(&state->meta);
-    if (timers_restore(state, tid_of, &err) < 0)
-        half_die(&err);
+    if (GATE->mode != GATE_REPLAY || !GATE->stub->signal_logged(0)) {
+        restore_timers(&state->meta);
+        if (timers_restore(state, tid_of, &err) < 0)
+            half_die(&err);
+    }
     __atomic_store_n(&go, 1, __ATOMIC_RELEASE);
     sys_futex_wake(&go, INT32_MAX);
     go_on(&s);

@@ -11,6 +11,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "runtime/half/gate.h"
+
 /* From sigevent(7); glibc names the field only where it is asked to. */
 #define SIGEV_TID(e) ((e)->_sigev_un._tid)
 
@@ -42,6 +44,8 @@ struct timer_record *timers_describe(size_t *n)
     FILE *f = fopen("/proc/self/timers", "re");
     *n = 0;
     while (f && parse(&t, f)) {
+        if (t.signal == SIGSYS && t.value == GATE_LATE_VALUE)
+            continue;
         struct timer_record *more = realloc(list, (*n + 1) * sizeof *more);
         if (!more)
             break;

@@ -27,7 +27,7 @@
 #define GATE_ADDR    0x7d0000000000ul /* SPLIT: below is saved, from here on is not */
 #define GATE_SIZE    0x10000ul
 #define GATE_MAGIC   0x3367626445544147ul /* "GATEdbg3" */
-#define GATE_VERSION 4u
+#define GATE_VERSION 5u
 
 /* The lower half's program text, then the arena for its later mappings. */
 #define LOWER_TEXT_ADDR  0x7d1000000000ul
@@ -43,6 +43,10 @@
 #define GATE_SIGNAL       32
 #define GATE_SIGNAL_VALUE 0x6462673370617266ul
 
+/* Value of the SIGSYS by which the stub's timer tells that a signal has waited for long enough: no
+ * timer of the application. */
+#define GATE_LATE_VALUE 0x6574616c33676264ul
+
 enum gate_mode {
     GATE_LIVE,   /* calls are made */
     GATE_RECORD, /* calls are made, outputs are logged */
@@ -55,6 +59,7 @@ enum gate_word {
     GATE_WORD_INTENT = 2, /* an epoch is being agreed on: report collectives before entering */
     GATE_WORD_FINE = 4,   /* a local fine checkpoint is due */
     GATE_WORD_STORM = 8,  /* tests: the stub counts calls and asks for epochs (storm.c) */
+    GATE_WORD_SIGNAL = 16, /* the stub's: signals may be due at the end of a call */
 };
 
 enum gate_flag {
@@ -171,6 +176,9 @@ struct gate_stub {
     /* A thread of the image, with this upper FS base, is about to go on in this signal frame (a
      * ucontext_t). [any FS] */
     void (*thread_resumes)(uint64_t upper_fs, void *frame);
+
+    /* Replay: whether a signal comes from the log, or (0) what asks for signals. [any FS] */
+    int (*signal_logged)(int sig);
 
     /* Where functions of the lower half return to in gate_cross. Above that word on the stack lie
      * their stack arguments, if any, r15 twice, r14, r13, r12, rbx, rbp of its caller, and the

@@ -1,0 +1,329 @@
+/*
+ * signal_place.c - signals from outside, recorded with the place at which their handlers run
+ *
+ * Handlers interrupt everything here, and hold signals themselves: `held` is a ring to which only
+ * they add and from which only the code that they interrupt takes.
+ */
+#include "msgcounter/stub/signal_place.h"
+
+#include <string.h>
+#include <time.h>
+
+#include "msgcounter/log/system_table.h"
+#include "msgcounter/stub/record.h"
+#include "msgcounter/stub/signal.h"
+#include "msgcounter/stub/system.h"
+#include "msgcounter/stub/thread.h"
+#include "runtime/half/sys.h"
+
+#define HELD 64 /* a power of two */
+
+static struct {
+    siginfo_t info[HELD];
+    volatile uint32_t first, end;
+    uint64_t moment; /* record_moment() when the first of them came */
+    uint64_t cpu_ns; /* of the thread, likewise */
+} held;
+
+/* How often a signal has been sent from here and not been met, by how its handler is to run. */
+static volatile uint8_t due[SIGNAL_RUNS][_NSIG + 1];
+
+/* Signals whose handlers have run aside in the present MPI call. */
+static siginfo_t aside[HELD];
+static volatile uint32_t naside;
+
+/* The timer of the longest wait. */
+static struct {
+    int id;
+    uint32_t generation; /* of the process that it is of; 0: none */
+} timer;
+
+static const char held_frame; /* its address marks a frame, see signal_was_placed() */
+
+bool signal_exact(void)
+{
+    return stub_thread.dispatched && !stub_threads_made && stub_active && GATE->mode != GATE_LIVE;
+}
+
+bool signal_was_placed(const ucontext_t *frame)
+{
+    return frame->uc_link != (const void *)&held_frame;
+}
+
+int signal_logged(int sig)
+{
+    return !stub_threads_made && !due[SIGNAL_RUN][sig] && !due[SIGNAL_RUN_LATE][sig] &&
+           !due[SIGNAL_RUN_ASIDE][sig];
+}
+
+/* Its return is no call of the application. */
+static enum signal_run unplaced(ucontext_t *uc, enum signal_run run)
+{
+    uc->uc_link = (void *)(uint64_t)&held_frame;
+    return run;
+}
+
+/* ---- the longest wait ---- */
+
+static void timer_set(long ns)
+{
+    struct itimerspec late = {.it_value = {0, ns}, .it_interval = {0, ns}};
+    sys_call(SYS_timer_settime, timer.id, 0, &late, NULL, 0, 0);
+}
+
+static void timer_start(void)
+{
+    if (timer.generation != GATE->generation) {
+        struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGSYS};
+        event.sigev_value.sival_ptr = (void *)GATE_LATE_VALUE;
+        event._sigev_un._tid = (int)sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
+        if (sys_call(SYS_timer_create, CLOCK_MONOTONIC, &event, &timer.id, 0, 0, 0) < 0)
+            return;
+        timer.generation = GATE->generation;
+    }
+    timer_set(SIGNAL_LATE_NS);
+}
+
+static void timer_stop(void)
+{
+    if (timer.generation == GATE->generation)
+        timer_set(0);
+}
+
+static uint64_t cpu_ns(void)
+{
+    struct timespec t = {0, 0};
+    sys_call(SYS_clock_gettime, CLOCK_THREAD_CPUTIME_ID, &t, 0, 0, 0, 0);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* ---- held signals ---- */
+
+/* The kernel, too, keeps only one of each of the signals below 32. */
+static bool is_held(int sig)
+{
+    for (uint32_t i = held.first; i != held.end && sig < SIGRTMIN; i++)
+        if (held.info[i % HELD].si_signo == sig)
+            return true;
+    return false;
+}
+
+/* Returns false if there is no room. */
+static bool hold(int sig, const siginfo_t *info)
+{
+    if (is_held(sig))
+        return true;
+    if (held.end - held.first == HELD)
+        return false;
+    siginfo_t *to = &held.info[held.end++ % HELD];
+    *to = *info;
+    to->si_signo = sig;
+    if (held.end - held.first == 1) {
+        held.moment = record_moment();
+        held.cpu_ns = cpu_ns();
+        timer_start();
+    }
+    __atomic_or_fetch(&GATE->word, GATE_WORD_SIGNAL, __ATOMIC_RELAXED);
+    return true;
+}
+
+static bool unhold(siginfo_t *first)
+{
+    if (held.first == held.end)
+        return false;
+    *first = held.info[held.first % HELD];
+    held.first++;
+    if (held.first == held.end)
+        timer_stop();
+    return true;
+}
+
+/* Sends the thread a signal for which its handler runs as soon as the kernel delivers it. */
+/* Signals come at once, or when the caller unblocks them. */
+static void send(const siginfo_t *info, enum signal_run how)
+{
+    siginfo_t own = *info;
+    int sig = own.si_signo;
+    if (!stub_signal_handled(sig)) /* any more: it must not end the process now */
+        return;
+    long pid = sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0), tid = sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
+    due[how][sig]++;
+    if (sys_call(SYS_rt_tgsigqueueinfo, pid, tid, sig, &own, 0, 0) < 0)
+        due[how][sig]--;
+}
+
+static void record(enum signal_where where, const siginfo_t *info)
+{
+    stub_thread.inside++;
+    record_signal(where, stub_thread.calls, info);
+    stub_thread.inside--;
+}
+
+/* ---- a signal has come ---- */
+
+/* In a replay it is none of the recorded execution, but for what a debugger makes of it. */
+static enum signal_run met_replaying(ucontext_t *uc)
+{
+    return unplaced(uc, GATE->replay_diverted ? SIGNAL_RUN_ASIDE : SIGNAL_RUN_NOT);
+}
+
+enum signal_run signal_met(int sig, const siginfo_t *info, ucontext_t *uc, bool outside)
+{
+    struct stub_thread *t = &stub_thread;
+    for (enum signal_run how = SIGNAL_RUN; how < SIGNAL_RUNS; how++)
+        if (due[how][sig]) {
+            due[how][sig]--;
+            return how == SIGNAL_RUN_ASIDE ? unplaced(uc, how) : how;
+        }
+    if (replaying())
+        return met_replaying(uc);
+    if (sig == SIGPROF)
+        return unplaced(uc, SIGNAL_RUN_ASIDE);
+    uint64_t pc = (uint64_t)uc->uc_mcontext.gregs[REG_RIP];
+    bool behind_call = !outside && t->inside == 0 && pc == t->behind;
+    if (t->in_call || behind_call) {
+        uint8_t before = t->dispatch;
+        t->dispatch = 0;
+        record(t->in_call ? SIGNAL_IN : SIGNAL_AFTER, info);
+        t->dispatch = before;
+        return SIGNAL_RUN;
+    }
+    uint8_t before = t->dispatch;
+    t->dispatch = 0;
+    bool room = hold(sig, info);
+    t->dispatch = before;
+    return unplaced(uc, room ? SIGNAL_RUN_NOT : SIGNAL_RUN_ASIDE);
+}
+
+/* ---- places ---- */
+
+void signal_place_before_save(void)
+{
+    for (uint32_t i = 0; i < naside; i++)
+        record(SIGNAL_OWN, &aside[i]);
+    naside = 0;
+}
+
+void signal_again(const void *info)
+{
+    send(info, SIGNAL_RUN_ASIDE);
+}
+
+/* How the next signal is to run here; SIGNAL_RUN_NOT: there is none. Its handler must have the same
+ * stack in a replay: so one function sends it, from one place. */
+__attribute__((noinline)) static enum signal_run next_recording(siginfo_t *info)
+{
+    signal_place_before_save();
+    if (!unhold(info))
+        return SIGNAL_RUN_NOT;
+    record(SIGNAL_AFTER, info);
+    return SIGNAL_RUN;
+}
+
+__attribute__((noinline)) static enum signal_run next_replaying(siginfo_t *info)
+{
+    static const uint8_t runs[] = {[SIGNAL_AFTER] = SIGNAL_RUN,
+                                   [SIGNAL_LATE] = SIGNAL_RUN_LATE,
+                                   [SIGNAL_OWN] = SIGNAL_RUN_ASIDE};
+    enum signal_where where;
+    const siginfo_t *was = replay_signal(stub_thread.calls, &where);
+    if (!was)
+        return SIGNAL_RUN_NOT;
+    *info = *was;
+    return runs[where];
+}
+
+__attribute__((noinline)) static void send_all(void)
+{
+    siginfo_t info;
+    enum signal_run how;
+    while ((how = replaying() ? next_replaying(&info) : next_recording(&info)) != SIGNAL_RUN_NOT)
+        send(&info, how);
+}
+
+void signal_place(uint64_t pc)
+{
+    stub_thread.calls++;
+    if (pc)
+        stub_thread.behind = pc;
+    if (signal_exact())
+        send_all();
+}
+
+void signal_place_left(void)
+{
+    if (!signal_exact())
+        return;
+    if (replaying() || naside || record_moment() != held.moment)
+        send_all();
+    if (replaying())
+        return;
+    /* In this order: another may come meanwhile. */
+    __atomic_and_fetch(&GATE->word, ~(uint32_t)GATE_WORD_SIGNAL, __ATOMIC_SEQ_CST);
+    if (held.first != held.end || naside)
+        __atomic_or_fetch(&GATE->word, GATE_WORD_SIGNAL, __ATOMIC_SEQ_CST);
+}
+
+void signal_before_wait(void)
+{
+    siginfo_t first;
+    while (!replaying() && unhold(&first)) {
+        record(SIGNAL_IN, &first);
+        send(&first, SIGNAL_RUN);
+    }
+}
+
+void signal_in_call(uint64_t mask)
+{
+    uint64_t all = ~0ul;
+    const siginfo_t *info;
+    while ((info = replay_signal_in_call())) {
+        uint64_t open = mask & ~(1ul << (info->si_signo - 1)) & ~SYSTEM_SIGNAL_BIT;
+        send(info, SIGNAL_RUN_LATE); /* on the stack of the handler of SIGSYS */
+        sys_call(SYS_rt_sigprocmask, SIG_SETMASK, &open, NULL, 8, 0, 0);
+        sys_call(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, 8, 0, 0);
+    }
+}
+
+/* ---- what has waited for long ---- */
+
+/* In its own code the thread has had that time only if it ran. */
+static void run_late(bool outside)
+{
+    siginfo_t first;
+    if (!outside && cpu_ns() - held.cpu_ns < SIGNAL_LATE_NS)
+        return;
+    while ((!outside || naside < HELD) && unhold(&first)) {
+        if (outside)
+            aside[naside++] = first;
+        else
+            record(SIGNAL_LATE, &first);
+        send(&first, outside ? SIGNAL_RUN_ASIDE : SIGNAL_RUN);
+    }
+}
+
+void signal_late(ucontext_t *uc)
+{
+    uint64_t fs = fs_base(), pc = (uint64_t)uc->uc_mcontext.gregs[REG_RIP];
+    bool lower = fs >= GATE_ADDR;
+    uint64_t upper = lower ? *(const uint64_t *)(fs + (uint64_t)GATE->tls_upper_fs) : fs;
+    /* In the lower half, but in no call: a checkpoint. The timer goes on. */
+    if (upper == 0 || (!lower && pc >= GATE_ADDR))
+        return;
+    set_fs_base(upper);
+    uint8_t before = stub_thread.dispatch;
+    stub_thread.dispatch = 0;
+    bool on_its_way = !lower && stub_thread.inside == 0 && system_is_stub(pc);
+    if (!on_its_way && signal_exact() && !replaying())
+        run_late(lower || stub_thread.inside);
+    stub_thread.dispatch = before;
+    if (lower)
+        set_fs_base(fs);
+}
+
+void signal_place_attach(void)
+{
+    held.first = held.end = naside = 0;
+    if (replaying() && !stub_threads_made)
+        __atomic_or_fetch(&GATE->word, GATE_WORD_SIGNAL, __ATOMIC_RELAXED);
+}
