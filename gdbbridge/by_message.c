@@ -15,6 +15,7 @@
 #include "msgcounter/stub/thread.h"
 
 #define NT_PRSTATUS 1
+#define THREADS_MAX 1024 /* that are looked at */
 
 /* ---- the rank's memory ---- */
 
@@ -61,16 +62,29 @@ static int peek_thread(struct by_message *b, struct ptid thread, struct stub_thr
                : 0;
 }
 
-int by_message_next_event(struct by_message *b, struct ptid thread, uint64_t *next,
-                          struct err *err)
+/* The event that a thread takes next, or that of another which it skips. 0, or -1: none so far. */
+static int next_of(struct by_message *b, struct ptid thread, uint64_t *next)
 {
     struct stub_thread state;
-    if (peek_thread(b, thread, &state))
-        return err_set(err, "cannot tell at which event the rank is");
+    if (peek_thread(b, thread, &state) || !state.cursor_valid)
+        return -1;
     *next = state.cursor.at.event;
-    if (!state.cursor_valid &&
-        peek_gate(b, thread.pid, offsetof(struct gate, log_start_event), next))
+    return 0;
+}
+
+int by_message_next_event(struct by_message *b, uint64_t *next, struct err *err)
+{
+    struct ptid thread[THREADS_MAX];
+    size_t n = b->target->ops->threads(b->target, thread, THREADS_MAX);
+    uint64_t last = 0, one;
+    if (!n)
+        return err_set(err, "the rank has ended; type: run");
+    for (size_t i = 0; i < n && i < THREADS_MAX; i++)
+        if (next_of(b, thread[i], &one) == 0 && one > last)
+            last = one;
+    if (!last && peek_gate(b, thread[0].pid, offsetof(struct gate, log_start_event), &last))
         return err_set(err, "cannot tell at which event the rank begins");
+    *next = last;
     return 0;
 }
 
@@ -104,8 +118,7 @@ static struct recording *own(struct by_message *b, struct err *err)
 
 /* ---- where it is ---- */
 
-/* Of the rank's own calls, the one that it made last. */
-static uint64_t last_call(struct by_message *b, uint64_t next)
+uint64_t by_message_last_call(struct by_message *b, uint64_t next)
 {
     const struct recording *r = own(b, NULL);
     uint64_t event = next - 1;
@@ -116,15 +129,13 @@ static uint64_t last_call(struct by_message *b, uint64_t next)
 
 uint64_t by_message_here(struct by_message *b)
 {
-    struct ptid thread;
     uint64_t next = 0;
     if (b->here != NO_EVENT || b->looked)
         return b->here;
     b->looked = true;
-    if (by_message_thread(b, &thread, NULL) == 0 &&
-        by_message_next_event(b, thread, &next, NULL) == 0 && next &&
+    if (by_message_next_event(b, &next, NULL) == 0 && next &&
         ptrace_target_is_at(b->target, next))
-        b->here = last_call(b, next);
+        b->here = by_message_last_call(b, next);
     return b->here;
 }
 
@@ -160,27 +171,60 @@ void by_message_tell(struct by_message *b, const char *why, char *text, size_t s
     bytes_free(&out);
 }
 
+/* The rank is at its goal, behind or, failing that, where it was. */
+static void tell_moved(struct by_message *b, int moved, uint64_t goal, const struct err *err,
+                       struct event *stop)
+{
+    struct ptid thread = {0, 0};
+    by_message_thread(b, &thread, NULL);
+    *stop = (struct event){.kind = EVENT_STOPPED, .thread = thread};
+    if (moved < 0) {
+        snprintf(stop->console, sizeof stop->console, "dbg3: cannot go back: %.400s\n", err->text);
+        return;
+    }
+    b->here = goal;
+    by_message_tell(b, "", stop->console, sizeof stop->console);
+}
+
+/*
+ * A process with several threads cannot be copied: it is made anew, and runs to the goal. Returns
+ * 1 if it is there already, 0 if it is to run, or -1 with *err.
+ */
+static int begin_again(struct by_message *b, struct target *t, uint64_t goal, struct err *err)
+{
+    uint64_t next = 0;
+    if (ptrace_target_begin_again(t, goal, err) < 0 &&
+        ptrace_target_begin_again(t, goal + 1, err) < 0)
+        return -1;
+    by_message_not_diverted(b);
+    b->armed = false;
+    b->begun_again = true;
+    by_message_next_event(b, &next, NULL);
+    return next > goal;
+}
+
 /* Back, where the goal lies there. */
 static bool on_move(void *arg, struct target *t, struct event *stop)
 {
     struct by_message *b = arg;
     struct ptid thread;
     struct err err;
+    uint64_t next;
     if (by_message_thread(b, &thread, NULL) < 0)
         return false;
     if (by_message_to_kept(b, t, thread, stop))
         return true;
-    uint64_t goal = b->goal, next;
-    if (goal == NO_EVENT || by_message_next_event(b, thread, &next, NULL) < 0 || goal >= next)
+    uint64_t goal = b->goal;
+    bool anew = b->anew;
+    b->anew = false;
+    if (goal == NO_EVENT || by_message_next_event(b, &next, NULL) < 0 || (goal >= next && !anew))
+        return false;
+    int moved = anew || t->ops->threads(t, NULL, 0) > 1 ? begin_again(b, t, goal, &err)
+                                                        : ptrace_target_goto(t, goal + 1, &err);
+    if (moved == 0 && b->begun_again)
         return false;
     b->goal = NO_EVENT;
-    *stop = (struct event){.kind = EVENT_STOPPED, .thread = thread};
-    if (ptrace_target_goto(t, goal + 1, &err) < 0) {
-        snprintf(stop->console, sizeof stop->console, "dbg3: cannot go back: %.400s\n", err.text);
-        return true;
-    }
-    b->here = goal;
-    by_message_tell(b, "", stop->console, sizeof stop->console);
+    tell_moved(b, moved, goal, &err, stop);
     return true;
 }
 
@@ -188,9 +232,9 @@ static void on_start(void *arg, struct target *t, struct ptid thread, bool stepp
 {
     struct by_message *b = arg;
     leave_here(b);
-    if (stepping || by_message_next_event(b, thread, &b->next_then, NULL) < 0)
+    if (stepping || by_message_next_event(b, &b->next_then, NULL) < 0)
         return;
-    uint64_t event = wanted(b, b->next_then);
+    uint64_t event = b->begun_again ? b->goal : wanted(b, b->next_then);
     if (event != NO_EVENT)
         arm(b, thread.pid, event + 1);
 }
@@ -209,6 +253,7 @@ static void on_stopped(void *arg, struct target *t, const struct event *stop)
     stop_returning(b);
     if (b->armed)
         arm(b, stop->thread.pid, 0);
+    b->begun_again = false;
     if (stop->kind != EVENT_STOPPED || stop->trap != TRAP_STEP)
         b->goal = NO_EVENT;
 }
@@ -218,12 +263,10 @@ static uint64_t on_back(void *arg, struct target *t, bool stepping)
 {
     struct by_message *b = arg;
     struct recording *r = own(b, NULL);
-    struct ptid thread;
     uint64_t next, last = NO_EVENT, here = stepping ? NO_EVENT : by_message_here(b);
     leave_here(b);
     b->goal = NO_EVENT;
-    if (stepping || !r || by_message_thread(b, &thread, NULL) < 0 ||
-        by_message_next_event(b, thread, &next, NULL) < 0)
+    if (stepping || !r || by_message_next_event(b, &next, NULL) < 0)
         return 0;
     uint64_t before = here != NO_EVENT ? here : next;
     for (size_t i = 0; i < BREAKS_MAX; i++) {
@@ -265,7 +308,7 @@ void by_message_serve(struct by_message *b, struct target *t)
 
 void by_message_restarted(struct by_message *b)
 {
-    b->armed = b->returning = false;
+    b->armed = b->returning = b->anew = b->begun_again = false;
     b->goal = NO_EVENT;
     by_message_not_diverted(b);
     b->here = b->options.first_event ? b->options.first_event - 1 : NO_EVENT;
@@ -320,8 +363,8 @@ static enum stop_verdict arrived(struct by_message *b, struct stop *s)
     struct recording *r = own(b, NULL);
     struct bytes text = {0};
     stop_returning(b);
-    by_message_next_event(b, s->thread, &next, NULL);
-    b->here = last_call(b, next);
+    next_of(b, s->thread, &next);
+    b->here = by_message_last_call(b, next);
     ptrace_target_ends_here(b->target);
     if (r)
         hits(b, r, &text);
@@ -372,10 +415,8 @@ static int parse_event(const char *text, uint64_t *event, struct err *err)
 static int set_goal(struct by_message *b, uint64_t event, struct bytes *out, struct err *err)
 {
     struct recording *r = own(b, err);
-    struct ptid thread;
     uint64_t next = 0;
-    if (!r || by_message_thread(b, &thread, err) < 0 ||
-        by_message_next_event(b, thread, &next, err) < 0)
+    if (!r || by_message_next_event(b, &next, err) < 0)
         return -1;
     const struct recorded_event *e = recording_event(r, event);
     if (!e)
@@ -412,11 +453,9 @@ static int parse_filter(const char *args, struct message_filter *f, struct err *
 static int go(struct by_message *b, const char *args, bool back, struct bytes *out, struct err *err)
 {
     struct message_filter f;
-    struct ptid thread;
     uint64_t next = 0;
     struct recording *r = own(b, err);
-    if (!r || parse_filter(args, &f, err) < 0 || by_message_thread(b, &thread, err) < 0 ||
-        by_message_next_event(b, thread, &next, err) < 0)
+    if (!r || parse_filter(args, &f, err) < 0 || by_message_next_event(b, &next, err) < 0)
         return -1;
     uint64_t here = by_message_here(b);
     uint64_t event = !back ? recording_next(r, next, &f)

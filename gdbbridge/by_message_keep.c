@@ -17,16 +17,17 @@
 #include "gdbbridge/reverse_copy.h"
 #include "runtime/half/gate.h"
 
-/* A copy of the process as it stands. 0, or -1 with *err. */
-static int keep(struct by_message *b, struct ptid thread, struct kept *k, struct err *err)
+/* The process as it stands, or the event that it is at. 0, or -1 with *err. */
+static int keep(struct by_message *b, struct kept *k, struct err *err)
 {
     struct user_regs_struct regs;
+    uint64_t here = by_message_here(b);
     pid_t pid = ptrace_target_copy(b->target, err);
-    if (pid < 0)
+    if (pid < 0 && here == NO_EVENT)
         return -1;
-    *k = (struct kept){.pid = pid, .here = b->here, .when = time(NULL)};
-    by_message_next_event(b, thread, &k->next, NULL);
-    if (copy_registers(pid, &regs) == 0)
+    *k = (struct kept){.pid = pid > 0 ? pid : 0, .here = here, .when = time(NULL)};
+    by_message_next_event(b, &k->next, NULL);
+    if (pid > 0 && copy_registers(pid, &regs) == 0)
         k->pc = regs.rip;
     return 0;
 }
@@ -51,8 +52,10 @@ static void describe(struct by_message *b, const struct kept *k, struct bytes *o
 
 void by_message_diverts(struct by_message *b, struct ptid thread)
 {
+    uint64_t next = 0;
     by_message_not_diverted(b);
-    keep(b, thread, &b->home, NULL);
+    if (keep(b, &b->home, NULL) < 0 && by_message_next_event(b, &next, NULL) == 0)
+        b->home = (struct kept){.here = by_message_last_call(b, next), .next = next};
     by_message_write_gate(b, thread.pid, offsetof(struct gate, replay_diverted), 1);
 }
 
@@ -80,13 +83,12 @@ int by_message_what_if(void *arg, const char *args, struct bytes *out, struct er
     if (!r || check_diverted(b, err) < 0)
         return -1;
     bytes_text(out, "what-if, changed ");
-    if (b->home.pid)
-        describe(b, &b->home, out);
+    describe(b, &b->home, out);
     bytes_text(out, "\n");
     if (b->difference[0]) {
         bytes_printf(out, "the first difference: %s\n", b->difference);
     } else if (by_message_thread(b, &thread, err) < 0 ||
-               by_message_next_event(b, thread, &next, err) < 0) {
+               by_message_next_event(b, &next, err) < 0) {
         return -1;
     } else if (next >= recording_end(r)) {
         bytes_text(out, "no difference: all that it sent, to the end of the recording, is as "
@@ -103,9 +105,6 @@ int by_message_back(void *arg, const char *args, struct bytes *out, struct err *
     struct by_message *b = arg;
     if (check_diverted(b, err) < 0)
         return -1;
-    if (!b->home.pid)
-        return err_set(err, "the rank could not be copied when it was changed (it has several "
-                            "threads): run begins anew");
     b->target_kept = &b->home;
     bytes_text(out, "continue goes back to the recorded run, ");
     describe(b, &b->home, out);
@@ -124,6 +123,11 @@ bool by_message_to_kept(struct by_message *b, struct target *t, struct ptid thre
         return false;
     b->target_kept = NULL;
     b->goal = NO_EVENT;
+    if (!k->pid) {
+        b->goal = k->here;
+        b->anew = true;
+        return false;
+    }
     *stop = (struct event){.kind = EVENT_STOPPED, .thread = thread};
     if (ptrace_target_return(t, k->pid, &err) < 0) {
         snprintf(stop->console, sizeof stop->console, "dbg3: %.400s\n", err.text);
@@ -159,13 +163,17 @@ int by_message_checkpoint(void *arg, const char *args, struct bytes *out, struct
     struct by_message *b = arg;
     struct kept *k = find(b, 0), made;
     struct ptid thread;
+    struct err why;
     if (!k)
         return err_set(err, "there are %d checkpoints already: delete-checkpoint N",
                        CHECKPOINTS_MAX);
     if (ptrace_target_diverted(b->target))
         return err_set(err, "this is a what-if, which is thrown away: go back first");
-    if (by_message_thread(b, &thread, err) < 0 || keep(b, thread, &made, err) < 0)
+    if (by_message_thread(b, &thread, err) < 0)
         return -1;
+    if (keep(b, &made, &why) < 0)
+        return err_set(err, "%.300s; an event can be kept: dbg3 prev-msg, then dbg3 checkpoint",
+                       why.text);
     *k = made;
     k->number = ++b->last_checkpoint;
     bytes_printf(out, "checkpoint %u: ", k->number);
@@ -185,7 +193,9 @@ int by_message_checkpoints(void *arg, const char *args, struct bytes *out, struc
         any = true;
         bytes_printf(out, "checkpoint %u: ", n);
         describe(b, k, out);
-        bytes_printf(out, ", at 0x%" PRIx64 "\n", k->pc);
+        if (k->pc)
+            bytes_printf(out, ", at 0x%" PRIx64, k->pc);
+        bytes_text(out, "\n");
     }
     if (!any)
         bytes_text(out, "no checkpoints\n");

@@ -25,10 +25,11 @@ struct message_break {
     struct message_filter filter;
 };
 
-/* A copy of the process, stopped, to come back to. */
+/* A place to come back to: a copy of the process, stopped; or, where it has several threads and
+ * cannot be copied, an event. */
 struct kept {
     unsigned number; /* of a checkpoint */
-    pid_t pid;
+    pid_t pid;       /* 0: no copy, it is at event `here` */
     uint64_t here, next; /* as in by_message; the event that comes next */
     uint64_t pc;
     time_t when;
@@ -42,6 +43,8 @@ struct by_message {
     struct monitor_command *commands;
 
     uint64_t goal; /* event that the next `continue` goes to, or NO_EVENT */
+    bool anew;     /* wherever it lies, the rank is to begin anew on its way there */
+    bool begun_again; /* it has: nothing but the goal stops it now */
     uint64_t hit_back; /* event that reverse-continue stops at, at the latest */
     struct message_break breaks[BREAKS_MAX];
     unsigned last_break;
@@ -55,7 +58,7 @@ struct by_message {
     uint64_t site;
 
     /* What-if: since GDB's first change. */
-    struct kept home;     /* the process as it was before; pid 0: it was not to be copied */
+    struct kept home;     /* the process as it was before */
     char difference[448]; /* the first one that the replay found, or empty */
 
     struct kept checkpoint[CHECKPOINTS_MAX]; /* number 0: free */
@@ -68,9 +71,11 @@ struct by_message {
     bool looked;
 };
 
-/* Where a thread is in the log. Returns 0, or -1 with *err. */
-int by_message_next_event(struct by_message *b, struct ptid thread, uint64_t *next,
-                          struct err *err);
+/* The event that the rank takes next: the thread's that has got furthest. 0, or -1 with *err. */
+int by_message_next_event(struct by_message *b, uint64_t *next, struct err *err);
+
+/* Before `next`: the last event that is a call of the rank's own. */
+uint64_t by_message_last_call(struct by_message *b, uint64_t next);
 
 /* The event that the rank, stopped, is at, or NO_EVENT. */
 uint64_t by_message_here(struct by_message *b);

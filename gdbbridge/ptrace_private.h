@@ -33,6 +33,7 @@ struct thread {
     struct thread *next;
     struct process *process;
     pid_t tid;
+    pid_t shown; /* what GDB knows it by: as in process */
     enum thread_state state;
 
     /* What GDB wants: set by each resume. */
@@ -106,6 +107,7 @@ struct process {
     struct process *vfork_parent; /* while this shares its memory */
     /* breakpoints are out of memory while an unfollowed vfork child uses it */
     bool points_suspended;
+    bool quiet; /* breakpoints are out of memory until it stops for something else */
 
     bool catching; /* system calls */
     int *catch;    /* NULL: all */
@@ -178,6 +180,8 @@ int trace_options(bool attached);
 int target_run(struct target *t, const struct run *how, struct event *stop, struct err *err);
 int target_kill(struct target *t, pid_t pid);
 int target_detach(struct target *t, pid_t pid);
+/* It stops at GDB's breakpoints again. */
+void process_be_loud(struct process *p);
 /* Lets a stopped process go that GDB was not told of. */
 void process_let_go(struct process *p);
 

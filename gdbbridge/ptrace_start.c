@@ -15,6 +15,7 @@
 
 #include "gdbbridge/procfs.h"
 #include "gdbbridge/ptrace_private.h"
+#include "gdbbridge/reverse.h"
 
 #define ATTACH_ROUNDS 64 /* a process that makes threads faster than that cannot be attached to */
 
@@ -313,30 +314,39 @@ int ptrace_target_attach(struct target *base, pid_t pid, struct event *stop, str
     return 0;
 }
 
-int ptrace_target_adopt(struct target *base, const struct adopted *a, struct event *stop,
-                        struct err *err)
+/* Adds the threads of a process that the caller has stopped, the leader first. 0, or -1. */
+static int add_tasks(struct process *p, struct err *err)
 {
-    struct ptrace_target *t = ptrace_target_of(base);
-    ssize_t n = procfs_tasks(a->pid, NULL, 0);
-    if (a->pid <= 1 || n <= 0)
-        return err_set(err, "there is no process %d to adopt", (int)a->pid);
+    ssize_t n = procfs_tasks(p->pid, NULL, 0);
+    if (n <= 0)
+        return err_set(err, "there is no process %d to adopt", (int)p->pid);
     size_t room = (size_t)n;
     pid_t *tids = calloc(room, sizeof *tids);
     if (!tids)
         abort();
-    n = procfs_tasks(a->pid, tids, room);
-    struct process *p = process_add(t, a->pid, false);
-    thread_add(p, a->pid, THREAD_STOPPED);
+    n = procfs_tasks(p->pid, tids, room);
+    thread_add(p, p->pid, THREAD_STOPPED);
     for (ssize_t i = 0; i < n && i < (ssize_t)room; i++)
-        if (tids[i] != a->pid)
+        if (tids[i] != p->pid)
             thread_add(p, tids[i], THREAD_STOPPED);
     free(tids);
     for (struct thread *th = p->threads; th; th = th->next)
-        if (ptrace(PTRACE_SETOPTIONS, th->tid, NULL, trace_options(p->attached))) {
-            err_sys(err, "thread %d is not stopped under our control", (int)th->tid);
-            process_remove(p);
-            return -1;
-        }
+        if (ptrace(PTRACE_SETOPTIONS, th->tid, NULL, trace_options(p->attached)))
+            return err_sys(err, "thread %d is not stopped under our control", (int)th->tid);
+    return 0;
+}
+
+int ptrace_target_adopt(struct target *base, const struct adopted *a, struct event *stop,
+                        struct err *err)
+{
+    struct ptrace_target *t = ptrace_target_of(base);
+    if (a->pid <= 1)
+        return err_set(err, "there is no process %d to adopt", (int)a->pid);
+    struct process *p = process_add(t, a->pid, false);
+    if (add_tasks(p, err) < 0) {
+        process_remove(p);
+        return -1;
+    }
     if (a->exec_file && !(p->exec_file = strdup(a->exec_file)))
         abort();
     if (a->auxv) {
@@ -349,6 +359,78 @@ int ptrace_target_adopt(struct target *base, const struct adopted *a, struct eve
     p->hide_from = a->hide_from;
     first_stop(p, stop);
     return 0;
+}
+
+/* ------------------------------------------------------------------ again */
+
+/* Threads of the old process, by what is the same whenever it runs: where they have their TLS. */
+struct known {
+    struct known *next;
+    uint64_t fs_base;
+    pid_t shown;
+};
+
+static struct known *know(struct process *p)
+{
+    struct known *list = NULL;
+    for (struct thread *th = p->threads; th; th = th->next) {
+        const struct user_regs_struct *user = thread_user(th);
+        struct known *k = calloc(1, sizeof *k);
+        if (!k)
+            abort();
+        *k = (struct known){list, user ? user->fs_base : 0, th->shown};
+        list = k;
+    }
+    return list;
+}
+
+/* They keep the names that GDB has for them. Frees the list. */
+static void recognize(struct process *p, struct known *list)
+{
+    for (struct thread *th = p->threads; th; th = th->next) {
+        const struct user_regs_struct *user = thread_user(th);
+        for (const struct known *k = list; user && k; k = k->next)
+            if (k->fs_base && k->fs_base == user->fs_base)
+                th->shown = k->shown;
+    }
+    p->threads->shown = p->shown;
+    for (struct known *next; list; list = next) {
+        next = list->next;
+        free(list);
+    }
+}
+
+void process_be_loud(struct process *p)
+{
+    if (p->quiet)
+        points_put_back(p);
+    p->quiet = false;
+}
+
+int ptrace_target_begin_again(struct target *base, uint64_t event, struct err *err)
+{
+    struct ptrace_target *t = ptrace_target_of(base);
+    const struct recorded *r = &t->options.recorded;
+    struct process *p = t->processes;
+    struct adopted made;
+    if (!p || p->next || !r->start)
+        return err_set(err, "there is no recording to move in");
+    if (r->start(r->arg, event, &made, err) < 0)
+        return -1;
+    struct known *threads = know(p);
+    process_kill(p);
+    if (t->past)
+        past_begin(t->past);
+    if (p->memory >= 0)
+        close(p->memory);
+    p->memory = -1;
+    p->gone = false;
+    p->pid = made.pid;
+    int rc = add_tasks(p, err);
+    recognize(p, threads);
+    points_lift(p);
+    p->quiet = t->moved = true;
+    return rc;
 }
 
 /* ------------------------------------------------------------------ ending */

@@ -69,7 +69,7 @@ struct thread *thread_add(struct process *p, pid_t tid, enum thread_state state)
     if (!th)
         abort();
     th->process = p;
-    th->tid = tid;
+    th->tid = th->shown = tid;
     th->state = state;
     while (*at)
         at = &(*at)->next;
@@ -96,15 +96,14 @@ struct thread *thread_find(struct ptrace_target *t, pid_t tid)
 {
     for (struct process *p = t->processes; p; p = p->next)
         for (struct thread *th = p->threads; th; th = th->next)
-            if (th->tid == tid || (th->tid == p->pid && tid == p->shown))
+            if (th->tid == tid || th->shown == tid)
                 return th;
     return NULL;
 }
 
 struct ptid thread_shown(const struct thread *th)
 {
-    const struct process *p = th->process;
-    return (struct ptid){p->shown, th->tid == p->pid ? p->shown : th->tid};
+    return (struct ptid){th->process->shown, th->shown};
 }
 
 struct thread *thread_stopped(struct ptrace_target *t, struct ptid id)

@@ -93,6 +93,8 @@ struct recorded {
     uint64_t (*word)(void *arg, pid_t pid);
     /* Where in the program the call returns to that took the last event; 0: not known. */
     uint64_t (*site)(void *arg, pid_t pid);
+    /* Is the process in a call that takes events, not in the program? Or NULL. */
+    bool (*in_call)(void *arg, pid_t pid);
     /* Makes the process anew, as it was when its next event was `event` or, failing that, as few
      * events before as can be had. 0, or -1 with *err: it cannot begin as early as that. */
     int (*start)(void *arg, uint64_t event, struct adopted *out, struct err *err);
@@ -156,6 +158,29 @@ int ptrace_target_return(struct target *t, pid_t kept, struct err *err);
  * others now. Waits. 0, or -1 with *err; the process then is where it was.
  */
 int ptrace_target_goto(struct target *t, uint64_t event, struct err *err);
+
+/* A write in the past of a process. */
+struct last_write {
+    uint64_t next; /* the event that was next then */
+    uint64_t pc;   /* of the instruction behind it */
+    bool in_call;  /* (struct recorded) */
+};
+
+/*
+ * The last write to 1, 2, 4 or 8 bytes, aligned, that the one process, which stays where it is, has
+ * made. Waits. Returns 1 with *found; 0, and *err says how far back it was looked for; or -1 with
+ * *err.
+ */
+int ptrace_target_last_write(struct target *t, uint64_t addr, unsigned size,
+                             struct last_write *found, struct err *err);
+
+/*
+ * The process, with all its threads, is made anew, as it was at the boundary of `event` or, failing
+ * that, as few events before as can be had. What runs next stops at none of GDB's breakpoints until
+ * something else has stopped it. GDB does not hear of it, as for ptrace_target_goto(). 0, or -1
+ * with *err; the process then is where it was.
+ */
+int ptrace_target_begin_again(struct target *t, uint64_t event, struct err *err);
 
 /* Is the one process, stopped, at that boundary? Waits. False also where that cannot be told. */
 bool ptrace_target_is_at(struct target *t, uint64_t event);

@@ -492,6 +492,10 @@ static void on_signal(struct thread *th, int signal, int injecting)
     } else if (ask_hook(th, signal, &info)) {
         return;
     }
+    if (th->process->quiet && trap >= TRAP_HW_BREAK) { /* no instruction that it is in the way of */
+        go_on(th, 0);
+        return;
+    }
     /* Not so at a breakpoint where no instruction may run: GDB calls functions from there. */
     if (trap == TRAP_OTHER && !th->stepping && sigismember(&t->wanted.pass, signal) == 1 &&
         !point_inserted(th->process, th->stop_pc)) {
@@ -828,6 +832,8 @@ int target_poll(struct target *base, struct event *event)
     if (t->has_pending) {
         *event = t->pending;
         t->has_pending = false;
+        if (t->processes)
+            process_be_loud(t->processes);
         return 1;
     }
     if (t->non_stop)
@@ -849,6 +855,7 @@ int target_poll(struct target *base, struct event *event)
     wait_stop_all(t, NULL);
     struct thread *th = choose(t);
     if (th) {
+        process_be_loud(th->process);
         report(t, th, event);
         if (t->options.run_hook.stopped)
             t->options.run_hook.stopped(t->options.run_hook.arg, base, event);
