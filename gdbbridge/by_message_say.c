@@ -56,12 +56,8 @@ void by_message_describe(const struct recording *r, uint64_t event, struct bytes
 
 static int place(struct by_message *b, struct recording **r, uint64_t *next, struct err *err)
 {
-    struct ptid thread;
     *r = by_message_recording(b, b->options.rank, err);
-    return *r && by_message_thread(b, &thread, err) == 0 &&
-                   by_message_next_event(b, thread, next, err) == 0
-               ? 0
-               : -1;
+    return *r && by_message_next_event(b, next, err) == 0 ? 0 : -1;
 }
 
 int by_message_when(void *arg, const char *args, struct bytes *out, struct err *err)
@@ -259,43 +255,122 @@ static void say_sender(struct by_message *b, struct recording *own, const struct
     say_command(b, (unsigned)world, sent->event, out);
 }
 
-/* Does the message bring these bytes, at a multiple of their number? */
-static bool brings(const struct message *m, const uint8_t *bytes, size_t size)
+/* What is asked about: bytes in memory, and which messages are meant. */
+struct buffer {
+    uint64_t addr;
+    size_t size;
+    uint8_t *bytes;
+    const struct message_filter *filter;
+};
+
+/* Does the message bring the first `size` bytes of the buffer, at a multiple of `stride`? */
+static bool brings(const struct message *m, const struct buffer *q, size_t size, size_t stride)
 {
     const uint8_t *data = m->data;
-    for (uint64_t at = 0; data && at + size <= m->bytes; at += size)
-        if (!memcmp(data + at, bytes, size))
+    if (m->kind != MESSAGE_RECEIVED || !message_fits(m, q->filter))
+        return false;
+    for (uint64_t at = 0; data && at + size <= m->bytes; at += stride)
+        if (!memcmp(data + at, q->bytes, size))
             return true;
     return false;
 }
 
-/* "@ADDRESS SIZE": the last message before `next` with the bytes that lie there. */
+/* The last message before `next` with the bytes that lie there: alone or in an array, or else as a
+ * piece of a derived datatype, which may lie anywhere in the message. */
+static int say_by_bytes(struct by_message *b, struct recording *r, const struct buffer *q,
+                        uint64_t next, struct bytes *out, struct err *err)
+{
+    size_t all;
+    const struct message *m = recording_messages(r, &all);
+    for (size_t stride = q->size; stride; stride = stride > 1) {
+        size_t n = all;
+        while (n && (m[n - 1].event >= next || !brings(&m[n - 1], q, q->size, stride)))
+            n--;
+        if (!n)
+            continue;
+        bytes_text(out, "the last message with these bytes:\n");
+        say_sender(b, r, &m[n - 1], out);
+        return 0;
+    }
+    return err_set(err, "no message received so far brought what is there now");
+}
+
+/* The largest aligned piece that a watchpoint takes, from the beginning of the buffer. */
+static unsigned first_piece(const struct buffer *q)
+{
+    unsigned n = 8;
+    while (n > q->size || q->addr % n)
+        n /= 2;
+    return n;
+}
+
+/* The event's messages that bring what is in the buffer. Returns how many. */
+static size_t say_event(struct by_message *b, struct recording *r, uint64_t event,
+                        const struct buffer *q, unsigned piece, struct bytes *out)
+{
+    const struct recorded_event *e = recording_event(r, event);
+    size_t n, said = 0;
+    const struct message *m = recording_messages(r, &n) + (e ? e->message : 0);
+    for (size_t i = 0; e && i < e->nmessages; i++)
+        if (brings(&m[i], q, piece, 1) && said++ < SENDERS_MAX)
+            say_sender(b, r, &m[i], out);
+    return said;
+}
+
+/* By going back to the last write. Returns 1 if that tells which message it was; 0 if the program
+ * wrote itself, or nothing is known, which is said. */
+static int say_by_write(struct by_message *b, struct recording *r, const struct buffer *q,
+                        struct bytes *out)
+{
+    struct last_write w;
+    struct err why;
+    unsigned piece = first_piece(q);
+    int found = ptrace_target_last_write(b->target, q->addr, piece, &w, &why);
+    const char *which = piece < q->size ? "its first bytes were " : "";
+    if (found < 0)
+        bytes_printf(out, "by its contents, as %s:\n", why.text);
+    else if (!found)
+        bytes_printf(out, "%snot written since: %s\n", which, why.text);
+    if (found <= 0)
+        return 0;
+    if (!w.in_call) {
+        bytes_printf(out, "%swritten by the program itself, at 0x%" PRIx64 ", before event %" PRIu64
+                          "\n", which, w.pc, w.next);
+        return 0;
+    }
+    bytes_printf(out, "%swritten by ", which);
+    by_message_describe(r, w.next - 1, out);
+    bytes_text(out, "\n");
+    say_event(b, r, w.next - 1, q, piece, out);
+    return 1;
+}
+
+/* "@ADDRESS SIZE" */
 static int who_sent_buffer(struct by_message *b, struct recording *r, const char *args,
                            const struct message_filter *f, uint64_t next, struct bytes *out,
                            struct err *err)
 {
-    uint64_t addr, size;
+    struct buffer q = {.filter = f};
     struct ptid thread;
-    size_t n;
-    if (!(args = parse_number(args, &addr)) || !(args = parse_number(args, &size)) || *args ||
-        !size || size > BUFFER_MAX)
+    if (!(args = parse_number(args, &q.addr)) || !(args = parse_number(args, &q.size)) || *args ||
+        !q.size || q.size > BUFFER_MAX)
         return err_set(err, "which buffer? @ADDRESS SIZE, SIZE in bytes");
-    uint8_t *bytes = malloc(size);
-    if (!bytes || by_message_thread(b, &thread, err) < 0 ||
-        b->target->ops->read_memory(b->target, thread.pid, addr, bytes, size) != (ssize_t)size) {
-        free(bytes);
-        return err_set(err, "there is no memory of %" PRIu64 " bytes at 0x%" PRIx64, size, addr);
+    q.bytes = malloc(q.size);
+    if (!q.bytes || by_message_thread(b, &thread, err) < 0 ||
+        b->target->ops->read_memory(b->target, thread.pid, q.addr, q.bytes, q.size) !=
+            (ssize_t)q.size) {
+        free(q.bytes);
+        return err_set(err, "there is no memory of %zu bytes at 0x%" PRIx64, q.size, q.addr);
     }
-    const struct message *m = recording_messages(r, &n);
-    while (n && (m[n - 1].event >= next || m[n - 1].kind != MESSAGE_RECEIVED ||
-                 !message_fits(&m[n - 1], f) || !brings(&m[n - 1], bytes, size)))
-        n--;
-    free(bytes);
-    if (!n)
-        return err_set(err, "no message received so far brought what is there now");
-    bytes_text(out, "the last message with these bytes:\n");
-    say_sender(b, r, &m[n - 1], out);
-    return 0;
+    int rc = 0;
+    if (ptrace_target_diverted(b->target) || !say_by_write(b, r, &q, out))
+        rc = say_by_bytes(b, r, &q, next, out, err);
+    if (rc < 0 && out->size) { /* what is known of the write is something, too */
+        bytes_printf(out, "%s\n", err->text);
+        rc = 0;
+    }
+    free(q.bytes);
+    return rc;
 }
 
 int by_message_who_sent(void *arg, const char *args, struct bytes *out, struct err *err)

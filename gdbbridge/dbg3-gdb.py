@@ -6,6 +6,7 @@ expressions, and the "continue" that a move needs.
 """
 
 import os
+import re
 import shlex
 import subprocess
 
@@ -93,13 +94,27 @@ class WhoSent(Say):
                 raise gdb.GdbError("%s is in no memory: give a buffer, such as *pointer or array[3]"
                                    % what)
             what = "@0x%x %d" % (int(value.address), value.type.sizeof)
-        lines = monitor("who-sent " + " ".join(options + [what])).split("\n")
+        lines = monitor("who-sent " + " ".join(options + [what]))
+        lines = re.sub(r"(?<=at )0x[0-9a-f]+", lambda m: source_line(int(m[0], 16) - 1) or m[0],
+                       lines).split("\n")
         sites = 0
         for line, following in zip(lines, lines[1:] + [""]):
             if following.startswith(COMMAND) and sites < SITES_MAX:
                 sites += 1
                 line += call_site(following.strip())
             print(line)
+
+
+def source_line(pc):
+    """"FILE:LINE in FUNCTION" of an instruction, or nothing."""
+    line = gdb.find_pc_line(pc)
+    if not line.symtab:
+        return ""
+    block = gdb.block_for_pc(pc)
+    while block and not block.function:
+        block = block.superblock
+    return "%s:%d%s" % (os.path.basename(line.symtab.filename), line.line,
+                        " in %s" % block.function if block else "")
 
 
 # How who-sent's lines begin that name the command which isolates a sender.
@@ -130,15 +145,11 @@ At an event, that of the MPI call: GDB itself shows the line to which it has ret
         super().__init__("dbg3 call-site", gdb.COMMAND_STATUS)
 
     def invoke(self, args, from_tty):
-        call = gdb.newest_frame().pc() - 1
-        line = gdb.find_pc_line(call)
-        if not line.symtab:
+        frame = program_frame(gdb.newest_frame())
+        line = source_line(frame.pc() - 1) if frame else ""
+        if not line:
             raise gdb.GdbError("no source line is known here")
-        block = gdb.block_for_pc(call)
-        while block and not block.function:
-            block = block.superblock
-        print("%s%s:%d%s" % (SITE, os.path.basename(line.symtab.filename), line.line,
-                             " in %s" % block.function if block else ""))
+        print(SITE + line)
 
 
 class WhatIf(gdb.Command):
@@ -198,8 +209,43 @@ class Back(Move):
         notice.returned()
 
 
+def program_frame(frame):
+    """The newest frame from this one on that is neither MPI's nor its Fortran interface's."""
+    while frame:
+        library = gdb.solib_name(frame.pc() - (1 if frame.level() else 0)) or ""
+        if not os.path.basename(library).startswith("libmpich"):
+            return frame
+        frame = frame.older()
+    return None
+
+
+class Inside:
+    """Where a stop is inside of the MPI library (a watchpoint on a buffer, MPI_Abort), shows the
+    program's frame that called it."""
+
+    def __init__(self):
+        gdb.events.stop.connect(self.stopped)
+
+    def stopped(self, event):
+        try:
+            self.show(gdb.newest_frame())
+        except gdb.error: # the rank has ended, or its stack cannot be read
+            pass
+
+    def show(self, frame):
+        called = program_frame(frame)
+        if not called or called == frame:
+            return
+        name = called.newer().name() or "MPI" # PMPI_Recv, pmpi_recv__
+        print("dbg3: inside of %s, which is called here:" %
+              (name[1:].rstrip("_") if name[0] in "Pp" else name))
+        called.select()
+        gdb.execute("frame")
+
+
 Dbg3()
 WhatIf()
+Inside()
 notice = Notice()
 Back("back", """Return from a what-if to the recorded run: dbg3 back
 The rank stands where it stood before GDB changed something for the first time; the change, and what
@@ -219,9 +265,10 @@ Without FILTER, list these breakpoints; "dbg3 delete-msg [N]" deletes them.""" +
 Say("delete-msg", """Delete a breakpoint on messages: dbg3 delete-msg [N]
 Without N, delete all.""")
 WhoSent("who-sent", """Say who sent a message: dbg3 who-sent [FILTER] [N | EXPRESSION]
-Of the messages that were received at the present event, at event N, or of the last one that
-brought what is now in a buffer (array[3], *pointer): the sender's rank, its event, its source line,
-the command that isolates the sender exactly there.""" + FILTER)
+Of the messages that were received at the present event, at event N, or of the one that brought what
+is now in a buffer (array[3], *pointer): the sender's rank, its event, its source line, the command
+that isolates the sender exactly there. What is in a buffer is looked for where it was written last;
+if the program did that itself, it may be a copy: then by its bytes.""" + FILTER)
 CallSite()
 Move("goto-msg", """Go to an event: dbg3 goto-msg N
 The rank stops where the call of event N has just returned. On the way forward it may stop

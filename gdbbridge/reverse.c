@@ -318,9 +318,10 @@ static enum trap trap_of(const struct copy_point *p)
                                     : TRAP_WATCH_ACCESS;
 }
 
-/* Where the process has not run yet: a leg of no length, so that what is before can be reached. */
-static void begin_here(struct past *h, struct thread *th)
+void past_begin_here(struct past *h, struct thread *th)
 {
+    if (h->n)
+        return;
     pid_t anchor = h->rooted && past_can_follow(h, th) ? past_copy_present(th) : -1;
     if (anchor > 0) {
         struct leg *l = past_add(h, anchor);
@@ -333,8 +334,7 @@ static bool refuse(struct past *h)
 {
     const struct process *p = h->target->processes;
     err_set(&h->begin, "nothing is known of what was before");
-    if (!h->n)
-        begin_here(h, p->threads);
+    past_begin_here(h, p->threads);
     if (p->threads->next)
         pend(h, TRAP_OTHER, 0, HISTORY_BEGIN, SEVERAL_THREADS);
     else if (!h->n)

@@ -83,6 +83,9 @@ pid_t past_copy_present(struct thread *th);
 /* Is there one process with one thread, and can it be copied as it stands? Else h->why. */
 bool past_can_follow(struct past *h, const struct thread *th);
 
+/* Where the process has not run yet: a leg of no length, so that what is before can be reached. */
+void past_begin_here(struct past *h, struct thread *th);
+
 /* A copy becomes the process that GDB sees. */
 void past_become(struct past *h, pid_t pid);
 

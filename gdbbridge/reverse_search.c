@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "gdbbridge/reverse_private.h"
+#include "gdbbridge/reverse_wait.h"
 
 /* A stop of a leg: the point, and the stop as a mark from the leg's anchor. */
 struct found {
@@ -192,4 +193,75 @@ int past_continue_back(struct past *h, const struct copy_points *points,
     if (r > 0 && (*point)->kind >= POINT_WRITE) /* GDB wants it before the access */
         return past_step_back(h) < 0 ? -1 : 1;
     return r;
+}
+
+/* ---- who wrote last ---- */
+
+/* A copy of the process when it had just written to these bytes for the last time in a leg; 0: it
+ * has not; or -1. */
+static pid_t write_in_leg(struct past *h, struct leg *l, struct mark what)
+{
+    past_search_in(h, l->anchor);
+    if (leg_measure(h, l) < 0)
+        return -1;
+    pid_t pid = leg_is_empty(l) ? 0 : copy_make(l->anchor);
+    if (pid <= 0)
+        return pid;
+    int r = copy_run_to(pid, &l->end, &what, &what.n);
+    copy_kill(pid);
+    if (r < 0 || !what.n)
+        return r;
+    pid = copy_make(l->anchor);
+    if (pid > 0 && copy_run_to(pid, &what, NULL, NULL) == 0)
+        return pid;
+    copy_kill(pid);
+    return -1;
+}
+
+/* The same for the whole past, and for what was before it. */
+static pid_t find_write(struct past *h, const struct mark *what)
+{
+    pid_t pid = 0;
+    struct leg *l;
+    past_split_at_event(h);
+    for (size_t i = h->n; i > 0 && !pid; i--)
+        pid = write_in_leg(h, h->leg[i - 1], *what);
+    for (uint64_t events = 1; !pid && (l = past_leg_before(h, events)); events *= 2) {
+        pid = write_in_leg(h, l, *what);
+        if (pid < 0 || past_put_first(h, l) < 0) {
+            copy_kill(pid);
+            leg_free(l);
+            return -1;
+        }
+    }
+    return pid;
+}
+
+int ptrace_target_last_write(struct target *base, uint64_t addr, unsigned size,
+                             struct last_write *found, struct err *err)
+{
+    struct ptrace_target *t = ptrace_target_of(base);
+    const struct recorded *r = &t->options.recorded;
+    struct past *h = t->past;
+    struct thread *th = t->processes ? t->processes->threads : NULL;
+    struct user_regs_struct regs;
+    if (!th || !h || !r->start)
+        return err_set(err, "there is no recording to look in");
+    if (!past_can_follow(h, th))
+        return err_set(err, "%s", h->why);
+    err_set(&h->begin, "nothing is known of what was before");
+    past_begin_here(h, th);
+    past_search_begin(h, "looking for who wrote it");
+    pid_t pid = find_write(h, &(struct mark){.addr = addr, .size = size, .written = true});
+    if (reverse_wait_end() && pid < 0)
+        return err_set(err, "interrupted");
+    if (pid < 0 || (pid > 0 && copy_registers(pid, &regs)))
+        return err_set(err, LOST);
+    if (pid > 0)
+        *found = (struct last_write){r->next(r->arg, pid), regs.rip,
+                                     r->in_call && r->in_call(r->arg, pid)};
+    else
+        *err = h->begin;
+    copy_kill(pid);
+    return pid > 0;
 }
