@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/uio.h>
 #include <sys/user.h>
@@ -92,7 +93,9 @@ static pid_t fork_replay(const struct isolated *is, const char *image, int go)
     if (read(go, &byte, 1) != 1)
         _exit(126);
     dup2(STDERR_FILENO, STDOUT_FILENO); /* standard output may be GDB's end of the protocol */
-    setenv(REPLAY_TRACED, "1", 1);
+    setenv(REPLAY_TRACED, is->options->wait ? REPLAY_WAITS : "1", 1);
+    if (is->options->wait)
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (is->shown >= 0) {
         char number[16];
         snprintf(number, sizeof number, "%d", dup(is->shown));
@@ -308,6 +311,13 @@ static uint64_t next_event(void *arg, pid_t pid)
                            : peek(pid, GATE_ADDR + offsetof(struct gate, log_start_event));
 }
 
+static bool in_call(void *arg, pid_t pid)
+{
+    uint64_t thread = stub_thread_of(pid);
+    (void)arg;
+    return thread && (uint32_t)peek(pid, thread + offsetof(struct stub_thread, inside));
+}
+
 static uint64_t call_site(void *arg, pid_t pid)
 {
     uint64_t counters = peek(pid, GATE_ADDR + offsetof(struct gate, counters));
@@ -419,7 +429,8 @@ static int serve(struct isolated *is, struct err *err)
                                      .run_hook = by_message_run_hook(is->by_message),
                                      .monitor = by_message_commands(is->by_message),
                                      .reverse = true,
-                                     .recorded = {is, next_event, event_word, call_site, start_at},
+                                     .recorded = {is, next_event, event_word, call_site, in_call,
+                                                  start_at},
                                      .stdio = {0, 1, 2}};
     struct gdbserver_options server = {.once = pipe_mode, .multi = true};
     struct transport tr;
@@ -444,6 +455,49 @@ static int serve(struct isolated *is, struct err *err)
         r = gdbserver_serve(t, &stop, &tr, &server, err);
     t->ops->destroy(t);
     transport_close(&tr);
+    return r;
+}
+
+/* ---- for whoever attaches ---- */
+
+/* All threads stop before their next instruction, and are traced no more. */
+static int let_go(struct isolated *is, struct err *err)
+{
+    if (kill(is->pid, SIGSTOP) < 0)
+        return fail(is, err, "cannot stop the isolated rank");
+    for (size_t i = 0; i < is->nthreads; i++)
+        ptrace(PTRACE_DETACH, is->thread[i], NULL, 0);
+    return ptrace(PTRACE_DETACH, is->pid, NULL, 0) < 0
+               ? fail(is, err, "cannot let go of the isolated rank")
+               : 0;
+}
+
+static void say_how(const struct isolated *is)
+{
+    const struct isolate_options *o = is->options;
+    printf("rank %u is process %d, stopped before event %lu; forward only:\n    gdb", o->rank,
+           (int)is->pid, (unsigned long)first_event(is));
+    if (o->bundle)
+        printf(" -iex 'set sysroot %s/root'", o->session);
+    printf(" -ix %s/dbg3-attach.gdb %s%s%s -p %d\n", o->runtime, o->bundle ? o->session : "",
+           o->bundle ? "/root" : "", image_state(is->image)->meta.program, (int)is->pid);
+    fflush(stdout);
+}
+
+int isolated_wait(const struct isolate_options *options, struct err *err)
+{
+    struct isolated is = {.options = options, .shown = -1};
+    int status;
+    if (isolate_image(options, is.image_path, sizeof is.image_path, err) < 0 ||
+        !(is.image = image_open(is.image_path, err)))
+        return -1;
+    isolate_prepare_replay(options);
+    int r = make(&is, is.image_path, err) < 0 ? -1 : let_go(&is, err);
+    if (r == 0)
+        say_how(&is);
+    while (r == 0 && waitpid(is.pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    image_close(is.image);
     return r;
 }
 

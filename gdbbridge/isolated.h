@@ -15,4 +15,11 @@
  */
 int isolated_serve(const struct isolate_options *options, struct err *err);
 
+/*
+ * Makes the same process and lets it go: it is stopped (SIGSTOP) where GDB would see it first, and
+ * traced by nobody, so that any debugger may attach to it. Prints how. Returns when it has ended,
+ * 0 or -1 with *err; it ends with this process.
+ */
+int isolated_wait(const struct isolate_options *options, struct err *err);
+
 #endif

@@ -11,11 +11,11 @@ GDBBRIDGE_OBJS := $(RSP_OBJS) $(patsubst %,$(BUILD)/gdbbridge/%.o,procfs tls ptr
                     gdbserver gdbserver_main)
 
 # GDB's end of moving by messages.
-PROGRAMS += $(BUILD)/dbg3-gdb.py
-$(BUILD)/dbg3-gdb.py: gdbbridge/dbg3-gdb.py
+PROGRAMS += $(BUILD)/dbg3-gdb.py $(BUILD)/dbg3-attach.gdb
+$(BUILD)/dbg3-gdb.py $(BUILD)/dbg3-attach.gdb: $(BUILD)/%: gdbbridge/%
 	@mkdir -p $(@D)
 	cp $< $@
-INSTALL += $(BUILD)/dbg3-gdb.py:lib/dbg3/dbg3-gdb.py
+INSTALL += $(BUILD)/dbg3-gdb.py:lib/dbg3/dbg3-gdb.py $(BUILD)/dbg3-attach.gdb:lib/dbg3/dbg3-attach.gdb
 
 # The stub as a program of its own, for the tests.
 # An isolated rank behind the protocol; only the dbg3 command needs it.

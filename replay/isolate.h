@@ -18,6 +18,7 @@ struct isolate_options {
     uint64_t at;       /* fine checkpoint by number; 0: the last one */
     const char *from;  /* image to start from instead (an epoch's), or NULL */
     bool check;        /* no GDB: replay to the end and say so */
+    bool wait;         /* no GDB: for gdbbridge/isolated.h, which leaves the rank stopped */
     const char *listen; /* for gdbbridge/isolated.h: where a remote GDB is served, or NULL */
     char *const *gdb_args; /* what follows "under gdb", NULL-terminated; NULL: none */
     int expect_signal; /* the recorded failure of this rank, 0 if it did not fail by a signal */

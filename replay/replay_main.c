@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -36,22 +37,41 @@
 
 static int reason_fd = -1;
 
-/* [any FS] GATE->stop of a rank that is not traced. */
-static void stop(int code, const char *text)
+static size_t length(const char *text)
 {
     size_t n = 0;
     while (text[n])
         n++;
+    return n;
+}
+
+static void say(const char *text)
+{
+    sys_call(SYS_write, STDERR_FILENO, "dbg3: ", 6, 0, 0, 0);
+    sys_call(SYS_write, STDERR_FILENO, text, length(text), 0, 0, 0);
+    sys_call(SYS_write, STDERR_FILENO, "\n", 1, 0, 0, 0);
+}
+
+/* [any FS] GATE->stop of a rank that is not traced. */
+static void stop(int code, const char *text)
+{
+    size_t n = length(text);
     if (reason_fd >= 0) {
         uint32_t head[2] = {(uint32_t)code, (uint32_t)n};
         sys_call(SYS_write, reason_fd, head, sizeof head, 0, 0, 0);
         sys_call(SYS_write, reason_fd, text, n, 0, 0, 0);
     } else {
-        sys_call(SYS_write, STDERR_FILENO, "dbg3: ", 6, 0, 0, 0);
-        sys_call(SYS_write, STDERR_FILENO, text, n, 0, 0, 0);
-        sys_call(SYS_write, STDERR_FILENO, "\n", 1, 0, 0, 0);
+        say(text);
     }
     sys_call(SYS_exit_group, code, 0, 0, 0, 0, 0);
+}
+
+/* [any FS] GATE->stop of one that whoever likes attaches to: SIGTRAP ends it where nobody has. */
+static void stop_attached(int code, const char *text)
+{
+    (void)code;
+    say(text);
+    __asm__ volatile("int3");
 }
 
 /* GATE->stop of a traced one: its arguments are in their registers, the caller is on top of the
@@ -142,13 +162,59 @@ static void map_shown(int fd)
     close(fd);
 }
 
-static int start(const char *path, const char *logs, bool traced, struct image **image,
+/* Numbers `first` to `last` of /proc/self/stat (proc_pid_stat(5)), which are behind the name. */
+static int read_stat(int first, int last, unsigned long *out)
+{
+    char text[4096];
+    FILE *f = fopen("/proc/self/stat", "re");
+    size_t n = f ? fread(text, 1, sizeof text - 1, f) : 0;
+    if (f)
+        fclose(f);
+    text[n] = '\0';
+    char *save, *at = strrchr(text, ')');
+    int number = 3;
+    for (char *word = at ? strtok_r(at + 1, " ", &save) : NULL; word && number <= last;
+         word = strtok_r(NULL, " ", &save), number++)
+        if (number >= first)
+            out[number - first] = strtoul(word, NULL, 10);
+    return number > last ? 0 : -1;
+}
+
+/*
+ * A debugger that attaches learns from /proc/PID/auxv where the program is: it is to find the
+ * application. Failing that it finds no symbols. May be traced by any process of the user.
+ */
+static void show_application(const struct image_meta *meta)
+{
+    unsigned long code[3], data[7];
+    prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY);
+    if (read_stat(26, 28, code) < 0 || read_stat(45, 51, data) < 0)
+        return;
+    struct prctl_mm_map map = {.start_code = code[0],
+                               .end_code = code[1],
+                               .start_stack = code[2],
+                               .start_data = data[0],
+                               .end_data = data[1],
+                               .start_brk = data[2],
+                               .brk = (uint64_t)sys_call(SYS_brk, 0, 0, 0, 0, 0, 0),
+                               .arg_start = data[3],
+                               .arg_end = data[4],
+                               .env_start = data[5],
+                               .env_end = data[6],
+                               .auxv = (void *)meta->auxv,
+                               .auxv_size = (uint32_t)meta->auxv_size,
+                               .exe_fd = (uint32_t)-1};
+    prctl(PR_SET_MM, PR_SET_MM_MAP, &map, sizeof map, 0);
+}
+
+static int start(const char *path, const char *logs, const char *traced, struct image **image,
                  struct err *err)
 {
     if (half_prepare(GATE_REPLAY, CALL_COUNT, err) < 0)
         return -1;
     GATE->flags = GATE_FLAG_SAME_FS;
-    GATE->stop = traced ? replay_stop_traced : stop;
+    bool waits = traced && !strcmp(traced, REPLAY_WAITS);
+    GATE->stop = waits ? stop_attached : traced ? replay_stop_traced : stop;
     if (getenv(REPLAY_SHOWN_FD))
         map_shown(atoi(getenv(REPLAY_SHOWN_FD)));
     own_fd_reserve();
@@ -167,6 +233,8 @@ static int start(const char *path, const char *logs, bool traced, struct image *
         return err_set(err, "%s was recorded by another build of dbg3; record again with this one",
                        path);
     half_vdso_of_stub();
+    if (waits)
+        show_application(&state->meta);
     GATE->replay_returns_to = returns_to(state);
     restart_after_save(state);
     return restart_threads(state, err);
@@ -180,7 +248,7 @@ int main(int argc, char **argv)
         err_set(&err, "this program is started by dbg3 isolate, not by hand");
         half_die(&err);
     }
-    bool traced = getenv(REPLAY_TRACED) != NULL;
+    const char *traced = getenv(REPLAY_TRACED);
     if (getenv(REPLAY_REASON_FD)) /* out of the way of the application's descriptors */
         reason_fd = fcntl(atoi(getenv(REPLAY_REASON_FD)), F_DUPFD_CLOEXEC, REASON_FD);
     if (start(argv[1], argv[2], traced, &image, &err) < 0) {

@@ -14,8 +14,10 @@
 
 #define REPLAY_STOP_END 0
 
-/* Environment: set for a rank that is traced. */
+/* Environment: set for a rank that is traced. REPLAY_WAITS: until it stands in the application; then
+ * it is let go, to be attached to, and says on standard error why it stops. */
 #define REPLAY_TRACED "DBG3_REPLAY_TRACED"
+#define REPLAY_WAITS  "waits"
 
 /* Environment: the descriptor on which uint32_t code, uint32_t length and the text are written. */
 #define REPLAY_REASON_FD "DBG3_REPLAY_REASON_FD"

@@ -28,7 +28,7 @@ struct isolate {
     unsigned words; /* of "under gdb" seen so far */
 };
 
-enum { KEY_CHECK = 0x100, KEY_FROM_EPOCH, KEY_IMAGE, KEY_UNPACK, KEY_ANY_CPU };
+enum { KEY_CHECK = 0x100, KEY_FROM_EPOCH, KEY_IMAGE, KEY_UNPACK, KEY_ANY_CPU, KEY_WAIT };
 
 static const struct argp_option options[] = {
     {"rank", 'r', "R", 0, "rank in MPI_COMM_WORLD (required)", 1},
@@ -39,6 +39,9 @@ static const struct argp_option options[] = {
     {"image", KEY_IMAGE, "FILE", 0, "begin at this image of the rank", 1},
     {"check", KEY_CHECK, NULL, 0,
      "no GDB: replay to the end of the recording, compare every send, and say so", 1},
+    {"wait", KEY_WAIT, NULL, 0,
+     "no GDB: leave the rank stopped for any debugger that attaches (gdb -p), which can run it "
+     "forward only; ends with it", 1},
     {"listen", 'l', "ADDR", 0,
      "serve a GDB elsewhere: [HOST:]PORT or a path; - is standard input and output", 1},
     {"unpack", KEY_UNPACK, "DIR", 0,
@@ -74,6 +77,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_ANY_CPU:
         a->options.any_cpu = true;
         return 0;
+    case KEY_WAIT:
+        a->options.wait = true;
+        return 0;
     case 'l':
         a->options.listen = arg;
         return 0;
@@ -103,8 +109,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
             argp_error(state, "--unpack and --any-cpu are for files of dbg3 pack");
         if (a->words == 1)
             argp_error(state, "under what? \"under gdb\"");
-        if (a->options.check && (a->options.listen || a->words))
-            argp_error(state, "--check runs without GDB");
+        if ((a->options.check || a->options.wait) && (a->options.listen || a->words))
+            argp_error(state, "--%s runs without GDB", a->options.check ? "check" : "wait");
+        if (a->options.check && a->options.wait)
+            argp_error(state, "--check runs the rank to its end; nothing is left to wait");
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -212,6 +220,7 @@ static int isolate(struct isolate *a, struct isolate_result *result, struct err 
         rc = (s = session_open(a->common.session, err)) ? prepare(a, s, err) : -1;
     if (rc == 0)
         rc = a->options.listen ? isolated_serve(&a->options, err)
+             : a->options.wait ? isolated_wait(&a->options, err)
                                : isolate_run(&a->options, result, err);
     session_close(s);
     return rc;
