@@ -17,6 +17,7 @@
 #include "gdbbridge/ptrace_private.h"
 #include "gdbbridge/reverse.h"
 
+#define THREADS_MAX   1024 /* that keep their names when the process is made anew */
 #define ATTACH_ROUNDS 64 /* a process that makes threads faster than that cannot be attached to */
 
 int trace_options(bool attached)
@@ -363,37 +364,52 @@ int ptrace_target_adopt(struct target *base, const struct adopted *a, struct eve
 
 /* ------------------------------------------------------------------ again */
 
-/* Threads of the old process, by what is the same whenever it runs: where they have their TLS. */
+/* What GDB knows a thread of the old process by. */
 struct known {
     struct known *next;
-    uint64_t fs_base;
-    pid_t shown;
+    uint64_t fs_base; /* where it has its TLS: the same whenever the process runs */
+    pid_t shown;      /* 0: taken by a thread of the new one */
 };
 
+/* In the order in which they were made. */
 static struct known *know(struct process *p)
 {
-    struct known *list = NULL;
-    for (struct thread *th = p->threads; th; th = th->next) {
+    struct known *list = NULL, **end = &list;
+    for (struct thread *th = p->threads; th; th = th->next, end = &(*end)->next) {
         const struct user_regs_struct *user = thread_user(th);
-        struct known *k = calloc(1, sizeof *k);
-        if (!k)
+        if (!(*end = malloc(sizeof **end)))
             abort();
-        *k = (struct known){list, user ? user->fs_base : 0, th->shown};
-        list = k;
+        **end = (struct known){NULL, user ? user->fs_base : 0, th->shown};
     }
     return list;
 }
 
-/* They keep the names that GDB has for them. Frees the list. */
+/* The name of the first one that has this TLS, or (0) any. */
+static bool take_name(struct known *list, uint64_t fs_base, struct thread *th)
+{
+    while (list && (!list->shown || (fs_base && list->fs_base != fs_base)))
+        list = list->next;
+    if (!list)
+        return false;
+    th->shown = list->shown;
+    list->shown = 0;
+    return true;
+}
+
+/* Threads keep the names that GDB has for them; those that have not come to their own TLS yet, in
+ * the order in which they were made. Frees the list. */
 static void recognize(struct process *p, struct known *list)
 {
-    for (struct thread *th = p->threads; th; th = th->next) {
+    bool known[THREADS_MAX] = {false};
+    size_t i = 0;
+    for (struct thread *th = p->threads; th && i < THREADS_MAX; th = th->next, i++) {
         const struct user_regs_struct *user = thread_user(th);
-        for (const struct known *k = list; user && k; k = k->next)
-            if (k->fs_base && k->fs_base == user->fs_base)
-                th->shown = k->shown;
+        known[i] = user && user->fs_base && take_name(list, user->fs_base, th);
     }
-    p->threads->shown = p->shown;
+    i = 0;
+    for (struct thread *th = p->threads; th && i < THREADS_MAX; th = th->next, i++)
+        if (!known[i])
+            take_name(list, 0, th);
     for (struct known *next; list; list = next) {
         next = list->next;
         free(list);

@@ -14,7 +14,7 @@
 
 #define REPLAY_STOP_END 0
 
-/* Environment: set for a rank that is traced. REPLAY_WAITS: until it stands in the application. Then
+/* Environment: set for a rank that is traced. REPLAY_WAITS: until it is in the application. Then
  * it is let go, to be attached to, and says on standard error why it stops. */
 #define REPLAY_TRACED "DBG3_REPLAY_TRACED"
 #define REPLAY_WAITS  "waits"
