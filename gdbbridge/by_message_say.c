@@ -304,17 +304,20 @@ static unsigned first_piece(const struct buffer *q)
     return n;
 }
 
-/* The event's messages that bring what is in the buffer. Returns how many. */
-static size_t say_event(struct by_message *b, struct recording *r, uint64_t event,
-                        const struct buffer *q, unsigned piece, struct bytes *out)
+/* The event's messages that bring what is in the buffer: one of them has. */
+static void say_event(struct by_message *b, struct recording *r, uint64_t event,
+                      const struct buffer *q, unsigned piece, struct bytes *out)
 {
     const struct recorded_event *e = recording_event(r, event);
-    size_t n, said = 0;
+    size_t n, fit = 0, said = 0;
     const struct message *m = recording_messages(r, &n) + (e ? e->message : 0);
+    for (size_t i = 0; e && i < e->nmessages; i++)
+        fit += brings(&m[i], q, piece, 1);
+    if (fit > 1)
+        bytes_printf(out, "by one of its %zu messages with these bytes:\n", fit);
     for (size_t i = 0; e && i < e->nmessages; i++)
         if (brings(&m[i], q, piece, 1) && said++ < SENDERS_MAX)
             say_sender(b, r, &m[i], out);
-    return said;
 }
 
 /* By going back to the last write. Returns 1 if that tells which message it was; 0 if the program
