@@ -336,7 +336,9 @@ static bool refuse(struct past *h)
     err_set(&h->begin, "nothing is known of what was before");
     past_begin_here(h, p->threads);
     if (p->threads->next)
-        pend(h, TRAP_OTHER, 0, HISTORY_BEGIN, SEVERAL_THREADS);
+        pend(h, TRAP_OTHER, 0, HISTORY_BEGIN,
+             past_recorded(h)->start ? SEVERAL_THREADS "; recorded events can be gone to (goto-msg)"
+                                     : SEVERAL_THREADS);
     else if (!h->n)
         pend(h, TRAP_OTHER, 0, HISTORY_BEGIN, h->why[0] ? h->why : NULL);
     else
