@@ -250,7 +250,7 @@ class Entry:
     def set_length(self, text):
         """LENGTH of mpi.api, or alternatives a|b of which the call has one."""
         call, rule, index = self.call, 'PARAM', None
-        m = re.fullmatch(r'(size|indegree|outdegree)\((\w+)\)', text)
+        m = re.fullmatch(r'(size|indegree|outdegree|sum)\((\w+)\)', text)
         if text.isdigit() or text.startswith('MPI_'):
             self.set(array='1', length_rule='LENGTH_CONST', length=text)
             return

@@ -97,6 +97,10 @@ int64_t param_length(const struct call_info *info, unsigned i, const uint64_t *v
         c = comm_param(v, p->length);
         n = c ? c->topo.outdegree : 0;
         break;
+    case LENGTH_SUM:
+        for (int64_t k = param_length(info, (unsigned)p->length, v); k-- > 0;)
+            n += ((const int *)v[p->length])[k];
+        break;
     }
     return n < 0 ? 0 : n;
 }

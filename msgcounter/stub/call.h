@@ -52,6 +52,7 @@ enum param_length {
     LENGTH_ROOT_ONLY_PARAM, /* the value of parameter `length`, significant at the root only */
     LENGTH_INDEGREE,  /* neighbours of the communicator in parameter `length` */
     LENGTH_OUTDEGREE,
+    LENGTH_SUM, /* the sum of the array in parameter `length`, significant at the root only */
 };
 
 /* Which elements of a message buffer a collective reads or writes. */

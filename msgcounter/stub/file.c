@@ -92,6 +92,13 @@ int hand_file_collective(enum call call, const uint64_t *v)
     return rc;
 }
 
+bool file_collective(enum call call)
+{
+    enum call base = call_table[call].base;
+    return base == CALL_MPI_File_iread_all || base == CALL_MPI_File_iread_at_all ||
+           base == CALL_MPI_File_iwrite_all || base == CALL_MPI_File_iwrite_at_all;
+}
+
 int hand_file_get_amode(enum call call, const uint64_t *v)
 {
     const struct file *f = file_of(v[0]);

@@ -43,6 +43,9 @@ struct file {
 struct object *file_make(struct made *m);
 void file_destroy(struct object *o);
 
+/* Whether the request of this call is of an operation of all ranks that have the file open. */
+bool file_collective(enum call call);
+
 /* Why a restart could not open it again; NULL: it can. */
 const char *file_unable(const struct object *o);
 

@@ -133,7 +133,42 @@ static void later(int round)
         MPI_File_delete(name, MPI_INFO_NULL);
 }
 
-static const struct check_case cases[] = {{"whole", whole}, {"later", later}, {NULL, NULL}};
+/* Several collective operations under way at a time, which exchange data among the ranks. */
+static void many(int round)
+{
+    enum { MANY = 8, LONG = 4000 };
+    static int mine[MANY][LONG], got[MANY][LONG];
+    char name[64];
+    MPI_Info hints;
+    MPI_File f;
+    MPI_Request r[MANY];
+    snprintf(name, sizeof name, "mpiio-many-%d.dat", round);
+    MPI_Info_create(&hints);
+    MPI_Info_set(hints, "romio_cb_write", "enable");
+    MPI_Info_set(hints, "cb_nodes", "1");
+    MPI_File_open(MPI_COMM_WORLD, name, MPI_MODE_CREATE | MPI_MODE_RDWR, hints, &f);
+    MPI_Info_free(&hints);
+    MPI_File_set_view(f, 0, MPI_INT, MPI_INT, "native", MPI_INFO_NULL);
+    for (int i = 0; i < MANY; i++) {
+        for (int k = 0; k < LONG; k++)
+            mine[i][k] = number(round, rank, i) + k;
+        MPI_File_iwrite_at_all(f, ((MPI_Offset)i * size + rank) * LONG, mine[i], LONG, MPI_INT,
+                               &r[i]);
+    }
+    MPI_Waitall(MANY, r, MPI_STATUSES_IGNORE);
+    for (int i = 0; i < MANY; i++)
+        MPI_File_iread_at_all(f, ((MPI_Offset)i * size + rank) * LONG, got[i], LONG, MPI_INT,
+                              &r[i]);
+    MPI_Waitall(MANY, r, MPI_STATUSES_IGNORE);
+    CHECK(!memcmp(mine, got, sizeof mine));
+    MPI_File_close(&f);
+    if (rank == 0)
+        MPI_File_delete(name, MPI_INFO_NULL);
+}
+
+static const struct check_case cases[] = {
+    {"whole", whole}, {"later", later}, {"many", many}, {NULL, NULL},
+};
 
 int main(int argc, char **argv)
 {

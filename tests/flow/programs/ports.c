@@ -31,7 +31,9 @@ static void case_errors(int round)
 {
     MPI_Comm parent, other = MPI_COMM_NULL;
     char port[MPI_MAX_PORT_NAME], text[MPI_MAX_ERROR_STRING];
-    int rc, n, errors[2];
+    char *commands[2] = {"true", "false"};
+    int rc, n, errors[2], more[5], counts[2] = {2, 3};
+    MPI_Info infos[2] = {MPI_INFO_NULL, MPI_INFO_NULL};
     MPI_Comm_get_parent(&parent);
     CHECK(parent == MPI_COMM_NULL);
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
@@ -40,6 +42,8 @@ static void case_errors(int round)
         CHECK(MPI_Error_string(rc, text, &n) == MPI_SUCCESS && n > 0);
         CHECK(MPI_Comm_spawn("true", MPI_ARGV_NULL, 2, MPI_INFO_NULL, 0, MPI_COMM_WORLD, &other,
                              errors) != MPI_SUCCESS);
+        CHECK(MPI_Comm_spawn_multiple(2, commands, MPI_ARGVS_NULL, counts, infos, 0,
+                                      MPI_COMM_WORLD, &other, more) != MPI_SUCCESS);
     } else {
         MPI_Close_port(port);
     }
