@@ -3,10 +3,12 @@
 # Flow-test programs: built plainly, as a user would (scenarios/rules.mk has the flags).
 FLOW_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/flow/programs/*.c))
 PROGRAMS      += $(FLOW_PROGRAMS)
+# C++'s random numbers, without a C++ compiler.
+$(BUILD)/tests/flow/programs/inputs: SCENARIO_LIBS := -l:libstdc++.so.6
 
 $(BUILD)/tests/flow/programs/%: tests/flow/programs/%.c tests/flow/programs/check.h
 	@mkdir -p $(@D)
-	$(MPICC) $(SCENARIO_CFLAGS) -Wno-unused-parameter -pthread -o $@ $< -lm
+	$(MPICC) $(SCENARIO_CFLAGS) -Wno-unused-parameter -pthread -o $@ $< $(SCENARIO_LIBS) -lm
 
 # GDB's own test suite, from Debian's packages gdb-source, gdbserver and dejagnu: hours, by hand.
 # SUITE: folders of it, or files.

@@ -63,6 +63,33 @@ static void random_numbers(int round)
     MIX(more);
 }
 
+/* std::random_device of libstdc++: the processor's numbers, and those of a file. */
+struct string { /* std::string, as it is in memory */
+    const char *text;
+    size_t length;
+    char local[16];
+};
+extern void device_init(void *device, const struct string *token)
+    __asm__("_ZNSt13random_device7_M_initERKNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE");
+extern void device_fini(void *device) __asm__("_ZNSt13random_device7_M_finiEv");
+extern unsigned device_value(void *device) __asm__("_ZNSt13random_device9_M_getvalEv");
+
+static void random_devices(int round)
+{
+    static const char *const tokens[] = {"default", "/dev/urandom"};
+
+    for (int i = 0; i < 2; i++) {
+        static uint64_t device[1024]; /* sizeof(std::mt19937) is 5000 */
+        struct string token = {tokens[i], strlen(tokens[i]), ""};
+        device_init(device, &token);
+        for (int j = 0; j < 3; j++) {
+            unsigned value = device_value(device);
+            MIX(value);
+        }
+        device_fini(device);
+    }
+}
+
 /* A file that another process (any rank) changes all the time. */
 static void input_file(int round)
 {
@@ -216,11 +243,12 @@ static void memory(int round)
 }
 
 static const struct check_case bare[] = {
-    {"random_numbers", random_numbers}, {"input_file", input_file},
-    {"standard_input", standard_input}, {"processes", processes},
-    {"clocks", clocks},                 {"kernel_figures", kernel_figures},
-    {"directories", directories},       {"sockets", sockets},
-    {"memory", memory},                 {NULL, NULL},
+    {"random_numbers", random_numbers}, {"random_devices", random_devices},
+    {"input_file", input_file},         {"standard_input", standard_input},
+    {"processes", processes},           {"clocks", clocks},
+    {"kernel_figures", kernel_figures}, {"directories", directories},
+    {"sockets", sockets},               {"memory", memory},
+    {NULL, NULL},
 };
 
 #define CASES (sizeof(bare) / sizeof(bare[0]) - 1)
