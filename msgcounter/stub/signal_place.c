@@ -252,8 +252,10 @@ void signal_place(uint64_t pc)
 
 void signal_place_left(void)
 {
-    if (!signal_exact())
+    if (!signal_exact()) {
+        __atomic_and_fetch(&GATE->word, ~(uint32_t)GATE_WORD_SIGNAL, __ATOMIC_SEQ_CST);
         return;
+    }
     if (replaying() || naside || record_moment() != held.moment)
         send_all();
     if (replaying())
@@ -287,16 +289,18 @@ void signal_in_call(uint64_t mask)
 
 /* ---- what has waited for long ---- */
 
-/* In its own code the thread has had that time only if it ran. */
+/* In its own code the thread has had that time only if it ran. If it has made the first other thread
+ * meanwhile, handlers just run. */
 static void run_late(bool outside)
 {
     siginfo_t first;
-    if (!outside && cpu_ns() - held.cpu_ns < SIGNAL_LATE_NS)
+    bool exact = signal_exact();
+    if (exact && !outside && cpu_ns() - held.cpu_ns < SIGNAL_LATE_NS)
         return;
     while ((!outside || naside < HELD) && unhold(&first)) {
-        if (outside)
+        if (exact && outside)
             aside[naside++] = first;
-        else
+        else if (exact)
             record(SIGNAL_LATE, &first);
         send(&first, outside ? SIGNAL_RUN_ASIDE : SIGNAL_RUN);
     }
@@ -314,7 +318,7 @@ void signal_late(ucontext_t *uc)
     uint8_t before = stub_thread.dispatch;
     stub_thread.dispatch = 0;
     bool on_its_way = !lower && stub_thread.inside == 0 && system_is_stub(pc);
-    if (!on_its_way && signal_exact() && !replaying())
+    if (!on_its_way && !replaying())
         run_late(lower || stub_thread.inside);
     stub_thread.dispatch = before;
     if (lower)

@@ -596,8 +596,6 @@ static long of_application(ucontext_t *uc, long number, const long *args)
     const struct system_row *row = system_row((uint64_t)number);
     bool thread = makes_child(number) && cloning_of(number, args).flags & CLONE_THREAD;
     if (thread) {
-        if (!stub_threads_made)
-            signal_before_wait();
         stub_threads_made = true;
         return make_child(uc, number, args);
     }
