@@ -289,7 +289,7 @@ void signal_in_call(uint64_t mask)
 
 /* ---- what has waited for long ---- */
 
-/* In its own code the thread has had that time only if it ran. If it has made the first other thread
+/* In its own code the thread has had that time only if it ran. If it has made another thread
  * meanwhile, handlers just run. */
 static void run_late(bool outside)
 {
