@@ -135,9 +135,10 @@ EXPORT pid_t gettid(void)
     return tid_offset ? *tid_of(pthread_self()) : kernel_tid();
 }
 
-/* A child of the application is a process of its own. */
+/* A child of the application is a process of its own, and its end is not the rank's. */
 static void in_child(void)
 {
+    stub_active = false;
     process = 0;
     nrows = 0;
     memset(rows, 0, sizeof rows);

@@ -135,9 +135,10 @@ static void processes(int round)
     while (f && fgets(line, sizeof(line), f))
         mix(line, strlen(line));
     CHECK(f && pclose(f) == 0);
+    fflush(NULL);
     pid_t child = fork();
     if (child == 0)
-        _exit((int)getpid() & 63);
+        exit((int)getpid() & 63);
     CHECK(child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status));
     MIX(child);
     MIX(status);
