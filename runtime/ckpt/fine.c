@@ -48,7 +48,8 @@ struct closed {
 static struct {
     uint64_t keep, overhead;
     uint64_t since_us, since_messages; /* the end of the first checkpoint, which has to be whole */
-    uint64_t spent_us;                 /* on those after it */
+    uint64_t spent_us;                 /* on those after it: pauses, and faults they cause */
+    uint64_t merged_us;                /* on merging, when the first was complete */
     unsigned tries;                    /* in vain, since the last one */
     char folder[4096];
     char logs[4096];
@@ -221,8 +222,8 @@ static void on_upper_fs(uint64_t upper, void (*fn)(void))
     set_fs_base(lower);
 }
 
-/* With an overhead: how many messages from now on pay for what has been spent? As many as come in
- * that time, by their rate so far. */
+/* With an overhead: how many messages from now on pay for what has been spent, in pauses, in faults
+ * of the watch and on merging? As many as come in that time, by their rate so far. */
 static void put_off(uint64_t began_us)
 {
     const struct counters_file *counters = GATE->counters;
@@ -232,11 +233,14 @@ static void put_off(uint64_t began_us)
     if (fine.number == 1) {
         fine.since_us = now;
         fine.since_messages = messages;
+        fine.merged_us = fine_merge_spent_us();
         return;
     }
-    fine.spent_us += now - began_us;
-    uint64_t ran_us = now - fine.since_us - fine.spent_us + 1;
-    uint64_t must_us = fine.spent_us * 100 / fine.overhead;
+    fine.spent_us += now - began_us + track_cost_us();
+    uint64_t spent_us = fine.spent_us + fine_merge_spent_us() - fine.merged_us;
+    uint64_t passed_us = now - fine.since_us;
+    uint64_t ran_us = passed_us > spent_us ? passed_us - spent_us : 1;
+    uint64_t must_us = spent_us * 100 / fine.overhead;
     double rate = (double)(messages - fine.since_messages) / (double)ran_us;
     uint64_t owed_us = must_us > ran_us ? must_us - ran_us : 0;
     GATE->fine_from = messages + (uint64_t)(rate * (double)owed_us);

@@ -35,6 +35,7 @@ struct job {
 static struct {
     const char *folder, *logs;
     uint32_t rank;
+    clockid_t clock; /* of the thread's processor time */
     pthread_mutex_t lock;
     pthread_cond_t changed;
     struct job job;
@@ -175,6 +176,7 @@ int fine_merge_start(const char *folder, const char *logs, uint32_t rank, struct
     merge.rank = rank;
     int rc = pthread_create(&thread, NULL, run, NULL);
     if (rc == 0) {
+        pthread_getcpuclockid(thread, &merge.clock);
         pthread_detach(thread);
         return 0;
     }
@@ -200,4 +202,11 @@ int fine_merge_ask(uint64_t upto, uint64_t bytes, uint32_t log_from, bool wait, 
     }
     pthread_mutex_unlock(&merge.lock);
     return rc;
+}
+
+uint64_t fine_merge_spent_us(void)
+{
+    struct timespec ts = {0};
+    clock_gettime(merge.clock, &ts);
+    return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
 }

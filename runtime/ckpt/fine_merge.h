@@ -25,4 +25,7 @@ int fine_merge_start(const char *folder, const char *logs, uint32_t rank, struct
  */
 int fine_merge_ask(uint64_t upto, uint64_t bytes, uint32_t log_from, bool wait, struct err *err);
 
+/* Microseconds of processor time that the thread has taken so far. */
+uint64_t fine_merge_spent_us(void);
+
 #endif

@@ -16,6 +16,7 @@
 #define DBG3_CKPT_TRACK_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "runtime/base/err.h"
 #include "runtime/ckpt/save.h"
@@ -32,5 +33,9 @@ enum track_way track_start(void);
  */
 int track_collect(const struct save_regions *regions, const struct image_range **changed, size_t *n,
                   struct err *err);
+
+/* Microseconds that the watch took from the application between the last two calls of
+ * track_collect(): its first write to each page was a fault, priced as measured at track_start(). */
+uint64_t track_cost_us(void);
 
 #endif

@@ -20,7 +20,9 @@
 
 #define KEEP_FINE  8
 #define EVERY_FINE 10
-#define OVERHEAD   10 /* percent, where the user does not say how often */
+/* Percent, where the user does not say how often: with the recording, refine is to take no more than
+ * a tenth. */
+#define OVERHEAD   5
 #define ORDER_WAIT 30000 /* ms */
 
 extern char **environ;
@@ -82,7 +84,7 @@ static const struct argp_option restart_options[] = {
 static const struct argp_option refine_options[] = {
     {"every-n-msgs", KEY_EVERY_N, "N", 0,
      "make a fine checkpoint of a rank after every N of its messages (default: 10, with an "
-     "overhead of 10 percent)", 1},
+     "overhead of 5 percent)", 1},
     {"overhead", KEY_OVERHEAD, "PERCENT", 0,
      "leave fine checkpoints out while they have taken more than PERCENT of the time (default with "
      "--every-n-msgs: any)", 1},
