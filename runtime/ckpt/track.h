@@ -35,7 +35,7 @@ int track_collect(const struct save_regions *regions, const struct image_range *
                   struct err *err);
 
 /* Microseconds that the watch took from the application between the last two calls of
- * track_collect(): its first write to each page was a fault, priced as measured at track_start(). */
+ * track_collect(): its first write to a page was a fault, priced as measured at track_start(). */
 uint64_t track_cost_us(void);
 
 #endif

@@ -20,8 +20,8 @@
 
 #define KEEP_FINE  8
 #define EVERY_FINE 10
-/* Percent, where the user does not say how often: with the recording, refine is to take no more than
- * a tenth. */
+/* Percent, where the user does not say how often: with the recording, refine is to take no more
+ * than a tenth. */
 #define OVERHEAD   5
 #define ORDER_WAIT 30000 /* ms */
 
