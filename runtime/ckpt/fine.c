@@ -39,6 +39,8 @@
 #define BEHIND_COUNT  4096
 #define CLOSED_MAX    (KEEP_MAX + BEHIND_COUNT)
 
+#define PAGE_US 4 /* to find, write and watch a page: 1 GB/s, a guess for the first increment */
+
 /* A segment that is not written to any more. */
 struct closed {
     uint64_t last; /* checkpoint in it */
@@ -207,6 +209,7 @@ static int write_checkpoint(const struct parked *threads, size_t n, struct image
     if (r < 0)
         return -1;
     fault_point(FAULT_FINE_WRITTEN);
+    fine.spent_us += fine.number == 0 ? 0 : track_cost_us();
     fine.last_id = written->id;
     fine.number = next;
     fine.oldest = oldest;
@@ -222,28 +225,59 @@ static void on_upper_fs(uint64_t upper, void (*fn)(void))
     set_fs_base(lower);
 }
 
-/* With an overhead: how many messages from now on pay for what has been spent, in pauses, in faults
- * of the watch and on merging? As many as come in that time, by their rate so far. */
-static void put_off(uint64_t began_us)
+/* The rank has run for ran_us: how many messages from now on pay for cost_us? As many as come in
+ * the time that is missing, by their rate so far. Whether any are owed. */
+static bool owe(uint64_t ran_us, uint64_t cost_us)
 {
     const struct counters_file *counters = GATE->counters;
-    uint64_t now = now_us(), messages = counters_get(&counters->messages);
-    if (!fine.overhead)
-        return;
-    if (fine.number == 1) {
-        fine.since_us = now;
-        fine.since_messages = messages;
-        fine.merged_us = fine_merge_spent_us();
-        return;
-    }
-    fine.spent_us += now - began_us + track_cost_us();
-    uint64_t spent_us = fine.spent_us + fine_merge_spent_us() - fine.merged_us;
-    uint64_t passed_us = now - fine.since_us;
-    uint64_t ran_us = passed_us > spent_us ? passed_us - spent_us : 1;
-    uint64_t must_us = spent_us * 100 / fine.overhead;
+    uint64_t messages = counters_get(&counters->messages);
+    uint64_t must_us = cost_us * 100 / fine.overhead;
     double rate = (double)(messages - fine.since_messages) / (double)ran_us;
     uint64_t owed_us = must_us > ran_us ? must_us - ran_us : 0;
     GATE->fine_from = messages + (uint64_t)(rate * (double)owed_us);
+    return owed_us > 0;
+}
+
+/* The first checkpoint is complete: what comes after it counts. */
+static void start_to_count(void)
+{
+    const struct counters_file *counters = GATE->counters;
+    fine.since_us = now_us();
+    fine.since_messages = counters_get(&counters->messages);
+    fine.merged_us = fine_merge_spent_us();
+}
+
+/* With an overhead: what has been spent in pauses, in faults of the watch and on merging is to be
+ * paid for before the next one. */
+static void put_off(uint64_t began_us)
+{
+    uint64_t now = now_us(), passed_us = now - fine.since_us;
+    fine.spent_us += now - began_us;
+    uint64_t cost_us = fine.spent_us + fine_merge_spent_us() - fine.merged_us;
+    if (fine.overhead)
+        owe(passed_us > cost_us ? passed_us - cost_us : 1, cost_us);
+}
+
+/* Resident pages of the process: proc_pid_statm(5). 0 if they cannot be told. */
+static uint64_t resident_pages(void)
+{
+    uint64_t size, resident;
+    FILE *f = fopen("/proc/self/statm", "re");
+    int n = f ? fscanf(f, "%lu %lu", &size, &resident) : 0;
+    if (f)
+        fclose(f);
+    return n == 2 ? resident : 0;
+}
+
+/*
+ * The first increment may be all of memory, and nothing is known of its price yet: a program has
+ * filled its memory since a first checkpoint at the start. With an overhead it waits until so much
+ * has been earned.
+ */
+static bool too_early(void)
+{
+    return fine.overhead && fine.number == 1 &&
+           owe(now_us() - fine.since_us + 1, resident_pages() * PAGE_US);
 }
 
 /* A thread does not come to a safe point. It may be in a collective call that its peers enter when
@@ -272,6 +306,8 @@ static void take(struct parked *self)
     size_t n;
     uint64_t start = now_us();
     __atomic_and_fetch(&GATE->word, (uint32_t)~GATE_WORD_FINE, __ATOMIC_SEQ_CST);
+    if (too_early())
+        return;
     on_upper_fs(self->fs_base, GATE->stub->before_save);
     bool alone = park_alone();
     if (!alone && park_all(self->tid, fine.number ? PARK_MS : PARK_FIRST_MS, &err) < 0) {
@@ -296,7 +332,10 @@ static void take(struct parked *self)
     agent_fine(fine.number, event, written.file_bytes, now_us() - start);
     log_debug("rank %d: checkpoint %lu at event %lu: %lu KiB, %lu us", save_identity.rank,
               fine.number, event, written.file_bytes >> 10, now_us() - start);
-    put_off(start);
+    if (fine.number == 1)
+        start_to_count();
+    else
+        put_off(start);
 }
 
 void fine_init(uint64_t keep, uint64_t overhead)
