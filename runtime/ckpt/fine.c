@@ -51,7 +51,7 @@ static struct {
     uint64_t keep, overhead;
     uint64_t since_us, since_messages; /* the end of the first checkpoint, which has to be whole */
     uint64_t spent_us;                 /* on those after it: pauses, and faults they cause */
-    uint64_t merged_us;                /* on merging, when the first was complete */
+    uint64_t merged_us, pages;         /* on merging, and in memory, when the first was complete */
     unsigned tries;                    /* in vain, since the last one */
     char folder[4096];
     char logs[4096];
@@ -238,6 +238,17 @@ static bool owe(uint64_t ran_us, uint64_t cost_us)
     return owed_us > 0;
 }
 
+/* Resident pages of the process: proc_pid_statm(5). 0 if they cannot be told. */
+static uint64_t resident_pages(void)
+{
+    uint64_t size, resident;
+    FILE *f = fopen("/proc/self/statm", "re");
+    int n = f ? fscanf(f, "%lu %lu", &size, &resident) : 0;
+    if (f)
+        fclose(f);
+    return n == 2 ? resident : 0;
+}
+
 /* The first checkpoint is complete: what comes after it counts. */
 static void start_to_count(void)
 {
@@ -245,6 +256,7 @@ static void start_to_count(void)
     fine.since_us = now_us();
     fine.since_messages = counters_get(&counters->messages);
     fine.merged_us = fine_merge_spent_us();
+    fine.pages = resident_pages();
 }
 
 /* With an overhead: what has been spent in pauses, in faults of the watch and on merging is to be
@@ -258,26 +270,16 @@ static void put_off(uint64_t began_us)
         owe(passed_us > cost_us ? passed_us - cost_us : 1, cost_us);
 }
 
-/* Resident pages of the process: proc_pid_statm(5). 0 if they cannot be told. */
-static uint64_t resident_pages(void)
-{
-    uint64_t size, resident;
-    FILE *f = fopen("/proc/self/statm", "re");
-    int n = f ? fscanf(f, "%lu %lu", &size, &resident) : 0;
-    if (f)
-        fclose(f);
-    return n == 2 ? resident : 0;
-}
-
 /*
- * The first increment may be all of memory, and nothing is known of its price yet: a program has
- * filled its memory since a first checkpoint at the start. With an overhead it waits until so much
- * has been earned.
+ * A program fills its memory after a first checkpoint at its start: the first increment holds all
+ * of it, and nothing is known of what that takes. With an overhead it waits until so much has been
+ * earned.
  */
 static bool too_early(void)
 {
-    return fine.overhead && fine.number == 1 &&
-           owe(now_us() - fine.since_us + 1, resident_pages() * PAGE_US);
+    uint64_t pages = fine.overhead && fine.number == 1 ? resident_pages() : 0;
+    return pages > fine.pages &&
+           owe(now_us() - fine.since_us + 1, (pages - fine.pages) * PAGE_US);
 }
 
 /* A thread does not come to a safe point. It may be in a collective call that its peers enter when
