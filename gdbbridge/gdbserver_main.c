@@ -15,12 +15,12 @@ extern char **environ;
 struct arguments {
     const char *listen;
     pid_t attach;
-    bool randomize;
+    bool randomize, record;
     struct gdbserver_options server;
     char **program; /* NULL: none */
 };
 
-enum { KEY_ONCE = 0x100, KEY_MULTI, KEY_RANDOMIZE };
+enum { KEY_ONCE = 0x100, KEY_MULTI, KEY_RANDOMIZE, KEY_RECORD };
 
 static const struct argp_option options[] = {
     {"listen", 'l', "ADDR", 0,
@@ -32,6 +32,7 @@ static const struct argp_option options[] = {
     {"multi", KEY_MULTI, NULL, 0, "stay when no process is left, for GDB's extended-remote", 0},
     {"once", KEY_ONCE, NULL, 0, "end with the first connection", 0},
     {"randomize", KEY_RANDOMIZE, NULL, 0, "leave address space randomization on", 0},
+    {"record", KEY_RECORD, NULL, 0, "record what enters the program, so that GDB can go back", 0},
     {NULL, 0, NULL, 0, NULL, 0},
 };
 
@@ -56,6 +57,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         break;
     case KEY_RANDOMIZE:
         a->randomize = true;
+        break;
+    case KEY_RECORD:
+        a->record = true;
         break;
     case ARGP_KEY_ARG:
         a->program = &state->argv[state->next - 1];
@@ -127,7 +131,8 @@ int gdbserver_main(int argc, char **argv)
     if (argp_parse(&gdbserver_argp, argc, argv, ARGP_IN_ORDER, NULL, &a))
         return 2;
     gdbserver_prepare(!a.listen);
-    struct ptrace_options po = {.stdio = {0, 1, 2}, .foreground = a.listen && isatty(0)};
+    struct ptrace_options po = {.stdio = {0, 1, 2}, .foreground = a.listen && isatty(0),
+                                .record = a.record};
     struct target *t = ptrace_target_create(&po);
     int r = open_transport(&a, &tr, &err);
     if (!r) {

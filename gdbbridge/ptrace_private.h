@@ -54,7 +54,10 @@ struct thread {
     bool job_stopped;  /* left in a job-control stop with PTRACE_LISTEN */
 
     /* How it stopped last. */
+    bool in_call;    /* by an event in the midst of a system call */
     bool can_inject; /* in a signal-delivery stop: the kernel takes a signal on resume */
+    siginfo_t info;  /* of the signal that stopped it last */
+    bool injected;   /* it is in the stop of a signal that was sent on GDB's behalf */
     int injecting;   /* signal sent on GDB's behalf that will stop the thread once more, or 0 */
     int faked;       /* signal reported to GDB that the kernel does not know of, or 0 */
     bool has_event;  /* `event` is yet to be reported */
@@ -113,6 +116,7 @@ struct process {
     int *catch;    /* NULL: all */
     size_t ncatch;
 
+    bool told_end; /* GDB has seen it, recorded, before the call that ends it */
     bool gone; /* `status` is its exit, yet to be reported */
     int status;
     int exit_code; /* >= 0: what GDB sees instead of status (STOP_EXIT) */

@@ -6,16 +6,21 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "gdbbridge/journal.h"
 #include "gdbbridge/ptrace_private.h"
 #include "gdbbridge/reverse.h"
 
 static long request_for(const struct thread *th, int signal)
 {
-    if (th->stepping)
-        return PTRACE_SINGLESTEP;
+    bool recorded = journal_has(th->tid);
+    if (th->stepping) {
+        bool call = recorded && !signal && !journal_inside(th->tid) && !journal_sent(th->tid) &&
+                    journal_at_call(th->tid);
+        return call ? PTRACE_SYSCALL : PTRACE_SINGLESTEP;
+    }
     if (th->job_stopped && !signal)
         return PTRACE_LISTEN;
-    return th->process->catching ? PTRACE_SYSCALL : PTRACE_CONT;
+    return th->process->catching || recorded ? PTRACE_SYSCALL : PTRACE_CONT;
 }
 
 void thread_start(struct thread *th, int signal)
@@ -23,6 +28,9 @@ void thread_start(struct thread *th, int signal)
     long request = request_for(th, signal);
     debug_apply(th);
     thread_forget_registers(th);
+    if (!th->injected && journal_has(th->tid))
+        past_hand(th->process->owner->past, th, signal);
+    th->injected = false;
     if (signal && !th->can_inject) {
         /* Only at the stop for a signal does the kernel take one. Elsewhere it is sent, and handed
          * over when it stops the thread. */

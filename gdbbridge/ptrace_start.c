@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "gdbbridge/journal.h"
 #include "gdbbridge/procfs.h"
 #include "gdbbridge/ptrace_private.h"
 #include "gdbbridge/reverse.h"
@@ -232,6 +233,8 @@ int ptrace_target_start(struct target *base, const struct run *how, struct event
         target_kill(base, pid);
         return err_set(err, "%s is not an x86-64 program", again.argv[0]);
     }
+    if (t->options.record)
+        journal_program(pid);
     first_stop(p, stop);
     return 0;
 }
@@ -492,6 +495,7 @@ void process_let_go(struct process *p)
     for (struct thread *th = p->threads; th; th = th->next)
         if (th->state == THREAD_STOPPED)
             detach_thread(th);
+    journal_drop(p->pid);
     process_remove(p);
 }
 

@@ -36,10 +36,11 @@ struct process *process_add(struct ptrace_target *t, pid_t pid, bool attached)
 void process_remove(struct process *p)
 {
     struct process **at = &p->owner->processes;
+    bool followed = *at == p; /* the past is that of the first */
     while (*at != p)
         at = &(*at)->next;
     *at = p->next;
-    if (p->owner->past)
+    if (p->owner->past && followed)
         past_begin(p->owner->past);
     for (struct process *q = p->owner->processes; q; q = q->next)
         if (q->vfork_parent == p)
@@ -406,7 +407,7 @@ struct target *ptrace_target_create(const struct ptrace_options *options)
     t->ops.monitor = t->monitor;
     if (t->options.run_hook.start || t->options.reverse)
         t->ops.set_non_stop = NULL; /* a rank that is replayed runs and stops as one */
-    if (t->options.reverse) {
+    if (t->options.reverse || t->options.record) {
         t->past = past_create(t);
         t->ops.condition_point = target_condition_point;
         t->ops.reverse_step = target_reverse_step;

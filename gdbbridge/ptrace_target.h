@@ -112,6 +112,7 @@ struct ptrace_options {
     void *other_child_arg;
     struct recorded recorded; /* start == NULL: nothing is known */
     bool reverse; /* the process does again what it did when it runs again from where it was */
+    bool record;  /* it is made to: what enters it is written down (journal.h) */
     int stdio[3]; /* descriptors for programs the target starts; -1: /dev/null */
     bool foreground; /* a started program becomes the foreground of the terminal stdio[0] */
 };

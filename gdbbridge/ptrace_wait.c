@@ -17,6 +17,7 @@
 
 #include "gdbbridge/condition.h"
 #include "gdbbridge/dispatch.h"
+#include "gdbbridge/journal.h"
 #include "gdbbridge/procfs.h"
 #include "gdbbridge/ptrace_private.h"
 #include "gdbbridge/reverse.h"
@@ -75,6 +76,8 @@ static void set_interrupted(struct thread *th)
     set_event(th, EVENT_STOPPED, SIGINT);
     th->faked = SIGINT;
     th->process->owner->interrupt = false;
+    journal_rewind(th->tid);
+    thread_forget_registers(th);
 }
 
 /* ------------------------------------------------------------------ births */
@@ -192,6 +195,12 @@ static void on_exec(struct thread *th)
     struct process *p = th->process;
     unsigned long former;
     struct thread *caller = NULL;
+    if (p->owner->options.record) {
+        journal_end();
+        past_forget(p->owner->past);
+        journal_program(th->tid);
+        th->in_call = false;
+    }
     if (!ptrace(PTRACE_GETEVENTMSG, th->tid, NULL, &former))
         caller = thread_find(p->owner, (pid_t)former);
     if (caller && caller != th) {
@@ -230,6 +239,7 @@ static void on_end(struct thread *th, int status)
         p->owner->gone_quietly = true;
         return;
     }
+    journal_drop(p->pid);
     p->gone = true;
     p->status = status;
     while (p->threads)
@@ -308,9 +318,42 @@ static bool catches(const struct process *p, int number)
     return false;
 }
 
+/* A call of a recorded program, or the step over one, has come to its entry or its return; `result`
+ * is the journal's. */
+static void follow_journal(struct thread *th, int result)
+{
+    thread_forget_registers(th);
+    if (result < 0) /* it is not what it was: on from here, anew */
+        journal_cut(th->tid);
+    if (!journal_has(th->tid)) /* the call cannot be written down */
+        past_forget(th->process->owner->past);
+}
+
+/* Once it has exited there is no way back: GDB sees it before. */
+static void stop_before_end(struct thread *th)
+{
+    journal_put_off(th->tid);
+    thread_forget_registers(th);
+    th->process->told_end = true;
+    past_ends_here(th->process->owner->past);
+    struct event *e = set_event(th, EVENT_STOPPED, 0);
+    e->history = HISTORY_END;
+    strcpy(e->console, "dbg3: the program is about to exit; `continue' lets it\n");
+}
+
 static void on_syscall(struct thread *th)
 {
     struct __ptrace_syscall_info info = {0};
+    if (journal_has(th->tid))
+        follow_journal(th, journal_syscall(th->tid, true));
+    if (journal_ends(th->tid) && !th->process->told_end && !is_stopping(th->process)) {
+        stop_before_end(th);
+        return;
+    }
+    if (journal_inside(th->tid) && th->stepping) {
+        go_on(th, 0);
+        return;
+    }
     const struct user_regs_struct *user = thread_user(th);
     if (!user || !catches(th->process, (int)user->orig_rax) ||
         ptrace(PTRACE_GET_SYSCALL_INFO, th->tid, sizeof info, &info) < 0) {
@@ -420,7 +463,8 @@ static bool passes(struct thread *th, enum trap trap, uint64_t addr)
 {
     const struct process *p = th->process;
     bool executed = trap == TRAP_SW_BREAK || trap == TRAP_HW_BREAK;
-    return executed && !th->stepping && !p->threads->next &&
+    bool recorded_call = journal_has(th->tid) && journal_at_call(th->tid);
+    return executed && !th->stepping && !p->threads->next && !recorded_call &&
            !condition_stops(
                point_conditions(p, trap == TRAP_SW_BREAK ? POINT_SW : POINT_HW, addr), th->tid);
 }
@@ -454,9 +498,19 @@ static void on_signal(struct thread *th, int signal, int injecting)
         return; /* killed while it stopped */
     th->can_inject = !(signal == SIGTRAP && info.si_code == SIGTRAP);
     if (signal == injecting && info.si_code == SI_TKILL) {
+        if (th->info.si_signo == signal)
+            ptrace(PTRACE_SETSIGINFO, th->tid, NULL, &th->info);
+        th->injected = true;
         go_on(th, signal);
         return;
     }
+    if (signal == SIGTRAP && journal_inside(th->tid))
+        follow_journal(th, journal_stepped(th->tid));
+    if (journal_signal_next(th->tid, signal))
+        ptrace(PTRACE_GETSIGINFO, th->tid, NULL, &info);
+    th->info = info;
+    if (signal != SIGTRAP)
+        journal_signal(th->tid, &info);
     if (is_deferred(th, signal, &info))
         return;
     if (dispatch_is_call(signal, &info)) {
@@ -533,6 +587,7 @@ static void on_stop(struct thread *th, int status)
     bool interrupted = th->interrupting;
     int injecting = th->injecting, signal = WSTOPSIG(status);
     th->state = THREAD_STOPPED;
+    th->in_call = status >> 16 && status >> 16 != PTRACE_EVENT_STOP;
     th->stop_pc = 0;
     thread_forget_registers(th);
     /* A stop of another kind takes the interrupt with it, or the interrupt comes later and is then

@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "gdbbridge/journal.h"
 #include "gdbbridge/reverse_wait.h"
 
 #define TRACE_MAX 4096 /* instructions that GDB steps forward in one leg */
@@ -106,6 +107,8 @@ void past_touched(struct past *h)
     const struct run_hook *hook = &t->options.run_hook;
     bool first = !h->diverted;
     h->diverted = h->touched = true;
+    if (t->processes)
+        journal_cut(t->processes->pid);
     if (first && hook->diverts && t->processes)
         hook->diverts(hook->arg, &t->base, thread_shown(t->processes->threads));
 }
@@ -155,17 +158,31 @@ bool past_can_follow(struct past *h, const struct thread *th)
         snprintf(h->why, sizeof h->why, "the program has several processes");
     else if (p->threads->next)
         snprintf(h->why, sizeof h->why, SEVERAL_THREADS);
-    else if (th->deliver)
+    else if (th->deliver && journal_met(th->tid) == JOURNAL_NONE)
         snprintf(h->why, sizeof h->why, "a signal was handed to the program");
+    else if (h->target->options.record && journal_shares())
+        snprintf(h->why, sizeof h->why, "the program has shared memory, which is not recorded");
+    else if (th->in_call || journal_inside(th->tid))
+        snprintf(h->why, sizeof h->why, "the program is in a system call");
     return !h->why[0];
 }
 
 void past_resume(struct past *h, struct thread *th)
 {
     struct leg *l = past_last(h);
+    if (l && journal_inside(th->tid)) {
+        collect_points(th->process, &l->points); /* the call goes on, and so does the leg */
+        return;
+    }
     if (!past_can_follow(h, th)) {
         past_forget(h);
+        journal_end();
         return;
+    }
+    if (h->target->options.record && !journal_has(th->tid)) {
+        past_forget(h);
+        journal_begin(th->tid);
+        l = NULL;
     }
     if (th->stepping && l && l->trace && !h->touched && trace_steps(l->trace) < TRACE_MAX)
         return;
@@ -182,6 +199,18 @@ void past_resume(struct past *h, struct thread *th)
     collect_points(th->process, &l->points);
     if (th->stepping)
         l->trace = trace_create(l->start);
+}
+
+void past_hand(struct past *h, struct thread *th, int signal)
+{
+    if (journal_resume(th->tid, signal != 0))
+        return;
+    if (signal) { /* where it could not be handed over again */
+        past_forget(h);
+        journal_end();
+    } else {
+        journal_send(th->tid);
+    }
 }
 
 void past_stepped(struct past *h, uint64_t pc)
@@ -210,6 +239,7 @@ void past_stopped(struct past *h, struct thread *th, uint64_t pc)
         l->trace = NULL;
     }
     bool interrupted = th->faked == SIGINT;
+    l->bound = journal_met(th->tid);
     l->measured = false;
     l->by_place = event_place(past_recorded(h), th->tid, interrupted, &l->place) == 0 &&
                   (by_event || interrupted);
@@ -225,6 +255,8 @@ void past_become(struct past *h, pid_t pid)
     struct user_regs_struct regs;
     copy_kill(p->pid);
     p->pid = th->tid = pid;
+    p->told_end = false;
+    journal_bound(pid, JOURNAL_NONE);
     if (p->memory >= 0)
         close(p->memory);
     p->memory = -1;
@@ -322,7 +354,7 @@ void past_begin_here(struct past *h, struct thread *th)
 {
     if (h->n)
         return;
-    pid_t anchor = h->rooted && past_can_follow(h, th) ? past_copy_present(th) : -1;
+    pid_t anchor = past_can_follow(h, th) && h->rooted ? past_copy_present(th) : -1;
     if (anchor > 0) {
         struct leg *l = past_add(h, anchor);
         leg_set_end(l, &(struct mark){.addr = l->start, .n = 1});

@@ -35,6 +35,9 @@ void past_touched(struct past *h);
 /* The thread, stopped, is about to be resumed as its fields say. */
 void past_resume(struct past *h, struct thread *th);
 
+/* It, recorded, is about to go on with a signal, or (0) without. */
+void past_hand(struct past *h, struct thread *th, int signal);
+
 /* It has made a step, and is now at pc. */
 void past_stepped(struct past *h, uint64_t pc);
 

@@ -24,6 +24,7 @@
 
 #include "gdbbridge/condition.h"
 #include "gdbbridge/dispatch.h"
+#include "gdbbridge/journal.h"
 #include "gdbbridge/reverse_wait.h"
 
 #define INT3        0xcc
@@ -68,6 +69,7 @@ void copy_kill(pid_t pid)
     int status;
     if (pid <= 1)
         return;
+    journal_drop(pid);
     kill(pid, SIGKILL);
     for (;;) {
         pid_t got = waitpid(pid, &status, __WALL);
@@ -148,7 +150,7 @@ pid_t copy_make(pid_t pid)
     regs.orig_rax = (unsigned long long)-1;
     /* Exit signal 0: the program's own wait() does not see it. Our child, not the original's: it is
      * wholly gone when we have reaped it. */
-    regs.rdi = CLONE_PARENT;
+    regs.rdi = CLONE_PARENT | (journal_has(pid) ? CLONE_FILES | CLONE_FS : 0);
     regs.rsi = regs.rdx = regs.r10 = regs.r8 = 0;
     if (ptrace(PTRACE_SETREGS, pid, NULL, &regs))
         return -1;
@@ -160,6 +162,8 @@ pid_t copy_make(pid_t pid)
         copy_kill(child);
         return -1;
     }
+    if (child > 0)
+        journal_copy(pid, child);
     return child;
 }
 
@@ -460,12 +464,15 @@ static bool is_output(unsigned long long number)
     return number == SYS_write || number == SYS_pwrite64 || number == SYS_sendto;
 }
 
-/* At the entry of a system call, and at its return: output is not made. */
-static void on_syscall(pid_t pid, bool *skipping)
+/* At the entry of a system call, and at its return: output is not made, nor what the journal knows.
+ * Returns 0, or -1: it has come to the journal's end. */
+static int on_syscall(pid_t pid, bool *skipping)
 {
     struct user_regs_struct regs;
+    if (journal_has(pid))
+        return journal_syscall(pid, false);
     if (copy_registers(pid, &regs))
-        return;
+        return 0;
     if (*skipping) {
         regs.rax = regs.rdx;
         *skipping = false;
@@ -473,9 +480,10 @@ static void on_syscall(pid_t pid, bool *skipping)
         regs.orig_rax = (unsigned long long)-1;
         *skipping = true;
     } else {
-        return;
+        return 0;
     }
     ptrace(PTRACE_SETREGS, pid, NULL, &regs);
+    return 0;
 }
 
 /* Whether the stop is for a system call that the process handles itself. */
@@ -502,6 +510,7 @@ static void run_to_stop(struct copy_run *run, struct copy_stop *stop)
     *stop = (struct copy_stop){.end = COPY_GONE};
     if (!step_off(run))
         return;
+    journal_send(run->pid);
     for (;;) {
         if (ptrace(run->silent ? PTRACE_SYSCALL : PTRACE_CONT, run->pid, NULL, signal))
             return;
@@ -510,7 +519,8 @@ static void run_to_stop(struct copy_run *run, struct copy_stop *stop)
             return;
         signal = 0;
         if (WSTOPSIG(status) == SYSCALL_TRAP) {
-            on_syscall(run->pid, &skipping);
+            if (on_syscall(run->pid, &skipping) < 0)
+                return;
             continue;
         }
         if (status >> 16 == PTRACE_EVENT_EXIT)
@@ -527,11 +537,18 @@ static void run_to_stop(struct copy_run *run, struct copy_stop *stop)
         }
         if (stop->signal == SIGTRAP && is_counted_only(run))
             continue;
+        signal = stop->signal;
+        if (journal_signal_past(run->pid, &signal))
+            continue;
         if (stop->signal == SIGTRAP && !on_trap(run, stop, &regs))
             return;
         if (stop->signal != SIGTRAP) {
-            stop->end = COPY_SIGNAL;
-            stop->counted = true;
+            bool recorded = journal_has(run->pid);
+            /* so far, and no further, a copy of a recorded process was to go */
+            stop->end = recorded && run->mark.n && journal_signal_next(run->pid, stop->signal)
+                            ? COPY_MARK
+                            : COPY_SIGNAL;
+            stop->counted = !recorded || regs.eflags & RESUME_FLAG;
         }
         return;
     }
@@ -579,12 +596,26 @@ static bool step_over_output(pid_t pid, struct user_regs_struct *regs)
     return !ptrace(PTRACE_SETREGS, pid, NULL, regs);
 }
 
+/* To the entry of the system call that is the next instruction. */
+static bool enter_call(pid_t pid)
+{
+    if (ptrace(PTRACE_SYSCALL, pid, NULL, 0))
+        return false;
+    int status = reverse_wait(pid);
+    return status >= 0 && WSTOPSIG(status) == SYSCALL_TRAP && journal_syscall(pid, false) >= 0;
+}
+
 /* One instruction. *signal is handed over before; afterwards it is what the process has met instead
  * of the step's end, or 0. Returns false if it is gone. */
 static bool step_once(pid_t pid, struct user_regs_struct *regs, int *signal)
 {
-    if (!*signal && step_over_output(pid, regs))
+    bool recorded = journal_has(pid);
+    if (!recorded && !*signal && step_over_output(pid, regs))
         return true;
+    journal_send(pid);
+    if (recorded && !*signal && !journal_sent(pid) && journal_at_call(pid) &&
+        !enter_call(pid))
+        return false;
     for (int stops = 0; stops < 4; stops++) {
         if (ptrace(PTRACE_SINGLESTEP, pid, NULL, *signal))
             return false;
@@ -592,8 +623,9 @@ static bool step_once(pid_t pid, struct user_regs_struct *regs, int *signal)
         if (status < 0)
             return false;
         *signal = status >> 16 || WSTOPSIG(status) == SIGTRAP ? 0 : WSTOPSIG(status);
-        if (!(status >> 16))
-            return !copy_registers(pid, regs);
+        if (status >> 16 || (*signal && journal_signal_past(pid, signal)))
+            continue;
+        return journal_stepped(pid) >= 0 && !copy_registers(pid, regs);
     }
     return false;
 }

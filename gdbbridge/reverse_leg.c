@@ -19,6 +19,14 @@ void leg_drop_stations(struct leg *l, size_t beyond)
     l->nstations = kept;
 }
 
+pid_t leg_copy(const struct leg *l)
+{
+    pid_t pid = copy_make(l->anchor);
+    if (pid > 0)
+        journal_bound(pid, l->bound);
+    return pid;
+}
+
 void leg_free(struct leg *l)
 {
     for (size_t i = 0; i < l->nstations; i++)
@@ -51,6 +59,7 @@ struct leg *leg_create(pid_t anchor)
     if (!l)
         abort();
     l->anchor = anchor;
+    l->bound = JOURNAL_NONE;
     if (!copy_registers(anchor, &regs))
         l->start = regs.rip;
     return l;
@@ -94,7 +103,7 @@ int leg_measure(struct past *h, struct leg *l)
     }
     if (l->measured)
         return 0;
-    pid_t pid = copy_make(l->anchor);
+    pid_t pid = leg_copy(l);
     if (pid <= 0)
         return -1;
     r = l->by_place ? event_mark(past_recorded(h), pid, &l->place, &l->end)
@@ -113,6 +122,7 @@ void leg_set_end(struct leg *l, const struct mark *end)
 {
     l->end = *end;
     l->measured = true;
+    l->bound = JOURNAL_NONE;
     l->place.event = 0;
     size_t step;
     if (l->trace && !trace_find(l->trace, end->addr, end->n, &step)) {
@@ -135,7 +145,7 @@ void past_split_at_event(struct past *h)
     if (event < 2 || r->next(r->arg, l->anchor) >= --event)
         return;
     struct mark count = {.addr = l->end.addr};
-    pid_t pid = copy_make(l->anchor);
+    pid_t pid = leg_copy(l);
     if (pid <= 0 || event_reach(r, pid, event, l->measured ? &count : NULL, &passed) < 0 ||
         copy_registers(pid, &regs)) {
         copy_kill(pid);
@@ -166,7 +176,7 @@ bool past_thin(struct past *h)
         return false;
     struct mark end = next->end, count = {.addr = end.addr};
     uint64_t passed = 0;
-    pid_t pid = copy_make(l->anchor);
+    pid_t pid = leg_copy(l);
     int r = pid > 0 ? copy_run_to(pid, &l->end, &count, &passed) : -1;
     if (r == 0)
         r = copy_registers(pid, &regs);
@@ -179,6 +189,7 @@ bool past_thin(struct past *h)
     trace_destroy(l->trace);
     l->trace = NULL;
     l->end = end;
+    l->bound = next->bound;
     l->measured = true;
     leg_free(next);
     memmove(&h->leg[i + 1], &h->leg[i + 2], (h->n - i - 2) * sizeof h->leg[0]);
@@ -196,7 +207,7 @@ static int split(struct past *h, const struct mark *at)
     struct mark count = {.addr = l->end.addr}, end = l->end;
     struct user_regs_struct regs;
     uint64_t passed = 0, n = 0;
-    pid_t pid = copy_make(l->anchor);
+    pid_t pid = leg_copy(l);
     if (pid <= 0)
         return -1;
     if (copy_run_to(pid, at, &count, &passed) < 0 || copy_registers(pid, &regs)) {
@@ -215,7 +226,7 @@ static int split(struct past *h, const struct mark *at)
     end.n = end.n - passed + (twice ? 1 : 0);
     struct mark here = {.addr = regs.rip, .n = at->n};
     if (at->size) { /* as executions of the instruction behind the write */
-        pid_t again = copy_make(l->anchor);
+        pid_t again = leg_copy(l);
         struct mark which = {.addr = regs.rip};
         int r = again > 0 ? copy_run_to(again, at, &which, &n) : -1;
         if (r == 0)
@@ -232,9 +243,11 @@ static int split(struct past *h, const struct mark *at)
         copy_kill(pid);
         return 0;
     }
+    size_t bound = l->bound;
     leg_set_end(l, &here);
     struct leg *rest = past_add(h, pid);
     leg_set_end(rest, &end);
+    rest->bound = bound;
     rest->place.event = event;
     return 1;
 }
@@ -245,7 +258,7 @@ int past_split_at_last(struct past *h, struct mark what)
     if (!what.size && what.addr == l->end.addr) {
         what.n = l->end.n - 1;
     } else {
-        pid_t pid = copy_make(l->anchor);
+        pid_t pid = leg_copy(l);
         int r = pid > 0 ? copy_run_to(pid, &l->end, &what, &what.n) : -1;
         copy_kill(pid);
         if (r < 0)

@@ -10,6 +10,7 @@
 #ifndef DBG3_GDBBRIDGE_REVERSE_PRIVATE_H
 #define DBG3_GDBBRIDGE_REVERSE_PRIVATE_H
 
+#include "gdbbridge/journal.h"
 #include "gdbbridge/reverse.h"
 #include "gdbbridge/reverse_copy.h"
 #include "gdbbridge/reverse_event.h"
@@ -36,6 +37,7 @@ struct leg {
     bool diverted; /* GDB has changed something at its anchor */
     bool by_place; /* its end is known as `place`, and by no stop; else only its event may be */
     struct place place;
+    size_t bound;        /* its end is where this signal of the journal comes; or JOURNAL_NONE */
     struct trace *trace; /* of a traced leg, else NULL */
     struct station station[STATIONS_MAX];
     size_t nstations;
@@ -98,6 +100,9 @@ void past_keep_legs(struct past *h, size_t n);
 /* A leg that begins with `anchor`, which it owns. */
 struct leg *leg_create(pid_t anchor);
 void leg_free(struct leg *l);
+
+/* A copy of its anchor, to go no further than its end. */
+pid_t leg_copy(const struct leg *l);
 
 /* A new last leg, which begins with `anchor`. */
 struct leg *past_add(struct past *h, pid_t anchor);

@@ -111,13 +111,13 @@ static pid_t search(struct past *h, struct leg *l, const struct copy_points *poi
 {
     struct found f = {.point = NULL};
     past_search_in(h, l->anchor);
-    pid_t pid = copy_make(l->anchor);
+    pid_t pid = leg_copy(l);
     int r = pid > 0 ? run_stops(h, l, pid, points, &f) : -1;
     copy_kill(pid);
     if (r < 0 || !f.point)
         return r;
     *point = f.point;
-    pid = copy_make(l->anchor);
+    pid = leg_copy(l);
     if (pid > 0 && run_to_found(h, l, pid, &f) == 0)
         return pid;
     copy_kill(pid);
@@ -128,7 +128,7 @@ static pid_t search(struct past *h, struct leg *l, const struct copy_points *poi
 static int to_beginning(struct past *h)
 {
     struct leg *l = h->leg[0];
-    pid_t pid = copy_make(l->anchor);
+    pid_t pid = leg_copy(l);
     if (pid <= 0)
         return -1;
     past_keep_legs(h, 1);

@@ -17,7 +17,7 @@
 static int trace_last(struct past *h)
 {
     struct leg *l = past_last(h);
-    pid_t pid = copy_make(l->anchor);
+    pid_t pid = leg_copy(l);
     struct trace *tr = trace_create(l->start);
     uint64_t last_pc = l->start, seen = l->start == l->end.addr;
     while (pid > 0 && seen < l->end.n) {
@@ -109,7 +109,7 @@ int past_step_back(struct past *h)
         }
         if (!l->trace) {
             struct user_regs_struct regs;
-            pid_t there = copy_make(l->anchor);
+            pid_t there = leg_copy(l);
             int r = there > 0 ? copy_run_to(there, &l->end, NULL, NULL) : -1;
             if (r == 0)
                 r = copy_registers(there, &regs);

@@ -5,7 +5,7 @@ RSP_OBJS := $(patsubst %,$(BUILD)/gdbbridge/%.o,bytes rsp rsp_command signals re
               session_run session_state session_query session_xfer session_file)
 # All of it, for dbg3.
 GDBBRIDGE_OBJS := $(RSP_OBJS) $(patsubst %,$(BUILD)/gdbbridge/%.o,procfs tls ptrace_target \
-                    ptrace_start ptrace_wait ptrace_resume ptrace_state ptrace_points agent condition dispatch reverse \
+                    ptrace_start ptrace_wait ptrace_resume ptrace_state ptrace_points agent condition dispatch journal reverse \
                     reverse_goto reverse_leg reverse_search reverse_step \
                     reverse_copy reverse_event reverse_trace reverse_wait transport \
                     gdbserver gdbserver_main)
@@ -24,11 +24,12 @@ DBG3_OBJS += $(GDBBRIDGE_OBJS) \
 $(BUILD)/gdbbridge/recording.o: $(BUILD)/gen/call_id.h
 
 PROGRAMS += $(BUILD)/gdbbridge/gdbserver
-$(BUILD)/gdbbridge/gdbserver: $(BUILD)/tests/flow/gdb/serve.o $(GDBBRIDGE_OBJS) $(BASE_OBJS)
+$(BUILD)/gdbbridge/gdbserver: $(BUILD)/tests/flow/gdb/serve.o $(GDBBRIDGE_OBJS) \
+                              $(SYSTEM_OBJS) $(BASE_OBJS)
 	$(CC) $(LDFLAGS) $(SAN) -o $@ $^
 
 # Programs that the flow tests debug, as a user builds them.
-GDB_PROGRAMS := $(patsubst %,$(BUILD)/tests/flow/gdb/%,libshared.so libopened.so threads actions crowd \
+GDB_PROGRAMS := $(patsubst %,$(BUILD)/tests/flow/gdb/%,libshared.so libopened.so threads actions crowd inputs \
                   replayed)
 PROGRAMS     += $(GDB_PROGRAMS)
 $(BUILD)/tests/flow/gdb/lib%.so: tests/flow/gdb/%.c
@@ -43,7 +44,8 @@ $(BUILD)/tests/flow/gdb/%: tests/flow/gdb/%.c
 
 # A caller of the library as `dbg3 isolate` is one.
 PROGRAMS += $(BUILD)/tests/flow/gdb/adopt
-$(BUILD)/tests/flow/gdb/adopt: $(BUILD)/tests/flow/gdb/adopt.o $(GDBBRIDGE_OBJS) $(BASE_OBJS)
+$(BUILD)/tests/flow/gdb/adopt: $(BUILD)/tests/flow/gdb/adopt.o $(GDBBRIDGE_OBJS) \
+                                    $(SYSTEM_OBJS) $(BASE_OBJS)
 	$(CC) $(LDFLAGS) $(SAN) -o $@ $^
 
 # ---- tests

@@ -3,7 +3,9 @@
 # ---- payload log and layouts
 
 ORDER_OBJS := $(patsubst %,$(BUILD)/msgcounter/log/%.o,order order_file order_dump)
-LOG_OBJS := $(patsubst %,$(BUILD)/msgcounter/log/%.o,log log_file log_read log_dump system_table) $(ORDER_OBJS)
+SYSTEM_OBJS := $(patsubst %,$(BUILD)/msgcounter/log/%.o,system_data system_table)
+LOG_OBJS := $(patsubst %,$(BUILD)/msgcounter/log/%.o,log log_file log_read log_dump) \
+            $(SYSTEM_OBJS) $(ORDER_OBJS)
 
 UNIT_TESTS += $(BUILD)/tests/unit/test_log
 $(BUILD)/tests/unit/test_log: $(patsubst %,$(BUILD)/%.o,tests/unit/test_log tests/fuzz/fuzz_log \
@@ -11,8 +13,7 @@ $(BUILD)/tests/unit/test_log: $(patsubst %,$(BUILD)/%.o,tests/unit/test_log test
 	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check jansson)
 
 UNIT_TESTS += $(BUILD)/tests/unit/test_system
-$(BUILD)/tests/unit/test_system: $(patsubst %,$(BUILD)/%.o,tests/unit/test_system \
-                                   msgcounter/stub/system_data msgcounter/log/system_table)
+$(BUILD)/tests/unit/test_system: $(BUILD)/tests/unit/test_system.o $(SYSTEM_OBJS)
 	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check)
 
 FUZZERS += $(BUILD)/tests/fuzz/fuzz_log
@@ -68,7 +69,7 @@ $(BUILD)/gen/stamp: msgcounter/api/gen.py msgcounter/api/mpi.api msgcounter/api/
 STUB_CFLAGS = $(filter-out -fstack-protector-strong,$(CFLAGS)) -fPIC -fvisibility=hidden \
               -ftls-model=initial-exec -fno-stack-protector $(shell pkg-config --cflags mpich)
 STUB_SRCS  := $(wildcard msgcounter/stub/*.c msgcounter/stub/*.S) \
-              $(patsubst %,msgcounter/log/%.c,log order system_table) \
+              $(patsubst %,msgcounter/log/%.c,log order system_data system_table) \
               $(wildcard msgcounter/layout/*.c)
 STUB_OBJS  := $(patsubst %,$(BUILD)/stub/%.o,$(basename $(STUB_SRCS))) \
               $(BUILD)/stub/gen/call_table.o $(BUILD)/stub/gen/wrappers.o
@@ -110,7 +111,7 @@ $(BUILD)/tests/unit/test_match: $(BUILD)/tests/unit/test_match.o $(BUILD)/msgcou
 # The stub as ordinary objects, over a lower half of the test's own. gcc takes MPI_STATUSES_IGNORE
 # for an array of no elements.
 P2P_TEST_OBJS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard msgcounter/stub/*.c msgcounter/layout/*.c)) \
-                 $(patsubst %,$(BUILD)/msgcounter/log/%.o,log order system_table) \
+                 $(patsubst %,$(BUILD)/msgcounter/log/%.o,log order system_data system_table) \
                  $(patsubst %.S,$(BUILD)/stub/%.o,$(wildcard msgcounter/stub/*.S)) \
                  $(BUILD)/stub/gen/call_table.o $(BUILD)/stub/gen/wrappers.o
 $(BUILD)/tests/unit/test_p2p.o $(patsubst %.c,$(BUILD)/%.o,$(wildcard msgcounter/stub/*.c)): \

@@ -18,6 +18,7 @@ check-gdb-suite: all ## GDB's test suite against dbg3 gdbserver and GDB's own, i
 	for board in native-gdbserver dbg3 native-extended-gdbserver dbg3-extended; do \
 	    BUILD='$(BUILD)' tests/gdb-suite --board $$board '$(DIR)' $(SUITE) || exit; \
 	done
+	BUILD='$(BUILD)' tests/gdb-suite --board dbg3-record '$(DIR)' gdb.reverse
 	tests/gdb-suite --compare native-gdbserver dbg3 '$(DIR)' $(SUITE); a=$$?; \
 	tests/gdb-suite --compare native-extended-gdbserver dbg3-extended '$(DIR)' $(SUITE) && exit $$a
 .PHONY: check-gdb-suite

@@ -35,6 +35,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "msgcounter/log/system_data.h"
 #include "msgcounter/log/system_table.h"
 #include "msgcounter/stub/comm.h"
 #include "msgcounter/stub/pid.h"
@@ -42,7 +43,6 @@
 #include "msgcounter/stub/signal.h"
 #include "msgcounter/stub/signal_place.h"
 #include "msgcounter/stub/stub.h"
-#include "msgcounter/stub/system_data.h"
 #include "runtime/half/sys.h"
 
 /* linux/prctl.h and linux/syscall_user_dispatch.h, which may be older than the kernel */
@@ -309,7 +309,8 @@ static void record(const struct system_row *row, long number, const long *args, 
 {
     struct sum sum = {0};
     bool output = row->kind == SYSTEM_OUTPUT;
-    bool known = system_data_find(row, args, result, before, output ? add_digest : add_room, &sum);
+    bool known = system_data_find(NULL, row, args, result, before,
+                                  output ? add_digest : add_room, &sum);
     size_t path = path_bytes(row, args, result);
     if (!known)
         say_unknown(number);
@@ -320,7 +321,7 @@ static void record(const struct system_row *row, long number, const long *args, 
     if (output)
         log_put_digest(&record_writer, LOG_PARAM_NONE, sum.digest, sum.bytes);
     else if (known)
-        system_data_find(row, args, result, before, put_chunk, NULL);
+        system_data_find(NULL, row, args, result, before, put_chunk, NULL);
     record_system_end(result);
 }
 
@@ -409,7 +410,7 @@ static void compare_output(const struct log_record *rec, const struct system_row
 {
     struct sum sum = {0};
     if (result > 0)
-        system_data_find(row, args, result, 0, add_digest, &sum);
+        system_data_find(NULL, row, args, result, 0, add_digest, &sum);
     replay_check_digest(rec, LOG_PARAM_NONE, sum.digest, sum.bytes);
     if (is_for_people(number, args) && shows(rec->event))
         system_make(number, args);
@@ -572,7 +573,7 @@ static void note_descriptor(long number, const long *args, long result)
 
 static long live(const ucontext_t *uc, const struct system_row *row, long number, const long *args)
 {
-    uint64_t before = row ? system_data_before(row, args) : 0;
+    uint64_t before = row ? system_data_before(NULL, row, args) : 0;
     long result =
         makes_child(number) ? make_child(uc, number, args) : make(uc, row, number, args, false);
     if (result == SYSTEM_AGAIN)

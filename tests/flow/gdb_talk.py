@@ -2,7 +2,8 @@
 
     gdb_talk.py SCRIPT COMMAND...
 
-Lines of the script: `wait N TEXT` until TEXT has been printed in N lines, `interrupt`, `type LINE`.
+Lines of the script: `wait N TEXT` until TEXT has been printed in N lines, `until COMMAND` of the
+shell succeeds, `interrupt`, `type LINE`.
 All that is printed goes to standard output. Ends with GDB's exit code; 1 if it ends before a wait
 is over.
 """
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 lines = []
 news = threading.Condition()
@@ -46,6 +48,9 @@ for row in open(sys.argv[1]):
     elif verb == "wait":
         number, _, what = rest.partition(" ")
         wait(int(number), what)
+    elif verb == "until":
+        while subprocess.run(rest, shell=True, check=False).returncode:
+            time.sleep(0.05)
     elif verb == "interrupt":
         gdb.send_signal(signal.SIGINT)
 gdb.stdin.close()

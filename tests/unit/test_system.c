@@ -13,7 +13,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "msgcounter/stub/system_data.h"
+#include "msgcounter/log/system_data.h"
 #include "tests/unit/unit.h"
 
 /* Where chunks go: their addresses and lengths, one behind the other. */
@@ -38,7 +38,8 @@ static struct found find(long number, const long args[6], long result, uint64_t 
 {
     struct found f = {0};
     ck_assert_int_eq(
-        system_data_find(system_row((uint64_t)number), args, result, before, collect, &f), known);
+        system_data_find(NULL, system_row((uint64_t)number), args, result, before, collect, &f),
+        known);
     return f;
 }
 
@@ -119,7 +120,7 @@ START_TEST(addresses_have_two_lengths)
     socklen_t length = 8;
     long args[6] = {0, (long)name, (long)&length};
     const struct system_row *row = system_row(SYS_accept);
-    uint64_t before = system_data_before(row, args);
+    uint64_t before = system_data_before(NULL, row, args);
     ck_assert_uint_eq(before, 8);
     length = 20; /* it did not fit */
     struct found f = find(SYS_accept, args, 3, before, true);
@@ -136,7 +137,7 @@ START_TEST(messages_have_parts)
     struct msghdr m = {.msg_name = name, .msg_namelen = sizeof name, .msg_iov = &v, .msg_iovlen = 1,
                        .msg_control = control, .msg_controllen = sizeof control};
     long args[6] = {0, (long)&m, 0};
-    uint64_t before = system_data_before(system_row(SYS_recvmsg), args);
+    uint64_t before = system_data_before(NULL, system_row(SYS_recvmsg), args);
     m.msg_namelen = 2;
     m.msg_controllen = 16;
     struct found f = find(SYS_recvmsg, args, 7, before, true);
