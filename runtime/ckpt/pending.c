@@ -16,11 +16,13 @@
 #include "runtime/half/gate.h"
 #include "runtime/half/sys.h"
 
+#define SIGNALS     64 /* numbers that there are */
 #define SIGNALS_MAX 4096
 #define NOT_OURS                                                                                   \
     (1ul << (GATE_SIGNAL - 1) | 1ul << (SIGKILL - 1) | 1ul << (SIGSTOP - 1) | 1ul << GATE_SIGNAL)
 
 static struct pending_signal list[SIGNALS_MAX];
+static bool logged[SIGNALS + 1];
 static volatile uint32_t count; /* may exceed SIGNALS_MAX: then the last ones are left where they
                                    are */
 
@@ -90,6 +92,17 @@ const struct pending_signal *pending_take_process(size_t *n)
     return list;
 }
 
+void pending_ask(void)
+{
+    for (int sig = 0; sig <= SIGNALS; sig++)
+        logged[sig] = GATE->mode == GATE_REPLAY && GATE->stub->signal_logged(sig);
+}
+
+bool pending_logged(int sig)
+{
+    return sig >= 0 && sig <= SIGNALS && logged[sig];
+}
+
 void pending_put(pid_t tid, pid_t to)
 {
     long pid = sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
@@ -102,7 +115,7 @@ void pending_put(pid_t tid, pid_t to)
         left += sig && s->tid != tid;
         if (!sig || s->tid != tid)
             continue;
-        if (GATE->mode == GATE_REPLAY && GATE->stub->signal_logged(sig))
+        if (pending_logged(sig))
             ; /* its replay comes from the log, and nobody would take this one */
         else if (tid == PENDING_PROCESS)
             sys_call(SYS_rt_sigqueueinfo, pid, sig, s->info, 0, 0, 0);

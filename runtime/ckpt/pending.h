@@ -8,6 +8,7 @@
 #ifndef DBG3_CKPT_PENDING_H
 #define DBG3_CKPT_PENDING_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -31,6 +32,13 @@ const struct pending_signal *pending_take_process(size_t *n);
 /* [any FS] Sends the signals of `tid` again, to the thread `to` or, for PENDING_PROCESS, to this
  * process. */
 void pending_put(pid_t tid, pid_t to);
+
+/* Asks the stub which signals come from the log in a replay. Before any thread goes on: whoever
+ * traces a replay takes the first instruction in the application's half for the application's. */
+void pending_ask(void);
+
+/* Whether this one does; 0: what asks for signals. */
+bool pending_logged(int sig);
 
 /* Before a restart's threads go on: what the image says. */
 void pending_load(const void *blob, size_t size);

@@ -254,6 +254,7 @@ static int after_save(void)
 void restart_after_save(const struct image_state *state)
 {
     restart_on_upper_fs(state, after_save);
+    pending_ask();
 }
 
 void restart_go(const struct image_state *state)
@@ -262,7 +263,7 @@ void restart_go(const struct image_state *state)
     struct err err;
     describe_start(&s, &state->threads[0]);
     pending_put(PENDING_PROCESS, 0);
-    if (GATE->mode != GATE_REPLAY || !GATE->stub->signal_logged(0)) {
+    if (!pending_logged(0)) {
         restore_timers(&state->meta);
         if (timers_restore(state, tid_of, &err) < 0)
             half_die(&err);
