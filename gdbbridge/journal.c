@@ -21,6 +21,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "gdbbridge/grow.h"
+#include "gdbbridge/procfs.h"
 #include "msgcounter/log/system_data.h"
 
 #define LOG_MODULE "journal"
@@ -87,20 +89,9 @@ static struct place *find(pid_t pid)
     return NULL;
 }
 
-static void *grown(void *array, size_t n, size_t *room, size_t size)
-{
-    if (n < *room)
-        return array;
-    *room = *room ? 2 * *room : 64;
-    array = realloc(array, *room * size);
-    if (!array)
-        abort();
-    return array;
-}
-
 static void add_place(const struct place *p)
 {
-    journal.place = grown(journal.place, journal.nplaces, &journal.places_room, sizeof *p);
+    journal.place = grow(journal.place, journal.nplaces, &journal.places_room, sizeof *p);
     journal.place[journal.nplaces++] = *p;
 }
 
@@ -173,7 +164,7 @@ static struct entry *next_of(const struct place *p)
 
 static struct entry *append(struct place *p)
 {
-    journal.entry = grown(journal.entry, journal.n, &journal.room, sizeof *journal.entry);
+    journal.entry = grow(journal.entry, journal.n, &journal.room, sizeof *journal.entry);
     struct entry *e = &journal.entry[journal.n++];
     *e = (struct entry){0};
     p->at = journal.n;
@@ -182,20 +173,13 @@ static struct entry *append(struct place *p)
 
 /* ---- memory and registers ---- */
 
-static int memory_open(pid_t pid)
-{
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%d/mem", (int)pid);
-    return open(path, O_RDWR | O_CLOEXEC);
-}
-
 /* Also what the process itself may not read; the same for poke(). */
 static bool peek(pid_t pid, uint64_t at, void *to, uint64_t bytes)
 {
     struct iovec here = {to, bytes}, there = {(void *)at, bytes};
     if (process_vm_readv(pid, &here, 1, &there, 1, 0) == (ssize_t)bytes)
         return true;
-    int fd = memory_open(pid);
+    int fd = procfs_memory(pid);
     bool done = fd >= 0 && pread(fd, to, bytes, (off_t)at) == (ssize_t)bytes;
     if (fd >= 0)
         close(fd);
@@ -209,7 +193,7 @@ static bool peek_of(void *arg, uint64_t at, void *to, uint64_t bytes)
 
 static bool poke(pid_t pid, uint64_t at, const void *from, uint64_t bytes)
 {
-    int fd = memory_open(pid);
+    int fd = procfs_memory(pid);
     bool done = fd >= 0 && pwrite(fd, from, bytes, (off_t)at) == (ssize_t)bytes;
     if (fd >= 0)
         close(fd);

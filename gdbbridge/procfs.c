@@ -34,6 +34,13 @@ ssize_t procfs_tasks(pid_t pid, pid_t *tids, size_t max)
     return (ssize_t)n;
 }
 
+int procfs_memory(pid_t pid)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/mem", (int)pid);
+    return open(path, O_RDWR | O_CLOEXEC);
+}
+
 int procfs_read(const char *path, struct bytes *out)
 {
     char part[16384];

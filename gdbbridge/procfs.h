@@ -21,6 +21,10 @@ int procfs_task_core(pid_t pid, pid_t tid);
 /* Path of the running program. Returns 0 or -1 with errno set. */
 int procfs_exe(pid_t pid, char *path, size_t size);
 
+/* The memory of a traced process, to be read and written at its addresses, whatever the mappings
+ * permit. Returns a descriptor, or -1 with errno set. */
+int procfs_memory(pid_t pid);
+
 /* Whole file into `out`. Returns 0 or -1 with errno set. */
 int procfs_read(const char *path, struct bytes *out);
 

@@ -13,6 +13,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "gdbbridge/procfs.h"
 #include "gdbbridge/ptrace_private.h"
 #include "gdbbridge/reverse.h"
 
@@ -114,11 +115,8 @@ int target_write_registers(struct target *base, struct ptid id, const uint8_t *b
  * opened. */
 static int memory_fd(struct process *p)
 {
-    char path[64];
-    if (p->memory < 0) {
-        snprintf(path, sizeof path, "/proc/%d/mem", (int)p->pid);
-        p->memory = open(path, O_RDWR | O_CLOEXEC);
-    }
+    if (p->memory < 0)
+        p->memory = procfs_memory(p->pid);
     return p->memory;
 }
 

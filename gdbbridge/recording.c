@@ -8,6 +8,7 @@
 #include <xxhash.h>
 
 #include "call_id.h"
+#include "gdbbridge/grow.h"
 #include "msgcounter/log/log_read.h"
 
 /* Flags of records of callbacks and of memory (the stub's record.h). */
@@ -50,17 +51,6 @@ static bool is_collective(uint16_t call)
         if (calls[i] == call)
             return true;
     return false;
-}
-
-static void *grow(void *array, size_t n, size_t *room, size_t size)
-{
-    if (n < *room)
-        return array;
-    *room = *room ? 2 * *room : 64;
-    array = realloc(array, *room * size);
-    if (!array)
-        abort();
-    return array;
 }
 
 /* ---- requests */

@@ -25,6 +25,7 @@
 #include "gdbbridge/condition.h"
 #include "gdbbridge/dispatch.h"
 #include "gdbbridge/journal.h"
+#include "gdbbridge/procfs.h"
 #include "gdbbridge/reverse_wait.h"
 
 #define INT3        0xcc
@@ -41,16 +42,9 @@
 
 /* ---- memory and registers ---- */
 
-static int memory_open(pid_t pid)
-{
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%d/mem", (int)pid);
-    return open(path, O_RDWR | O_CLOEXEC);
-}
-
 int copy_poke(pid_t pid, uint64_t addr, uint8_t byte)
 {
-    int fd = memory_open(pid);
+    int fd = procfs_memory(pid);
     ssize_t n = fd < 0 ? -1 : pwrite(fd, &byte, 1, (off_t)addr);
     if (fd >= 0)
         close(fd);
@@ -89,7 +83,7 @@ static uint64_t find_syscall(pid_t pid)
     uint64_t found = 0;
     snprintf(path, sizeof path, "/proc/%d/maps", (int)pid);
     FILE *f = fopen(path, "re");
-    int memory = memory_open(pid);
+    int memory = procfs_memory(pid);
     while (f && memory >= 0 && fgets(line, sizeof line, f)) {
         unsigned long low, high;
         char flags[8];
