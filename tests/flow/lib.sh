@@ -2,6 +2,8 @@
 # tests/flow/lib.sh: what the flow tests share. Sourced by each *.flow; the current folder is empty
 # and the test's own, DBG3_ROOT is the source tree, BUILD the build folder (default: build in it).
 #
+# FLOW_LOG is what run-flow shows of a test that fails.
+#
 # Anything that fails ends the test with one line that says where. Sessions are made in the current
 # folder. Whatever was started with `start` is stopped when the test ends.
 
@@ -19,12 +21,16 @@ declare -A job_pid=() # of what `start` started, by name
 
 fail() { # MESSAGE...
     local i
+    trap '' TERM
     echo "FAILED: $*" >&2
     for ((i = 1; i < ${#FUNCNAME[@]}; i++)); do
         echo "    in ${FUNCNAME[i]}, ${BASH_SOURCE[i]##*/}:${BASH_LINENO[i - 1]}" >&2
     done
     exit 1
 }
+
+# The limit of tests/run-flow, which ends what the test waits for, too: bash comes here behind that.
+trap 'exec 2>>"$FLOW_LOG"; fail "still ran at the time limit"' TERM
 
 # Ends the test, which cannot run here; tests/run-flow says why and counts it.
 skip() { # REASON...
