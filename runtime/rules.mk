@@ -48,7 +48,7 @@ HALF_COMMON := $(addprefix runtime/half/,half load maps own_fd arena steer steer
                $(addprefix runtime/ckpt/,save_regions share timers) \
                $(basename $(filter-out runtime/image/image_dump.c,$(wildcard runtime/image/*.c)) $(wildcard runtime/base/*.c))
 LOWER_ONLY  := $(addprefix runtime/half/,lower_fd lower_main lower_mpi p2p_loops progress) \
-               $(addprefix runtime/ckpt/,agent fatal fine fine_merge order_job track restart restart_job) \
+               $(addprefix runtime/ckpt/,agent fatal fine fine_merge order_job payload track restart restart_job) \
                $(addprefix runtime/coord/,proto cut_rank) $(addprefix msgcounter/log/,log log_file order order_file)
 lower-objs   = $(patsubst %,$(BUILD)/lower/%.o,$(1))
 

@@ -117,6 +117,10 @@ void layout_pack_first(const struct layout *l, const void *base, void *out, size
 int64_t layout_unpack(const struct layout *l, int64_t count, void *base, const void *in,
                       size_t len);
 
+/* Where `count` of them at `base` lie if that is one piece, in type-map order: it is what
+ * layout_pack() would copy. Else NULL. */
+const void *layout_piece(const struct layout *l, int64_t count, const void *base);
+
 /* xxh3-64 of the packed bytes, which are not materialised. Needs about 5 KiB of stack. */
 uint64_t layout_digest(const struct layout *l, int64_t count, const void *base);
 

@@ -70,6 +70,12 @@ static void walk(struct sink *s, const struct layout *l, unsigned char *base)
     }
 }
 
+const void *layout_piece(const struct layout *l, int64_t count, const void *base)
+{
+    bool whole = l->dense && (count == 1 || layout_extent(l) == l->bounds.size);
+    return whole ? (const unsigned char *)base + l->bounds.true_lb : NULL;
+}
+
 /* -------------------------------------------------------------------------------- pack, unpack */
 
 /* The lengths that matter get a loop of their own, with moves instead of calls. */
@@ -216,9 +222,8 @@ uint64_t layout_digest(const struct layout *l, int64_t count, const void *base)
     int64_t size = layout_packed_size(l, count);
     if (size <= 0)
         return XXH3_64bits(NULL, 0);
-    if (l->dense && (count == 1 || layout_extent(l) == l->bounds.size))
-        return XXH3_64bits((const unsigned char *)base + l->bounds.true_lb, (size_t)size);
-    return digest_walk(l, count, base);
+    const void *piece = layout_piece(l, count, base);
+    return piece ? XXH3_64bits(piece, (size_t)size) : digest_walk(l, count, base);
 }
 
 /* ----------------------------------------------------------------------------------- elements */

@@ -82,6 +82,7 @@ int log_writer_attach(struct log_writer *w, struct log_map map, log_rotate *rota
     w->map = map;
     w->rotate = rotate;
     w->arg = arg;
+    w->write = NULL;
     w->field = w->limit = NULL;
     return 0;
 }

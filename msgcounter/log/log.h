@@ -13,6 +13,9 @@
  *     log_put_i32(w, LOG_PARAM_NONE, LOG_ROLE_RETCODE, rc);
  *     log_commit(w);
  *
+ * Memory that lies in one piece is better handed to log_put() or log_fill() as it is: much of it
+ * goes past the mapping.
+ *
  * One record is open at a time; a rank with several threads holds its own lock from log_begin to
  * log_commit. The order of commits is the order of events.
  */
@@ -51,6 +54,16 @@ typedef int log_rotate(struct log_writer *w, uint32_t segment, uint64_t min_size
                        struct log_map *map);
 
 /*
+ * Puts bytes into the file of the present segment, `offset` from its start, without the mapping:
+ * the first write to a page of a mapped file is a fault that clears it, which takes several times
+ * as long as the copy. Returns 0, or -errno if they have to be copied through the mapping.
+ */
+typedef int log_write(struct log_writer *w, uint64_t offset, const void *from, uint64_t bytes);
+
+/* From so many bytes on that is worth a system call. */
+#define LOG_WRITE_MIN 16384
+
+/*
  * The writer. Lives in memory that checkpoints save: `owner` and `at` are the state that counts,
  * everything else is set by log_writer_attach() after a restore. Read `at` through
  * log_writer_position(); the rest is private to log.h and log_write.c.
@@ -61,7 +74,8 @@ struct log_writer {
 
     struct log_map map; /* of segment at.segment; {NULL, 0} before the first record */
     log_rotate *rotate;
-    void *arg; /* the owner's, for rotate */
+    void *arg; /* the owner's, for rotate and write */
+    log_write *write; /* NULL, as log_writer_init leaves it: all goes through the mapping */
 
     unsigned char *field; /* where the next field of the open record goes; NULL if none is open */
     unsigned char *limit; /* first byte that the open record must not touch */
@@ -133,10 +147,18 @@ static inline void *log_reserve(struct log_writer *w, uint8_t param, enum log_ro
     return f + 1;
 }
 
+/* Copies to a place that log_reserve() gave: what follows from `to` on, or a part of it. */
+static inline void log_fill(struct log_writer *w, void *to, const void *from, uint64_t bytes)
+{
+    if (bytes < LOG_WRITE_MIN || !w->write ||
+        w->write(w, (uint64_t)((unsigned char *)to - w->map.base), from, bytes) < 0)
+        __builtin_memcpy(to, from, bytes);
+}
+
 static inline void log_put(struct log_writer *w, uint8_t param, enum log_role role,
                            const void *value, uint64_t length)
 {
-    __builtin_memcpy(log_reserve(w, param, role, length), value, length);
+    log_fill(w, log_reserve(w, param, role, length), value, length);
 }
 
 static inline void log_put_i32(struct log_writer *w, uint8_t param, enum log_role role,

@@ -5,6 +5,7 @@
 
 #include "msgcounter/stub/call_param.h"
 #include "msgcounter/stub/datatype.h"
+#include "msgcounter/stub/record.h"
 
 /* A part of a buffer. */
 struct block {
@@ -158,8 +159,11 @@ void buffers_pack(const struct buffers *s, unsigned i, unsigned char *to)
 {
     for (int64_t k = 0, n = blocks(s, i); k < n; k++) {
         struct block b = block(s, i, k);
-        if (b.count > 0)
-            to += datatype_pack(b.type, b.count, b.at, to, INT64_MAX);
+        const struct datatype *t = b.count > 0 ? datatype_of(b.type) : NULL;
+        if (!t)
+            continue;
+        record_pack(t->layout, b.at, to, (uint64_t)(b.count * t->size));
+        to += b.count * t->size;
     }
 }
 

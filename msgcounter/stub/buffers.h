@@ -29,7 +29,7 @@ int64_t buffers_vector(const struct buffers *b, unsigned i);
 uint64_t buffers_bytes(const struct buffers *b, unsigned i);
 uint64_t buffers_digest(const struct buffers *b, unsigned i);
 
-/* Packs all blocks into `to`, which has room for buffers_bytes(). */
+/* Packs all blocks into the open event, to `to`, which has room for buffers_bytes(). */
 void buffers_pack(const struct buffers *b, unsigned i, unsigned char *to);
 
 /* The reverse; bytes beyond the buffer's, or missing, are left alone. */

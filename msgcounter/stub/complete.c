@@ -179,7 +179,7 @@ void received_record(const struct request *r, uint8_t status_param, uint8_t data
     if (to && r->coll)
         icoll_pack(r, to);
     else if (to)
-        layout_pack_first(request_layout(r), r->buf, to, bytes);
+        record_pack(request_layout(r), r->buf, to, bytes);
 }
 
 const struct log_field *received_apply(const struct log_record *rec, const struct log_field *f,

@@ -224,8 +224,8 @@ static void record_arrival(enum call call, const struct request *r, int i, int f
     record_begin(call, LOG_FIELD_ROOM(sizeof flag) + LOG_FIELD_ROOM(bytes));
     log_put_i32(&record_writer, 2, LOG_ROLE_VALUE, flag);
     if (bytes)
-        layout_pack_first(request_layout(r), part_at(r, i),
-                          log_reserve(&record_writer, 0, LOG_ROLE_DATA, bytes), bytes);
+        record_pack(request_layout(r), part_at(r, i),
+                    log_reserve(&record_writer, 0, LOG_ROLE_DATA, bytes), bytes);
     record_end(rc);
 }
 

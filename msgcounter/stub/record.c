@@ -55,6 +55,12 @@ static int rotate(struct log_writer *w, uint32_t segment, uint64_t min_size, str
     return rc;
 }
 
+/* Past the mapping, into the file. */
+static int write_file(struct log_writer *w, uint64_t offset, const void *from, uint64_t bytes)
+{
+    return (int)cross(GATE->log_write, offset, (uint64_t)from, bytes, 0, 0);
+}
+
 static int rotate_early(struct log_writer *w, uint32_t segment, uint64_t min_size,
                         struct log_map *map)
 {
@@ -180,6 +186,18 @@ void record_signal(unsigned where, uint64_t calls, const void *info)
     log_put_u64(&record_writer, (uint8_t)where, LOG_ROLE_HANDLE, calls);
     log_put(&record_writer, (uint8_t)where, LOG_ROLE_VALUE, info, sizeof(siginfo_t));
     record_system_end(0);
+}
+
+void record_pack(const struct layout *l, const void *buf, void *to, uint64_t bytes)
+{
+    int64_t size = layout_bounds(l).size;
+    const void *piece = bytes < LOG_WRITE_MIN || size == 0
+                            ? NULL
+                            : layout_piece(l, ((int64_t)bytes + size - 1) / size, buf);
+    if (piece)
+        log_fill(&record_writer, to, piece, bytes);
+    else
+        layout_pack_first(l, buf, to, bytes);
 }
 
 uint64_t record_moment(void)
@@ -500,6 +518,7 @@ void record_attach(void)
                                   .world_size = (uint32_t)comm_world.size};
         record_flush();
         log_writer_init(&record_writer, &owner, rotate, NULL);
+        record_writer.write = write_file;
         attached = true;
         copy_early();
         system_record();

@@ -23,6 +23,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "msgcounter/layout/layout.h"
 #include "msgcounter/log/log.h"
 #include "msgcounter/stub/call.h"
 #include "msgcounter/stub/signal_place.h"
@@ -68,6 +69,10 @@ void record_system_end(long result);
 /* A handler of the application runs: where (enum signal_where), behind how many system calls, and
  * its siginfo_t. */
 void record_signal(unsigned where, uint64_t calls, const void *info);
+
+/* Packs the first `bytes` packed bytes of elements at buf into the open event, to where
+ * log_reserve() has made room. */
+void record_pack(const struct layout *l, const void *buf, void *to, uint64_t bytes);
 
 /* Another number than before if there has been an event, or an answer of record_idle(), since. */
 uint64_t record_moment(void);

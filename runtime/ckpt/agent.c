@@ -24,13 +24,13 @@
 #include <unistd.h>
 
 #include "call_id.h"
-#include "msgcounter/log/log_file.h"
 #include "runtime/base/fault.h"
 #include "runtime/base/log.h"
 #include "runtime/ckpt/fatal.h"
 #include "runtime/ckpt/fine.h"
 #include "runtime/ckpt/order_job.h"
 #include "runtime/ckpt/park.h"
+#include "runtime/ckpt/payload.h"
 #include "runtime/ckpt/save.h"
 #include "runtime/coord/counters.h"
 #include "runtime/coord/cut_rank.h"
@@ -72,7 +72,6 @@ static struct {
     uint32_t nfine;
     struct gate_coll comms[COMMS_MAX];
     struct proto_comm report[COMMS_MAX];
-    struct log_writer log_owner; /* only its owner is used: names the files */
 } agent = {.lock = PTHREAD_MUTEX_INITIALIZER, .moved = PTHREAD_COND_INITIALIZER, .sock = -1};
 
 static uint64_t now_us(void)
@@ -655,34 +654,6 @@ static int map_counters(struct err *err)
     return 0;
 }
 
-static const char *log_folder(void)
-{
-    static char folder[4096];
-    snprintf(folder, sizeof folder, "%s/logs", agent.env->session ? agent.env->session : "/tmp");
-    return folder;
-}
-
-static int log_segment(uint64_t min_bytes, uint64_t first_event, void **base, uint64_t *bytes,
-                       uint64_t *segment)
-{
-    static struct log_file file;
-    static struct log_map map;
-    file.dir = log_folder();
-    agent.log_owner.owner.rank = (uint32_t)save_identity.rank;
-    agent.log_owner.arg = &file;
-    int r = log_file_rotate(&agent.log_owner, (uint32_t)*segment, min_bytes, &map);
-    if (r < 0) {
-        char text[4096 + 128];
-        snprintf(text, sizeof text, "cannot extend the log in %s: %s", file.dir, strerror(-r));
-        say(text);
-        return r;
-    }
-    fault_point(FAULT_LOG_ROTATED);
-    *base = map.base;
-    *bytes = map.size;
-    return 0;
-}
-
 /* ---- services behind the gate ---- */
 
 /* Tests: the ranks ask for epochs of their own accord (msgcounter/stub/storm.h). */
@@ -966,6 +937,7 @@ void agent_init(const struct half_env *env)
     agent.env = env;
     snprintf(save_identity.program, sizeof save_identity.program, "%s", env->exe);
     fine_init(env->keep, env->overhead);
+    payload_init();
     GATE->settings.fine_every = GATE->mode == GATE_RECORD ? env->every_n_msgs : 0;
     GATE->settings.epoch_every = GATE->mode == GATE_RECORD ? 0 : env->every_n_msgs;
     GATE->job_started = job_started;
@@ -977,6 +949,5 @@ void agent_init(const struct half_env *env)
     GATE->coll_enter = coll_enter;
     GATE->coll_leave = coll_leave;
     GATE->coll_count = coll_count;
-    GATE->log_segment = log_segment;
     GATE->stop = stop;
 }

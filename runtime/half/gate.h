@@ -27,7 +27,7 @@
 #define GATE_ADDR    0x7d0000000000ul /* SPLIT: below is saved, from here on is not */
 #define GATE_SIZE    0x10000ul
 #define GATE_MAGIC   0x3367626445544147ul /* "GATEdbg3" */
-#define GATE_VERSION 5u
+#define GATE_VERSION 6u
 
 /* The lower half's program text, then the arena for its later mappings. */
 #define LOWER_TEXT_ADDR  0x7d1000000000ul
@@ -285,6 +285,10 @@ struct gate {
      * disk) after printing one line. *base is above GATE_ADDR; *segment its number. */
     int (*log_segment)(uint64_t min_bytes, uint64_t first_event, void **base, uint64_t *bytes,
                        uint64_t *segment);
+
+    /* [crossing] Writes to the file of the present log segment, `offset` from its start, past its
+     * mapping. Returns 0 or -errno: the bytes there are undefined then. */
+    int (*log_write)(uint64_t offset, const void *from, uint64_t bytes);
 
     /* [any FS] The stub's report of an end that is ours to explain (refused call, divergence,
      * end of recording). Prints the text; in replay stops the rank for GDB; else ends it with

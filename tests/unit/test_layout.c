@@ -293,6 +293,28 @@ START_TEST(first_bytes_are_packed_without_the_rest)
 }
 END_TEST
 
+START_TEST(piece_is_what_lies_in_one)
+{
+    static unsigned char memory[4096], packed[4096];
+    struct layout *byte = basic(1), *row, *apart, *moved;
+    ck_assert_int_eq(layout_contiguous(&row, 100, byte), 0);
+    ck_assert_int_eq(layout_resized(&apart, 0, 128, row), 0);
+    ck_assert_int_eq(layout_hindexed(&moved, 1, (int64_t[]){100}, (int64_t[]){24}, byte), 0);
+    for (size_t i = 0; i < sizeof memory; i++)
+        memory[i] = (unsigned char)(i * 2654435761u >> 13);
+    ck_assert_ptr_eq(layout_piece(row, 7, memory), memory);
+    ck_assert_ptr_eq(layout_piece(apart, 1, memory), memory);
+    ck_assert_ptr_null(layout_piece(apart, 2, memory));
+    ck_assert_ptr_eq(layout_piece(moved, 5, memory), memory + 24);
+    ck_assert_int_eq(layout_pack(moved, 5, memory, packed, sizeof packed), 500);
+    ck_assert_int_eq(memcmp(layout_piece(moved, 5, memory), packed, 500), 0);
+    layout_free(moved);
+    layout_free(apart);
+    layout_free(row);
+    layout_free(byte);
+}
+END_TEST
+
 /* Blocks shorter and longer than what the digest gathers. */
 START_TEST(digest_is_that_of_the_packed_bytes)
 {
@@ -421,6 +443,7 @@ static Suite *suite(void)
     tcase_add_test(tc, every_failed_allocation_is_survived);
     tcase_add_test(tc, short_message_fills_the_first_bytes);
     tcase_add_test(tc, first_bytes_are_packed_without_the_rest);
+    tcase_add_test(tc, piece_is_what_lies_in_one);
     tcase_add_test(tc, digest_is_that_of_the_packed_bytes);
     tcase_add_test(tc, elements_are_counted);
     tcase_add_test(tc, damaged_bytes_are_refused_or_harmless);

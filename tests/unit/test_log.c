@@ -5,6 +5,7 @@
  */
 #include <check.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -241,6 +242,65 @@ START_TEST(large_record_has_a_segment_of_its_own)
     }
     log_reader_close(r);
     ck_assert_int_eq(log_begin(&writer, 0, 0, LOG_RECORD_MAX), -EFBIG);
+}
+END_TEST
+
+static struct {
+    unsigned calls;
+    bool broken;
+} past;
+
+/* A log_write: into the file, past the mapping. */
+static int write_past(struct log_writer *w, uint64_t offset, const void *from, uint64_t bytes)
+{
+    past.calls++;
+    if (past.broken)
+        return -EIO;
+    int fd = open(segment_name(w->at.segment), O_WRONLY);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(pwrite(fd, from, bytes, (off_t)offset), (ssize_t)bytes);
+    close(fd);
+    return 0;
+}
+
+/* Fields of all lengths about the one from which on they are written past the mapping. */
+static void append_fields(const unsigned char *from)
+{
+    for (uint64_t n = LOG_WRITE_MIN - 9; n < LOG_WRITE_MIN + 9; n++) {
+        ck_assert_int_eq(log_begin(&writer, 7, 0, 2 * LOG_FIELD_ROOM(n)), 0);
+        log_put(&writer, 0, LOG_ROLE_DATA, from, n);
+        unsigned char *to = log_reserve(&writer, 1, LOG_ROLE_DATA, n);
+        log_fill(&writer, to, from + 9, n / 2);
+        log_fill(&writer, to + n / 2, from + 9 + n / 2, n - n / 2);
+        log_commit(&writer);
+    }
+}
+
+START_TEST(large_field_goes_past_the_mapping)
+{
+    static unsigned char from[LOG_WRITE_MIN + 18];
+    for (size_t i = 0; i < sizeof from; i++)
+        from[i] = byte_of(_i, i);
+    past.calls = 0;
+    past.broken = _i == 1;
+    writer.write = write_past;
+    file.segment_size = 10 * LOG_WRITE_MIN;
+    append_fields(from);
+    ck_assert_uint_eq(past.calls, 9); /* no half is large */
+
+    struct log_reader *r;
+    const struct log_record *rec = NULL;
+    ck_assert_int_eq(log_reader_open(&r, dir, RANK, NULL, NULL), 0);
+    for (uint64_t n = LOG_WRITE_MIN - 9; n < LOG_WRITE_MIN + 9; n++) {
+        ck_assert_int_eq(log_reader_next(r, &rec, NULL), 1);
+        for (uint8_t param = 0; param < 2; param++) {
+            const struct log_field *f = log_field_find(rec, NULL, param, LOG_ROLE_DATA);
+            ck_assert_uint_eq(log_field_length(f), n);
+            ck_assert_int_eq(memcmp(log_field_value(f), from + 9 * param, n), 0);
+        }
+    }
+    ck_assert_int_eq(log_reader_next(r, &rec, NULL), 0);
+    log_reader_close(r);
 }
 END_TEST
 
@@ -729,6 +789,7 @@ static Suite *suite(void)
     tcase_add_test(tc, round_trip);
     tcase_add_test(tc, cursor_seeks_everywhere);
     tcase_add_test(tc, large_record_has_a_segment_of_its_own);
+    tcase_add_loop_test(tc, large_field_goes_past_the_mapping, 0, 2);
     tcase_add_test(tc, abandoned_record_leaves_no_trace);
     tcase_add_test(tc, killed_writer_loses_no_commit);
     tcase_add_test(tc, restored_writer_forgets_the_future);

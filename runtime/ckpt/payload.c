@@ -1,0 +1,100 @@
+/*
+ * payload.c - where a rank's payload log goes: the files of its segments
+ *
+ * Records are made in a shared mapping, so that they outlive the rank. What is large is written to
+ * the same file past the mapping (log_write in log.h says why); the kernel keeps both the same.
+ */
+#include "runtime/ckpt/payload.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "msgcounter/log/log_file.h"
+#include "runtime/base/fault.h"
+#include "runtime/ckpt/agent.h"
+#include "runtime/ckpt/save.h"
+#include "runtime/half/gate.h"
+#include "runtime/half/own_fd.h"
+
+#define LARGE (1u << 20) /* a segment that is made for so large a record is mostly data */
+
+static struct {
+    char folder[PATH_MAX];
+    struct log_file file;
+    struct log_writer writer; /* only its owner and arg are used: they name the files */
+    struct log_map map;       /* of the present segment */
+    uint32_t segment;
+    int fd; /* of its file; 0: not needed so far */
+} payload;
+
+/* A fault in a mapped file reads ahead, which helps who goes on with the next page; not who writes
+ * those pages past the mapping in a moment. */
+static void read_ahead_no_more(void)
+{
+    madvise(payload.map.base, payload.map.size, MADV_RANDOM);
+}
+
+static int log_segment(uint64_t min_bytes, uint64_t first_event, void **base, uint64_t *bytes,
+                       uint64_t *segment)
+{
+    const char *session = agent_session();
+    snprintf(payload.folder, sizeof payload.folder, "%s/logs", session ? session : "/tmp");
+    payload.file.dir = payload.folder;
+    payload.writer.owner.rank = (uint32_t)save_identity.rank;
+    payload.writer.arg = &payload.file;
+    int r = log_file_rotate(&payload.writer, (uint32_t)*segment, min_bytes, &payload.map);
+    if (r < 0) {
+        fprintf(stderr, "dbg3: rank %d: cannot extend the log in %s: %s\n", save_identity.rank,
+                payload.folder, strerror(-r));
+        return r;
+    }
+    fault_point(FAULT_LOG_ROTATED);
+    if (payload.fd > 0)
+        own_fd_close(payload.fd);
+    payload.fd = 0;
+    payload.segment = (uint32_t)*segment;
+    if (min_bytes >= LARGE)
+        read_ahead_no_more();
+    *base = payload.map.base;
+    *bytes = payload.map.size;
+    return 0;
+}
+
+static int open_segment(void)
+{
+    char path[PATH_MAX];
+    if (log_file_path(path, sizeof path, payload.folder, payload.writer.owner.rank,
+                      payload.segment) >= (int)sizeof path)
+        return -ENAMETOOLONG;
+    payload.fd = own_fd_take(open(path, O_WRONLY | O_CLOEXEC));
+    if (payload.fd < 0)
+        return -errno;
+    read_ahead_no_more();
+    return 0;
+}
+
+static int log_write_past(uint64_t offset, const void *from, uint64_t bytes)
+{
+    const char *p = from;
+    int rc = payload.fd > 0 ? 0 : open_segment();
+    while (rc == 0 && bytes) {
+        ssize_t n = pwrite(payload.fd, p, bytes, (off_t)offset);
+        if (n <= 0)
+            return n < 0 ? -errno : -EIO;
+        p += n;
+        offset += (uint64_t)n;
+        bytes -= (uint64_t)n;
+    }
+    return rc;
+}
+
+void payload_init(void)
+{
+    GATE->log_segment = log_segment;
+    GATE->log_write = log_write_past;
+}

@@ -1,0 +1,10 @@
+/*
+ * payload.h - where a rank's payload log goes
+ */
+#ifndef DBG3_CKPT_PAYLOAD_H
+#define DBG3_CKPT_PAYLOAD_H
+
+/* Fills the gate's services of the log: the stub writes it, the lower half has its files. Once. */
+void payload_init(void);
+
+#endif
