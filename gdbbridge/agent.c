@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gdbbridge/agent_print.h"
 #include "gdbbridge/bytes.h"
 
 #define STACK_MAX 128
@@ -19,7 +20,7 @@ enum op {
     OP_LESS_UNSIGNED, OP_EXT, OP_REF8, OP_REF16, OP_REF32, OP_REF64,
     OP_IF_GOTO = 0x20, OP_GOTO, OP_CONST8, OP_CONST16, OP_CONST32, OP_CONST64, OP_REG, OP_END,
     OP_DUP, OP_POP, OP_ZERO_EXT, OP_SWAP,
-    OP_PICK = 0x32, OP_ROT,
+    OP_PICK = 0x32, OP_ROT, OP_PRINTF,
     OP_COUNT
 };
 
@@ -49,10 +50,13 @@ static const struct shape {
     [OP_SWAP] = {true, 2, 0},
     [OP_PICK] = {true, 0, 1},
     [OP_ROT] = {true, 3, 0},
+    [OP_PRINTF] = {true, 2, 3}, /* number of values, size of the format, which follows */
 };
 
 struct machine {
     const struct agent_world *world;
+    const uint8_t *code;
+    size_t size;
     uint64_t stack[STACK_MAX];
     size_t depth;
     size_t pc;
@@ -173,9 +177,26 @@ static int other(struct machine *m, enum op op, uint64_t operand)
     }
 }
 
+/* The function and the channel, which GDB gives for printf, too, are on top of the values. */
+static int print(struct machine *m, uint64_t operand)
+{
+    uint64_t values[STACK_MAX];
+    size_t n = operand >> 16, size = operand & 0xffff;
+    const char *format = (const char *)m->code + m->pc;
+    m->depth -= 2;
+    if (!m->world->printed || m->depth < n || !size || m->size - m->pc < size || format[size - 1])
+        return -1;
+    for (size_t i = 0; i < n; i++)
+        values[i] = m->stack[--m->depth];
+    m->pc += size;
+    return agent_print(m->world, format, size - 1, values, n);
+}
+
 static int execute(struct machine *m, enum op op, uint64_t operand)
 {
     switch (op) {
+    case OP_PRINTF:
+        return print(m, operand);
     case OP_GOTO:
         m->pc = operand;
         return 0;
@@ -194,7 +215,8 @@ static int execute(struct machine *m, enum op op, uint64_t operand)
 int agent_evaluate(const uint8_t *code, size_t size, const struct agent_world *world,
                    uint64_t *value)
 {
-    struct machine m = {.world = world};
+    struct machine m = {.world = world, .code = code, .size = size};
+    bool printed = false;
     for (int steps = 0; steps < STEPS_MAX && m.pc < size; steps++) {
         uint8_t op = code[m.pc++];
         if (op >= OP_COUNT || !shapes[op].known || m.depth < shapes[op].takes ||
@@ -203,22 +225,29 @@ int agent_evaluate(const uint8_t *code, size_t size, const struct agent_world *w
         uint64_t operand = 0;
         for (int i = 0; i < shapes[op].operand; i++)
             operand = operand << 8 | code[m.pc++];
-        if (op == OP_END && m.depth)
-            *value = m.stack[m.depth - 1];
-        if (op == OP_END)
-            return m.depth ? 0 : -1;
+        if (op == OP_END) {
+            bool any = m.depth || printed;
+            if (any)
+                *value = m.depth ? m.stack[m.depth - 1] : 0;
+            return any ? 0 : -1;
+        }
+        printed |= op == OP_PRINTF;
         if (execute(&m, (enum op)op, operand) < 0)
             return -1;
     }
     return -1;
 }
 
-/* ---- conditions ---- */
+/* ---- scripts ---- */
 
-struct agent_conditions {
-    struct agent_conditions *next;
-    size_t size;
-    char text[]; /* as it came, for comparison; then the code of each: uint32_t size, bytes */
+/* The code of a script's conditions, and behind it that of its commands: each piece is a uint32_t,
+ * its size, and bytes; END comes after the last. */
+#define END UINT32_MAX
+
+struct agent_script {
+    struct agent_script *next;
+    size_t size, commands; /* of the text; where the commands are in `text` */
+    char text[];           /* as it came, for comparison; then the code */
 };
 
 /* Appends the code of "LEN,HEX" at *p, which moves behind it. */
@@ -240,59 +269,110 @@ static int decode_one(const char **p, const char *end, struct bytes *out)
     return r;
 }
 
-static int decode(const char *p, const char *end, struct bytes *out)
+/* Appends the pieces of "XLEN,HEX..." at *p, which moves to what is none. */
+static int decode(const char **p, const char *end, struct bytes *out)
 {
-    while (p < end)
-        if (*p++ != 'X' || decode_one(&p, end, out) < 0)
+    const uint32_t last = END;
+    while (*p < end && **p == 'X') {
+        ++*p;
+        if (decode_one(p, end, out) < 0)
             return -1;
+    }
+    bytes_add(out, &last, sizeof last);
     return 0;
 }
 
-const struct agent_conditions *agent_conditions(struct agent_conditions **all, const char *text,
-                                                size_t size)
+/* Appends the code of a script; *commands: where in it that of the commands begins. Whether these
+ * are to outlive the connection, which the digit says, they do not: a detach removes them. */
+static int compile(const char *text, const char *end, struct bytes *code, size_t *commands)
 {
-    for (struct agent_conditions *c = *all; c; c = c->next)
-        if (c->size == size && !memcmp(c->text, text, size))
-            return c;
+    const char *p = text;
+    static const char word[] = "cmds:";
+    if (decode(&p, end, code) < 0)
+        return -1;
+    *commands = code->size;
+    if (p < end || p == text) {
+        p += p > text && *p == ';';
+        if ((size_t)(end - p) <= sizeof word || memcmp(p, word, sizeof word - 1))
+            return -1;
+        p += sizeof word; /* and the digit */
+        if (*p++ != ',')
+            return -1;
+    }
+    return decode(&p, end, code) < 0 || p < end ? -1 : 0;
+}
+
+const struct agent_script *agent_script(struct agent_script **all, const char *text, size_t size)
+{
+    for (struct agent_script *s = *all; s; s = s->next)
+        if (s->size == size && !memcmp(s->text, text, size))
+            return s;
     struct bytes code = {0};
-    struct agent_conditions *c = NULL;
-    if (decode(text, text + size, &code) == 0) {
-        c = malloc(sizeof *c + size + code.size + sizeof(uint32_t));
-        if (!c)
+    struct agent_script *s = NULL;
+    size_t commands;
+    if (compile(text, text + size, &code, &commands) == 0) {
+        s = malloc(sizeof *s + size + code.size);
+        if (!s)
             abort();
-        *c = (struct agent_conditions){*all, size};
-        memcpy(c->text, text, size);
-        uint32_t end = UINT32_MAX;
-        if (code.size)
-            memcpy(c->text + size, code.data, code.size);
-        memcpy(c->text + size + code.size, &end, sizeof end);
-        *all = c;
+        *s = (struct agent_script){*all, size, size + commands};
+        memcpy(s->text, text, size);
+        memcpy(s->text + size, code.data, code.size);
+        *all = s;
     }
     bytes_free(&code);
-    return c;
+    return s;
 }
 
-void agent_conditions_free(struct agent_conditions **all)
+void agent_scripts_free(struct agent_script **all)
 {
     while (*all) {
-        struct agent_conditions *c = *all;
-        *all = c->next;
-        free(c);
+        struct agent_script *s = *all;
+        *all = s->next;
+        free(s);
     }
 }
 
-bool agent_stops(const struct agent_conditions *c, const struct agent_world *world)
+/* The piece at *p, which moves behind it; NULL: there is none. */
+static const uint8_t *next_piece(const char **p, uint32_t *size)
 {
-    const char *p = c->text + c->size;
-    for (;;) {
-        uint32_t size;
-        uint64_t value;
-        memcpy(&size, p, sizeof size);
-        p += sizeof size;
-        if (size == UINT32_MAX)
-            return false;
-        if (agent_evaluate((const uint8_t *)p, size, world, &value) < 0 || value)
+    memcpy(size, *p, sizeof *size);
+    const char *code = *p + sizeof *size;
+    if (*size == END)
+        return NULL;
+    *p = code + *size;
+    return (const uint8_t *)code;
+}
+
+bool agent_meets(const struct agent_script *s, const struct agent_world *world)
+{
+    const char *p = s->text + s->size;
+    const uint8_t *code;
+    uint32_t size;
+    uint64_t value;
+    bool any = false;
+    while ((code = next_piece(&p, &size))) {
+        if (agent_evaluate(code, size, world, &value) < 0 || value)
             return true;
-        p += size;
+        any = true;
     }
+    return !any;
+}
+
+bool agent_has_commands(const struct agent_script *s)
+{
+    const char *p = s->text + s->commands;
+    uint32_t size;
+    return next_piece(&p, &size);
+}
+
+int agent_execute(const struct agent_script *s, const struct agent_world *world)
+{
+    const char *p = s->text + s->commands;
+    const uint8_t *code;
+    uint32_t size;
+    uint64_t value;
+    while ((code = next_piece(&p, &size)))
+        if (agent_evaluate(code, size, world, &value) < 0)
+            return -1;
+    return 0;
 }

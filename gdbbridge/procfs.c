@@ -136,7 +136,7 @@ void procfs_hide_maps(const char *text, size_t size, uint64_t limit, struct byte
     }
 }
 
-bool procfs_task_pending(pid_t pid, pid_t tid)
+bool procfs_task_pending(pid_t pid, pid_t tid, int signal)
 {
     static const char *const sets[] = {"\nSigPnd:", "\nShdPnd:", "\nSigBlk:"};
     unsigned long long set[3] = {0};
@@ -150,5 +150,6 @@ bool procfs_task_pending(pid_t pid, pid_t tid)
                 set[i] = strtoull(line + strlen(sets[i]), NULL, 16);
         }
     bytes_free(&text);
-    return ((set[0] | set[1]) & ~set[2]) != 0;
+    unsigned long long asked = signal ? 1ull << (signal - 1) : ~0ull;
+    return ((set[0] | set[1]) & ~set[2] & asked) != 0;
 }

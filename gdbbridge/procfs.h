@@ -34,7 +34,7 @@ pid_t procfs_maps_pid(const char *path);
 /* Text of a maps or smaps file without the mappings at and above `limit`. Pure. */
 void procfs_hide_maps(const char *text, size_t size, uint64_t limit, struct bytes *out);
 
-/* Has the thread a signal that it does not block and has not been given yet? */
-bool procfs_task_pending(pid_t pid, pid_t tid);
+/* Has the thread a signal (0: any) that it does not block and has not been given yet? */
+bool procfs_task_pending(pid_t pid, pid_t tid, int signal);
 
 #endif

@@ -264,7 +264,7 @@ static int insert_hardware(struct process *p, enum point kind, uint64_t addr, si
             d.slot[i].addr = addr;
             d.slot[i].size = n;
             d.slot[i].kind = kind;
-            d.slot[i].conditions = NULL;
+            d.slot[i].script = NULL;
         }
         d.slot[i].users++;
         addr += n;
@@ -304,32 +304,30 @@ int target_insert_point(struct target *t, pid_t pid, enum point kind, uint64_t a
     return insert_hardware(p, kind, addr, kind == POINT_HW ? 1 : size);
 }
 
-/* Where the conditions of a breakpoint are kept, or NULL: there is no such breakpoint. */
-static const struct agent_conditions **conditions_of(struct process *p, enum point kind,
-                                                     uint64_t addr)
+/* Where the script of a breakpoint is kept, or NULL: there is no such breakpoint. */
+static const struct agent_script **script_of(struct process *p, enum point kind, uint64_t addr)
 {
     struct breakpoint *b = kind == POINT_SW ? find(p, addr) : NULL;
     int i = kind == POINT_HW ? slot_find(&p->debug, kind, addr, 1) : -1;
-    return b ? &b->conditions : i >= 0 ? &p->debug.slot[i].conditions : NULL;
+    return b ? &b->script : i >= 0 ? &p->debug.slot[i].script : NULL;
 }
 
-const struct agent_conditions *point_conditions(const struct process *p, enum point kind,
-                                                uint64_t addr)
+const struct agent_script *point_script(const struct process *p, enum point kind, uint64_t addr)
 {
-    const struct agent_conditions **c = conditions_of((struct process *)p, kind, addr);
-    return c ? *c : NULL;
+    const struct agent_script **s = script_of((struct process *)p, kind, addr);
+    return s ? *s : NULL;
 }
 
-int target_condition_point(struct target *base, pid_t pid, enum point kind, uint64_t addr,
-                           const char *conditions, size_t size)
+int target_script_point(struct target *base, pid_t pid, enum point kind, uint64_t addr,
+                        const char *text, size_t size)
 {
     struct ptrace_target *t = ptrace_target_of(base);
     struct process *p = process_find(t, pid);
-    const struct agent_conditions **c = p ? conditions_of(p, kind, addr) : NULL;
-    if (!c)
+    const struct agent_script **s = p ? script_of(p, kind, addr) : NULL;
+    if (!s)
         return -1;
-    *c = size ? agent_conditions(&t->conditions, conditions, size) : NULL;
-    return size && !*c ? -1 : 0;
+    *s = size ? agent_script(&t->scripts, text, size) : NULL;
+    return size && !*s ? -1 : 0;
 }
 
 int target_remove_point(struct target *t, pid_t pid, enum point kind, uint64_t addr, size_t size)

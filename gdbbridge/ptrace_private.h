@@ -4,6 +4,7 @@
  *     ptrace_target.c   processes and threads, the vtable, what does not stop or run anything
  *     ptrace_start.c    starting, attaching, adopting, killing, detaching
  *     ptrace_wait.c     wait statuses: what happened, stopping all, choosing the event to report
+ *     ptrace_pass.c     breakpoints that do not stop
  *     ptrace_resume.c   letting threads run
  *     ptrace_state.c    registers and memory
  *     ptrace_points.c   breakpoints and debug registers
@@ -41,6 +42,8 @@ struct thread {
     bool stopping; /* to be stopped for GDB, alone (non-stop mode) */
     bool stepping;
     uint64_t step_low, step_high;
+    bool walks;  /* the step is one of GDB's user, not one over a breakpoint */
+    bool walked; /* such a step is what GDB heard of it last */
     int deliver; /* signal to hand over when it runs next, or 0 */
 
     /* Steps over a system call that the program handles itself (dispatch.h): until it is behind the
@@ -63,7 +66,8 @@ struct thread {
     bool has_event;  /* `event` is yet to be reported */
     bool tripped;    /* the event is from a breakpoint of ours: void once that is removed */
     struct event event;
-    bool passing;     /* steps over a breakpoint whose conditions are not met */
+    bool passing;     /* steps over a breakpoint that does not stop it */
+    bool pass_due;    /* is to, once the other threads of its process stand still */
     uint64_t stop_pc; /* where a signal stopped it, before the caller's hook; 0: no signal */
     int reported; /* signal last reported to GDB and not yet passed on, or 0 */
 
@@ -79,7 +83,7 @@ struct breakpoint {
     uint64_t addr;
     uint8_t original;
     bool inserted;
-    const struct agent_conditions *conditions; /* NULL: it always stops */
+    const struct agent_script *script; /* NULL: it always stops */
 };
 
 #define DEBUG_REGISTERS 4
@@ -91,7 +95,7 @@ struct debug_registers {
         unsigned size; /* bytes, 0: free */
         enum point kind;
         unsigned users;
-        const struct agent_conditions *conditions; /* of POINT_HW */
+        const struct agent_script *script; /* of POINT_HW */
     } slot[DEBUG_REGISTERS];
     unsigned generation; /* counts changes */
 };
@@ -150,10 +154,11 @@ struct ptrace_target {
     bool non_stop;
     bool gone_quietly; /* a thread has ended since the last report */
     bool interrupt; /* GDB's Ctrl-C has not been reported */
+    pid_t newest;   /* the process started or attached to last, as GDB knows it: Ctrl-C is for it */
     pid_t last;     /* thread reported last: it is the last to be reported again */
     char **argv;    /* of the last start */
     struct monitor_command *monitor;
-    struct agent_conditions *conditions; /* all that breakpoints have had */
+    struct agent_script *scripts; /* all that breakpoints have had */
     struct past *past; /* reverse.h; NULL: forward only */
     struct attendant attendant; /* of searches in the past; its functions may be NULL */
     bool has_pending;        /* an event of going back is to be reported */
@@ -190,6 +195,17 @@ void process_be_loud(struct process *p);
 void process_let_go(struct process *p);
 
 /* ---- ptrace_wait.c */
+#define SYSCALL_TRAP (SIGTRAP | 0x80) /* PTRACE_O_TRACESYSGOOD */
+/* waitpid() for a thread or (-1) any, in spite of signals. */
+pid_t wait_for(pid_t tid, int *status, int flags);
+/* What a wait status brings about. */
+void wait_handle(struct ptrace_target *t, pid_t tid, int status);
+/* What stopped the thread is none of GDB's business: it goes on if it may. */
+void wait_go_on(struct thread *th, int signal);
+/* Is the process being stopped, by us? */
+bool wait_is_stopping(const struct process *p);
+/* Is there something to report? */
+bool wait_has_news(const struct ptrace_target *t);
 int target_poll(struct target *t, struct event *event);
 void target_interrupt(struct target *t);
 /* Handles all statuses there are, without waiting. */
@@ -202,12 +218,22 @@ void wait_stop_all(struct ptrace_target *t, const struct process *only);
 void wait_stop_one(struct thread *th);
 /* A stopped thread is to be reported as stopped without a signal, if nothing else is. */
 void wait_pend_stop(struct thread *th);
-/* Lets a thread that we have stopped meet the signal that waits for it, before any instruction. */
-void wait_take_signal(struct thread *th);
+/* Lets the threads of a process that we have stopped meet the signal (0: any) that waits for them,
+ * before any instruction. p->gone tells whether it has ended of one. */
+void wait_take_signals(struct process *p, int signal);
 /* Its event, if it has one, is told now. */
 bool wait_report(struct thread *th, struct event *event);
 /* Stops running threads for a moment, so that they start again as their process now has it. */
 void wait_refresh(struct process *p);
+
+/* ---- ptrace_pass.c */
+/* Does the breakpoint that a thread has come to not stop it? */
+bool pass_wanted(struct thread *th, enum trap trap, uint64_t addr);
+/* It goes on from there: at once, or when pass_all_due() is called. */
+void pass(struct thread *th, enum trap trap);
+void pass_all_due(struct ptrace_target *t);
+/* A breakpoint where it is now does what it does by itself. */
+void pass_arrived(struct thread *th);
 
 /* ---- ptrace_resume.c */
 int target_resume(struct target *t, const struct resume *actions, size_t n);
@@ -231,11 +257,10 @@ void thread_forget_registers(struct thread *th);
 
 /* ---- ptrace_points.c */
 int target_insert_point(struct target *t, pid_t pid, enum point kind, uint64_t addr, size_t size);
-int target_condition_point(struct target *t, pid_t pid, enum point kind, uint64_t addr,
-                           const char *conditions, size_t size);
-/* Those of the breakpoint that is there, or NULL. */
-const struct agent_conditions *point_conditions(const struct process *p, enum point kind,
-                                                uint64_t addr);
+int target_script_point(struct target *t, pid_t pid, enum point kind, uint64_t addr,
+                        const char *text, size_t size);
+/* That of the breakpoint that is there, or NULL. */
+const struct agent_script *point_script(const struct process *p, enum point kind, uint64_t addr);
 int target_remove_point(struct target *t, pid_t pid, enum point kind, uint64_t addr, size_t size);
 bool point_inserted(const struct process *p, uint64_t addr);
 /* Overlays the original bytes on memory read at addr. */

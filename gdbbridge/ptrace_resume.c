@@ -39,6 +39,7 @@ void thread_start(struct thread *th, int signal)
         signal = 0;
     }
     th->state = THREAD_RUNNING;
+    th->pass_due = false;
     th->faked = th->reported = th->deliver = 0;
     if (ptrace(request, th->tid, NULL, signal) && request == PTRACE_LISTEN)
         ptrace(PTRACE_CONT, th->tid, NULL, 0);
@@ -68,11 +69,13 @@ static void drop_void_event(struct thread *th)
         th->has_event = false;
 }
 
-static void apply(struct thread *th, const struct resume *a)
+static void apply(struct thread *th, const struct resume *a, size_t n)
 {
     th->resumed = a && a->how != RESUME_NOT;
     th->stepping = th->resumed && a->how == RESUME_STEP;
     th->call_pc = 0;
+    th->pass_due = false;
+    th->walks = th->stepping && (n > 1 || a->high > a->low);
     th->step_low = th->stepping ? a->low : 0;
     th->step_high = th->stepping ? a->high : 0;
     if (th->resumed && a->signal && !th->process->owner->moved)
@@ -103,7 +106,7 @@ static int resume_non_stop(struct ptrace_target *t, const struct resume *actions
             if (!a || a->how == RESUME_NOT || th->state != THREAD_STOPPED ||
                 (th->has_event && th->resumed))
                 continue;
-            apply(th, a);
+            apply(th, a, n);
             if (!th->has_event)
                 thread_start(th, th->deliver);
         }
@@ -123,7 +126,7 @@ int target_resume(struct target *base, const struct resume *actions, size_t n)
         waiting |= p->gone;
         any = true;
         for (struct thread *th = p->threads; th; th = th->next) {
-            apply(th, p->hidden ? NULL : action_for(th, actions, n));
+            apply(th, p->hidden ? NULL : action_for(th, actions, n), n);
             waiting |= th->resumed && th->has_event;
         }
     }

@@ -31,6 +31,7 @@ int trace_options(bool attached)
 
 static void first_stop(struct process *p, struct event *stop)
 {
+    p->owner->newest = p->shown;
     *stop = (struct event){.kind = EVENT_STOPPED, .code = SIGTRAP, .thread = {p->shown, p->shown}};
 }
 
@@ -306,15 +307,17 @@ int ptrace_target_attach(struct target *base, pid_t pid, struct event *stop, str
     }
     for (struct thread *th = p->threads; th; th = th->next)
         th->job_stopped = false; /* a program that was stopped goes on when GDB says so */
-    wait_take_signal(p->threads);
+    wait_take_signals(p, 0);
     if (p->gone) {
         process_remove(p);
         return err_set(err, "process %d has ended", (int)pid);
     }
     for (struct thread *th = p->threads; t->non_stop && th; th = th->next)
         wait_pend_stop(th); /* each tells of its own */
-    if (t->non_stop || !wait_report(p->threads, stop))
-        first_stop(p, stop);
+    struct event other;
+    first_stop(p, stop);
+    if (!t->non_stop && wait_report(p->threads, &other))
+        *stop = other;
     return 0;
 }
 
@@ -506,6 +509,8 @@ int target_detach(struct target *base, pid_t pid)
     if (!p)
         return -1;
     wait_stop_all(t, t->non_stop ? p : NULL);
+    /* Behind the stop that we asked for, the trap of a step or of a breakpoint may wait. */
+    wait_take_signals(p, SIGTRAP);
     process_let_go(p);
     return 0;
 }

@@ -311,7 +311,7 @@ static void target_destroy(struct target *base)
 {
     struct ptrace_target *t = ptrace_target_of(base);
     past_destroy(t->past);
-    agent_conditions_free(&t->conditions);
+    agent_scripts_free(&t->scripts);
     t->past = NULL;
     while (t->processes) {
         struct process *p = t->processes;
@@ -358,6 +358,7 @@ static const struct target_ops ptrace_ops = {
     .exec_file = target_exec_file,
     .tls_address = target_tls_address,
     .insert_point = target_insert_point,
+    .script_point = target_script_point,
     .remove_point = target_remove_point,
     .resume = target_resume,
     .interrupt = target_interrupt,
@@ -409,7 +410,6 @@ struct target *ptrace_target_create(const struct ptrace_options *options)
         t->ops.set_non_stop = NULL; /* a rank that is replayed runs and stops as one */
     if (t->options.reverse || t->options.record) {
         t->past = past_create(t);
-        t->ops.condition_point = target_condition_point;
         t->ops.reverse_step = target_reverse_step;
         t->ops.reverse_continue = target_reverse_continue;
     }

@@ -15,7 +15,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "gdbbridge/condition.h"
 #include "gdbbridge/dispatch.h"
 #include "gdbbridge/journal.h"
 #include "gdbbridge/procfs.h"
@@ -26,11 +25,7 @@ _Static_assert(sizeof((struct stop){0}.text) == sizeof((struct event){0}.console
                    sizeof((struct stop){0}.text) == sizeof((struct process){0}.exit_text),
                "one text goes through all three");
 
-#define SYSCALL_TRAP (SIGTRAP | 0x80) /* PTRACE_O_TRACESYSGOOD */
-
-static void handle(struct ptrace_target *t, pid_t tid, int status);
-
-static pid_t wait_for(pid_t pid, int *status, int flags)
+pid_t wait_for(pid_t pid, int *status, int flags)
 {
     pid_t got;
     do
@@ -44,24 +39,22 @@ static pid_t wait_for(pid_t pid, int *status, int flags)
 static struct event *set_event(struct thread *th, enum event_kind kind, int code)
 {
     th->has_event = true;
-    th->tripped = th->stopping = false;
+    th->tripped = th->stopping = th->pass_due = false;
     th->event = (struct event){.kind = kind, .code = code};
     th->event.thread = thread_shown(th);
     return &th->event;
 }
 
-/* Is the process being stopped, by us? */
-static bool is_stopping(const struct process *p)
+bool wait_is_stopping(const struct process *p)
 {
     const struct ptrace_target *t = p->owner;
     return t->stopping && (!t->stopping_only || t->stopping_only == p);
 }
 
-/* The status was none of GDB's business: goes on if it may. */
-static void go_on(struct thread *th, int signal)
+void wait_go_on(struct thread *th, int signal)
 {
     const struct process *p = th->process;
-    if (p->owner->running && !is_stopping(p) && th->resumed && !th->stopping && !p->hidden) {
+    if (p->owner->running && !wait_is_stopping(p) && th->resumed && !th->stopping && !p->hidden) {
         thread_start(th, signal);
         return;
     }
@@ -122,9 +115,9 @@ static void on_clone(struct thread *th)
         struct thread *child = thread_add(th->process, (pid_t)tid, THREAD_RUNNING);
         child->newborn = child->resumed = true;
         if (take_early(t, child->tid, &status))
-            handle(t, child->tid, status);
+            wait_handle(t, child->tid, status);
     }
-    go_on(th, 0);
+    wait_go_on(th, 0);
 }
 
 /* The child of a fork, once it has stopped; NULL if it was killed before. */
@@ -170,7 +163,7 @@ static void on_fork(struct thread *th, bool vfork)
         points_lift(p); /* the child uses our memory, untraced, until it has its own */
     if (child)
         process_let_go(child);
-    go_on(th, 0);
+    wait_go_on(th, 0);
 }
 
 static void on_vfork_done(struct thread *th)
@@ -179,11 +172,11 @@ static void on_vfork_done(struct thread *th)
     th->in_vfork = false;
     if (p->points_suspended) {
         points_put_back(p);
-        go_on(th, 0);
+        wait_go_on(th, 0);
     } else if (p->owner->wanted.vfork) {
         set_event(th, EVENT_VFORK_DONE, 0);
     } else {
-        go_on(th, 0);
+        wait_go_on(th, 0);
     }
 }
 
@@ -224,7 +217,7 @@ static void on_exec(struct thread *th)
     p->auxv = NULL;
     p->hide_from = 0;
     if (!p->owner->wanted.exec) {
-        go_on(th, 0);
+        wait_go_on(th, 0);
         return;
     }
     struct event *e = set_event(th, EVENT_EXEC, 0);
@@ -276,7 +269,7 @@ static bool is_deferred(struct thread *th, int signal, const siginfo_t *info)
     if (wanted)
         set_interrupted(th);
     else
-        go_on(th, 0);
+        wait_go_on(th, 0);
     return true;
 }
 
@@ -289,7 +282,7 @@ static void on_event_stop(struct thread *th, int signal, bool interrupted)
         if (t->wanted.threads)
             set_event(th, EVENT_THREAD_CREATED, 0);
         else
-            go_on(th, 0);
+            wait_go_on(th, 0);
         return;
     }
     bool job = signal != SIGTRAP;
@@ -298,9 +291,9 @@ static void on_event_stop(struct thread *th, int signal, bool interrupted)
     if (th->stepping && interrupted)
         th->step_cut = thread_pc(th);
     bool wanted = t->interrupt && t->running && interrupted && th->resumed &&
-                  !is_stopping(th->process);
+                  !wait_is_stopping(th->process);
     if (!wanted || defers(th)) {
-        go_on(th, 0);
+        wait_go_on(th, 0);
         return;
     }
     if (th->deferral == DEFER_INTERRUPT)
@@ -346,18 +339,18 @@ static void on_syscall(struct thread *th)
     struct __ptrace_syscall_info info = {0};
     if (journal_has(th->tid))
         follow_journal(th, journal_syscall(th->tid, true));
-    if (journal_ends(th->tid) && !th->process->told_end && !is_stopping(th->process)) {
+    if (journal_ends(th->tid) && !th->process->told_end && !wait_is_stopping(th->process)) {
         stop_before_end(th);
         return;
     }
     if (journal_inside(th->tid) && th->stepping) {
-        go_on(th, 0);
+        wait_go_on(th, 0);
         return;
     }
     const struct user_regs_struct *user = thread_user(th);
     if (!user || !catches(th->process, (int)user->orig_rax) ||
         ptrace(PTRACE_GET_SYSCALL_INFO, th->tid, sizeof info, &info) < 0) {
-        go_on(th, 0);
+        wait_go_on(th, 0);
         return;
     }
     set_event(th, info.op == PTRACE_SYSCALL_INFO_ENTRY ? EVENT_SYSCALL_ENTRY : EVENT_SYSCALL_RETURN,
@@ -410,7 +403,7 @@ static bool ask_hook(struct thread *th, int signal, const siginfo_t *info)
     thread_forget_registers(th); /* the hook may have set them by ptrace itself */
     switch (verdict) {
     case STOP_RESUME:
-        go_on(th, 0);
+        wait_go_on(th, 0);
         return true;
     case STOP_EXIT:
         p->exit_code = stop.code & 0xff;
@@ -457,37 +450,6 @@ static bool is_late_step(struct thread *th, enum trap trap)
     return trap == TRAP_STEP && cut && thread_pc(th) == cut;
 }
 
-/* Is this a breakpoint of GDB's whose conditions are not met? Where there are other threads, which
- * would run past it while it is out of memory, GDB looks itself. */
-static bool passes(struct thread *th, enum trap trap, uint64_t addr)
-{
-    const struct process *p = th->process;
-    bool executed = trap == TRAP_SW_BREAK || trap == TRAP_HW_BREAK;
-    bool recorded_call = journal_has(th->tid) && journal_at_call(th->tid);
-    return executed && !th->stepping && !p->threads->next && !recorded_call &&
-           !condition_stops(
-               point_conditions(p, trap == TRAP_SW_BREAK ? POINT_SW : POINT_HW, addr), th->tid);
-}
-
-/* Executes the instruction under it; what stops the thread then is handled as ever. */
-static void pass(struct thread *th, enum trap trap, uint64_t addr)
-{
-    struct process *p = th->process;
-    int status;
-    if (trap == TRAP_HW_BREAK) { /* the kernel has seen to it that it does not stop again */
-        go_on(th, 0);
-        return;
-    }
-    points_lift(p);
-    th->passing = true;
-    th->state = THREAD_RUNNING;
-    thread_forget_registers(th);
-    bool stops = !ptrace(PTRACE_SINGLESTEP, th->tid, NULL, 0) && wait_for(th->tid, &status, 0) > 0;
-    points_put_back(p);
-    if (stops)
-        handle(p->owner, th->tid, status);
-}
-
 static void on_signal(struct thread *th, int signal, int injecting)
 {
     struct ptrace_target *t = th->process->owner;
@@ -501,7 +463,7 @@ static void on_signal(struct thread *th, int signal, int injecting)
         if (th->info.si_signo == signal)
             ptrace(PTRACE_SETSIGINFO, th->tid, NULL, &th->info);
         th->injected = true;
-        go_on(th, signal);
+        wait_go_on(th, signal);
         return;
     }
     if (signal == SIGTRAP && journal_inside(th->tid))
@@ -515,23 +477,23 @@ static void on_signal(struct thread *th, int signal, int injecting)
         return;
     if (dispatch_is_call(signal, &info)) {
         steps_over_call(th, signal, &info);
-        go_on(th, signal);
+        wait_go_on(th, signal);
         return;
     }
     if (signal == SIGTRAP)
         trap = why_trap(th, &info, &addr);
-    if (passes(th, trap, addr)) {
-        pass(th, trap, addr);
+    if (pass_wanted(th, trap, addr)) {
+        pass(th, trap);
         return;
     }
     bool passed = trap == TRAP_STEP && th->passing;
     th->passing = false;
     if (passed || is_late_step(th, trap)) {
-        go_on(th, 0);
+        wait_go_on(th, 0);
         return;
     }
     if (trap == TRAP_STEP && steps_over_call(th, signal, &info)) {
-        go_on(th, 0);
+        wait_go_on(th, 0);
         return;
     }
     th->stop_pc = thread_pc(th);
@@ -540,20 +502,20 @@ static void on_signal(struct thread *th, int signal, int injecting)
     if (trap == TRAP_STEP) {
         uint64_t pc = thread_pc(th);
         if (pc >= th->step_low && pc < th->step_high) {
-            go_on(th, 0);
+            wait_go_on(th, 0);
             return;
         }
     } else if (ask_hook(th, signal, &info)) {
         return;
     }
     if (th->process->quiet && trap >= TRAP_HW_BREAK) { /* no instruction that it is in the way of */
-        go_on(th, 0);
+        wait_go_on(th, 0);
         return;
     }
     /* Not so at a breakpoint where no instruction may run: GDB calls functions from there. */
     if (trap == TRAP_OTHER && !th->stepping && sigismember(&t->wanted.pass, signal) == 1 &&
         !point_inserted(th->process, th->stop_pc)) {
-        go_on(th, signal);
+        wait_go_on(th, signal);
         return;
     }
     struct event *e = set_event(th, EVENT_STOPPED, signal);
@@ -574,7 +536,7 @@ static void on_leave(struct thread *th)
 {
     struct process *p = th->process;
     unsigned long status = 0;
-    if (th->tid == p->pid || !p->owner->wanted.threads || is_stopping(p)) {
+    if (th->tid == p->pid || !p->owner->wanted.threads || wait_is_stopping(p)) {
         let_exit(th);
         return;
     }
@@ -623,12 +585,12 @@ static void on_stop(struct thread *th, int status)
         on_leave(th);
         break;
     default:
-        go_on(th, 0);
+        wait_go_on(th, 0);
         break;
     }
 }
 
-static void handle(struct ptrace_target *t, pid_t tid, int status)
+void wait_handle(struct ptrace_target *t, pid_t tid, int status)
 {
     struct thread *th = thread_find(t, tid);
     if (!th)
@@ -639,12 +601,18 @@ static void handle(struct ptrace_target *t, pid_t tid, int status)
         on_end(th, status);
 }
 
-void wait_reap(struct ptrace_target *t)
+static void reap(struct ptrace_target *t)
 {
     int status;
     pid_t tid;
     while ((tid = wait_for(-1, &status, WNOHANG)) > 0)
-        handle(t, tid, status);
+        wait_handle(t, tid, status);
+}
+
+void wait_reap(struct ptrace_target *t)
+{
+    reap(t);
+    pass_all_due(t);
 }
 
 /* ------------------------------------------------------------------ stopping all */
@@ -659,7 +627,7 @@ static bool any_running(const struct ptrace_target *t)
 {
     for (const struct process *p = t->processes; p; p = p->next)
         for (const struct thread *th = p->threads; th; th = th->next)
-            if (is_stopping(p) && can_stop(th))
+            if (wait_is_stopping(p) && can_stop(th))
                 return true;
     return false;
 }
@@ -677,13 +645,13 @@ void wait_stop_all(struct ptrace_target *t, const struct process *only)
     pid_t tid;
     t->stopping = true;
     t->stopping_only = only;
-    wait_reap(t);
+    reap(t);
     for (struct process *p = t->processes; p; p = p->next)
         for (struct thread *th = p->threads; th; th = th->next)
-            if (is_stopping(p))
+            if (wait_is_stopping(p))
                 ask_to_stop(th);
     while (any_running(t) && (tid = wait_for(-1, &status, 0)) > 0)
-        handle(t, tid, status);
+        wait_handle(t, tid, status);
     t->stopping = false;
 }
 
@@ -694,16 +662,29 @@ void wait_pend_stop(struct thread *th)
         set_event(th, EVENT_STOPPED, 0);
 }
 
-void wait_take_signal(struct thread *th)
+static void take_signal(struct thread *th, int signal)
 {
     struct process *p = th->process;
     pid_t tid = th->tid;
     int status;
-    if (th->has_event || !procfs_task_pending(p->pid, tid))
+    if (th->state != THREAD_STOPPED || th->has_event || th->job_stopped ||
+        !procfs_task_pending(p->pid, tid, signal))
         return;
     thread_start(th, 0);
     if (wait_for(tid, &status, 0) == tid)
-        handle(p->owner, tid, status);
+        wait_handle(p->owner, tid, status);
+}
+
+void wait_take_signals(struct process *p, int signal)
+{
+    struct ptrace_target *t = p->owner;
+    t->stopping = true; /* nothing is to be started */
+    t->stopping_only = p;
+    for (struct thread *th = p->threads, *next; !p->gone && th; th = next) {
+        next = th->next;
+        take_signal(th, signal);
+    }
+    t->stopping = false;
 }
 
 void wait_refresh(struct process *p)
@@ -714,6 +695,8 @@ void wait_refresh(struct process *p)
 
 void wait_stop_one(struct thread *th)
 {
+    if (th->pass_due)
+        set_event(th, EVENT_STOPPED, 0);
     if (th->state != THREAD_RUNNING || th->has_event)
         return;
     th->stopping = true;
@@ -737,7 +720,7 @@ void process_kill(struct process *p)
     t->stopping = true; /* nothing is to be started meanwhile */
     t->stopping_only = p;
     while (!p->gone && (tid = wait_for(-1, &status, 0)) > 0)
-        handle(t, tid, status);
+        wait_handle(t, tid, status);
     t->stopping = stopping;
     t->stopping_only = only;
 }
@@ -768,6 +751,11 @@ static struct process *choose_gone(const struct ptrace_target *t)
     return NULL;
 }
 
+bool wait_has_news(const struct ptrace_target *t)
+{
+    return choose(t) || choose_gone(t);
+}
+
 static void report_end(struct process *p, struct event *e)
 {
     *e = (struct event){.kind = EVENT_EXITED, .thread = {p->shown, p->shown}};
@@ -787,6 +775,9 @@ static void report(struct ptrace_target *t, struct thread *th, struct event *e)
 {
     *e = th->event;
     th->has_event = false;
+    if (e->trap == TRAP_STEP || e->trap == TRAP_SW_BREAK || e->trap == TRAP_HW_BREAK)
+        pass_arrived(th); /* GDB steps over it from here */
+    th->walked = th->walks && e->kind == EVENT_STOPPED && e->trap == TRAP_STEP;
     th->reported = e->kind == EVENT_STOPPED && e->trap == TRAP_OTHER && !th->faked ? e->code : 0;
     t->last = th->tid;
     if (e->kind == EVENT_FORK || e->kind == EVENT_VFORK) {
@@ -812,7 +803,7 @@ static bool may_happen(const struct ptrace_target *t)
     for (const struct process *p = t->processes; p; p = p->next) {
         bool alive = false;
         for (const struct thread *th = p->threads; th; th = th->next) {
-            if (th->resumed && th->state == THREAD_RUNNING)
+            if (th->resumed && (th->state == THREAD_RUNNING || th->pass_due))
                 return true;
             alive |= th->state != THREAD_EXITING;
         }
@@ -822,22 +813,33 @@ static bool may_happen(const struct ptrace_target *t)
     return false;
 }
 
+/* Returns true if a thread of this process has been, or is being, interrupted; a thread that can be
+ * is *found, if there was none. */
+static bool is_interrupted(struct process *p, struct thread **found)
+{
+    for (struct thread *th = p->threads; th && !p->hidden; th = th->next) {
+        if (!th->resumed || th->state == THREAD_EXITING)
+            continue;
+        if (th->state == THREAD_STOPPED && !th->has_event)
+            set_interrupted(th);
+        if (th->interrupting || th->faked)
+            return true;
+        if (!*found && can_stop(th) && !th->newborn)
+            *found = th;
+    }
+    return false;
+}
+
+/* First the process that GDB has started or attached to last. */
 static void send_interrupt(struct ptrace_target *t)
 {
     struct thread *found = NULL;
     for (struct process *p = t->processes; p; p = p->next)
-        for (struct thread *th = p->threads; th; th = th->next) {
-            if (!th->resumed || th->state == THREAD_EXITING || p->hidden)
-                continue;
-            if (th->interrupting)
-                return;
-            if (th->state == THREAD_STOPPED && !th->has_event) {
-                set_interrupted(th);
-                return;
-            }
-            if (!found && can_stop(th) && !th->newborn)
-                found = th;
-        }
+        if (p->shown == t->newest && is_interrupted(p, &found))
+            return;
+    for (struct process *p = t->processes; p; p = p->next)
+        if (p->shown != t->newest && is_interrupted(p, &found))
+            return;
     if (found)
         found->interrupting = !ptrace(PTRACE_INTERRUPT, found->tid, NULL, 0);
 }
@@ -895,7 +897,7 @@ int target_poll(struct target *base, struct event *event)
         return poll_non_stop(t, event);
     if (!t->running)
         return 0;
-    if (!choose(t) && !choose_gone(t)) {
+    if (!wait_has_news(t)) {
         if (may_happen(t)) {
             if (t->interrupt)
                 send_interrupt(t);

@@ -131,12 +131,12 @@ static void collect_points(const struct process *p, struct copy_points *points)
     for (const struct breakpoint *b = p->breakpoints; b; b = b->next)
         if (b->inserted && points->n < COPY_POINTS_MAX)
             points->point[points->n++] =
-                (struct copy_point){POINT_SW, b->addr, 0, b->original, b->conditions};
+                (struct copy_point){POINT_SW, b->addr, 0, b->original, b->script};
     for (int i = 0; i < DEBUG_REGISTERS; i++)
         if (p->debug.slot[i].size && points->n < COPY_POINTS_MAX)
             points->point[points->n++] = (struct copy_point){
                 p->debug.slot[i].kind, p->debug.slot[i].addr, p->debug.slot[i].size, 0,
-                p->debug.slot[i].conditions};
+                p->debug.slot[i].script};
 }
 
 pid_t past_copy_present(struct thread *th)

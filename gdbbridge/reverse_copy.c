@@ -22,7 +22,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "gdbbridge/condition.h"
+#include "gdbbridge/script.h"
 #include "gdbbridge/dispatch.h"
 #include "gdbbridge/journal.h"
 #include "gdbbridge/procfs.h"
@@ -562,7 +562,7 @@ void copy_run_on(struct copy_run *run, struct copy_stop *stop)
         if (run->passed)
             ++*run->passed;
     } while (stop->end == COPY_POINT && (is_late(run, stop) ||
-                                         !condition_stops(stop->point->conditions, run->pid)));
+                                         !script_stops(stop->point->script, run->pid)));
 }
 
 int copy_run_to(pid_t pid, const struct mark *mark, const struct mark *count, uint64_t *counted)

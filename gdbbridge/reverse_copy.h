@@ -39,7 +39,7 @@ struct copy_point {
     uint64_t addr;
     unsigned size;
     uint8_t original; /* software breakpoint: the byte that it replaces */
-    const struct agent_conditions *conditions; /* NULL: it always stops */
+    const struct agent_script *script; /* NULL: it always stops */
 };
 
 #define COPY_POINTS_MAX 256
@@ -83,7 +83,7 @@ struct copy_run {
     uint64_t due; /* the datum of the one that stopped it */
     bool in_memory[COPY_POINTS_MAX]; /* is an int3 */
     uint64_t traps[COPY_POINTS_MAX]; /* of those */
-    uint64_t *passed; /* counts stops at points, also where conditions are not met; or NULL */
+    uint64_t *passed; /* counts stops at points, also where their scripts say to go on; or NULL */
     bool silent; /* its output is ours to suppress, not its own */
     uint64_t hits; /* of the mark, where it shares its address with a point */
 };

@@ -5,7 +5,8 @@ RSP_OBJS := $(patsubst %,$(BUILD)/gdbbridge/%.o,bytes rsp rsp_command signals re
               session_run session_state session_query session_xfer session_file)
 # All of it, for dbg3.
 GDBBRIDGE_OBJS := $(RSP_OBJS) $(patsubst %,$(BUILD)/gdbbridge/%.o,procfs tls ptrace_target \
-                    ptrace_start ptrace_wait ptrace_resume ptrace_state ptrace_points agent condition dispatch journal reverse \
+                    ptrace_start ptrace_wait ptrace_pass ptrace_resume ptrace_state \
+                    ptrace_points agent agent_print script dispatch journal reverse \
                     reverse_goto reverse_leg reverse_search reverse_step \
                     reverse_copy reverse_event reverse_trace reverse_wait transport \
                     gdbserver gdbserver_main)
@@ -85,7 +86,7 @@ $(BUILD)/tests/unit/test_reverse: $(patsubst %,$(BUILD)/%.o,tests/unit/test_reve
 UNIT_TESTS += $(BUILD)/tests/unit/test_agent
 PURE_TESTS += $(BUILD)/tests/unit/test_agent
 $(BUILD)/tests/unit/test_agent: $(patsubst %,$(BUILD)/%.o,tests/unit/test_agent gdbbridge/agent \
-                                  gdbbridge/bytes)
+                                  gdbbridge/agent_print gdbbridge/bytes)
 	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check)
 
 FUZZERS += $(BUILD)/tests/fuzz/fuzz_rsp $(BUILD)/tests/fuzz/fuzz_session

@@ -24,9 +24,9 @@ static bool has_reverse(const struct session *s)
     return s->ops->reverse_step && s->ops->reverse_continue;
 }
 
-static bool has_conditions(const struct session *s)
+static bool has_scripts(const struct session *s)
 {
-    return s->ops->condition_point;
+    return s->ops->script_point;
 }
 
 static bool has_catch(const struct session *s)
@@ -73,7 +73,8 @@ static const struct {
     {"QDisableRandomization+", has_run},
     {"ReverseStep+", has_reverse},
     {"ReverseContinue+", has_reverse},
-    {"ConditionalBreakpoints+", has_conditions},
+    {"ConditionalBreakpoints+", has_scripts},
+    {"BreakpointCommands+", has_scripts},
 };
 
 static bool says(const struct rsp_param *p, const char *feature)

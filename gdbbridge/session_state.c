@@ -244,16 +244,16 @@ static void run_crc(struct session *s, const struct rsp_param *p)
 
 /* ------------------------------------------------------------------ break- and watchpoints */
 
-static int set_conditions(struct session *s, const struct rsp_param *p, pid_t pid)
+static int set_script(struct session *s, const struct rsp_param *p, pid_t pid)
 {
     bool executed = p[0].number == POINT_SW || p[0].number == POINT_HW;
-    if (!s->ops->condition_point || !executed)
+    if (!s->ops->script_point || !executed)
         return 0;
-    return s->ops->condition_point(s->target, pid, (enum point)p[0].number, p[1].number, p[3].text,
-                                   p[3].present ? p[3].size : 0);
+    return s->ops->script_point(s->target, pid, (enum point)p[0].number, p[1].number, p[3].text,
+                                p[3].present ? p[3].size : 0);
 }
 
-static void point(struct session *s, const struct rsp_param *p, bool conditions,
+static void point(struct session *s, const struct rsp_param *p, bool inserts,
                   int (*op)(struct target *, pid_t, enum point, uint64_t, size_t))
 {
     pid_t pid;
@@ -262,8 +262,8 @@ static void point(struct session *s, const struct rsp_param *p, bool conditions,
     int r = -1;
     if (!session_process(s, &pid))
         r = op(s->target, pid, (enum point)p[0].number, p[1].number, (size_t)p[2].number);
-    if (r == 0 && conditions)
-        r = set_conditions(s, p, pid);
+    if (r == 0 && inserts)
+        r = set_script(s, p, pid);
     if (r == 0)
         reply_ok(s);
     else if (r != POINT_UNSUPPORTED)

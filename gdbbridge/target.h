@@ -162,10 +162,11 @@ struct target_ops {
     /* --- break- and watchpoints of a process. Inserting one twice is the same as once. Return 0,
      * -1 or POINT_UNSUPPORTED. `size`: bytes watched. */
     int (*insert_point)(struct target *t, pid_t pid, enum point kind, uint64_t addr, size_t size);
-    /* When a POINT_SW or POINT_HW stops: conditions as in a Z packet (agent.h), none: always. A
-     * target may stop at others, too. Returns 0, or -1: malformed. NULL: always. */
-    int (*condition_point)(struct target *t, pid_t pid, enum point kind, uint64_t addr,
-                           const char *conditions, size_t size);
+    /* What a POINT_SW or POINT_HW does by itself: a script as in a Z packet (agent.h), none: it
+     * stops. A target may stop also where the script says not to. Returns 0, or -1: malformed.
+     * NULL: it always stops. */
+    int (*script_point)(struct target *t, pid_t pid, enum point kind, uint64_t addr,
+                        const char *text, size_t size);
     int (*remove_point)(struct target *t, pid_t pid, enum point kind, uint64_t addr, size_t size);
 
     /* --- running */

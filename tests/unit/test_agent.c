@@ -1,15 +1,18 @@
 /*
- * test_agent.c - the conditions of breakpoints
+ * test_agent.c - the conditions and commands of breakpoints
  */
 #include <check.h>
 #include <string.h>
 
 #include "gdbbridge/agent.h"
+#include "gdbbridge/agent_print.h"
+#include "gdbbridge/bytes.h"
 #include "tests/unit/unit.h"
 
 #define MEMORY_AT 0x1000u
 
-static const uint8_t memory[] = {0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0xf1};
+static const uint8_t memory[] = {0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0xf1,
+                                 0,    'w',  'o',  'r',  'd',  0,    'x'};
 
 static int read_memory(void *arg, uint64_t addr, void *to, size_t size)
 {
@@ -27,7 +30,7 @@ static int read_register(void *arg, unsigned number, uint64_t *value)
     return number < 18 ? 0 : -1;
 }
 
-static const struct agent_world world = {read_memory, read_register, NULL};
+static const struct agent_world world = {read_memory, read_register, NULL, NULL};
 
 #define CODE(...) (const uint8_t[]){__VA_ARGS__}, sizeof(uint8_t[]){__VA_ARGS__}
 
@@ -72,6 +75,8 @@ static const struct row {
     {"nothing on the stack", CODE(0x27), -1, 0},
     {"too much on the stack", CODE(0x22, 1, 0x28, 0x21, 0, 2), -1, 0},
     {"floating point", CODE(0x22, 1, 0x01, 0x27), -1, 0},
+    {"printing, where nothing is printed to",
+     CODE(0x22, 0, 0x22, 0, 0x34, 0, 0, 2, '!', 0, 0x27), -1, 0},
     {"tracing", CODE(0x22, 1, 0x22, 1, 0x0c, 0x27), -1, 0},
     {"no operation", CODE(0xff), -1, 0},
 };
@@ -88,34 +93,114 @@ START_TEST(evaluates)
 }
 END_TEST
 
-static bool stops(struct agent_conditions **all, const char *text)
+/* ---- printf ---- */
+
+static const struct print_row {
+    const char *format;
+    uint64_t values[3];
+    size_t n;
+    const char *printed; /* NULL: refused */
+} print_rows[] = {
+    {"plain 100%%\\n", {0}, 0, "plain 100%\n"},
+    {"\\t\\101\\\\\\\"\\e", {0}, 0, "\tA\\\"\033"},
+    {"%d %i %u", {~0ull, 0x1fffffffe, ~0ull}, 3, "-1 -2 4294967295"},
+    {"%hhd %hx %ld", {0x1ff, 0x12345, ~0ull}, 3, "-1 2345 -1"},
+    {"%zu %lld %#llx", {5, 1ull << 40, 1ull << 40}, 3, "5 1099511627776 0x10000000000"},
+    {"[%5d|%-5d|%05d]", {42, 42, 42}, 3, "[   42|42   |00042]"},
+    {"[%+d|%.3d|%6.2x]", {7, 7, 7}, 3, "[+7|007|    07]"},
+    {"%c%3c%-3c|", {'a', 'b', 'c'}, 3, "a  bc  |"},
+    {"%p %o", {0x1000, 8}, 2, "0x1000 10"},
+    {"<%s> <%6.2s> <%s>", {MEMORY_AT + 9, MEMORY_AT + 9, 0}, 3, "<word> <    wo> <(null)>"},
+    {"%.3s", {MEMORY_AT + 10}, 1, "ord"},
+    {"%s", {MEMORY_AT + sizeof memory - 1}, 1, NULL},
+    {"%s", {5}, 1, NULL},
+    {"%d", {0}, 0, NULL},
+    {"one", {1}, 1, NULL},
+    {"%f", {0}, 1, NULL},
+    {"%*d", {1, 2}, 2, NULL},
+    {"%ls %lc", {1, 2}, 2, NULL},
+    {"%99999d", {1}, 1, NULL},
+    {"%.99999d", {1}, 1, NULL},
+    {"%hhhd", {1}, 1, NULL},
+    {"%", {1}, 1, NULL},
+    {"\\q", {0}, 0, NULL},
+    {"\\", {0}, 0, NULL},
+};
+
+START_TEST(prints)
 {
-    const struct agent_conditions *c = agent_conditions(all, text, strlen(text));
-    ck_assert_ptr_nonnull(c);
-    ck_assert_ptr_eq(agent_conditions(all, text, strlen(text)), c);
-    return agent_stops(c, &world);
+    const struct print_row *r = &print_rows[_i];
+    struct bytes out = {0};
+    struct agent_world w = world;
+    w.printed = &out;
+    int result = agent_print(&w, r->format, strlen(r->format), r->values, r->n);
+    ck_assert_msg(result == (r->printed ? 0 : -1), "%s", r->format);
+    if (r->printed)
+        ck_assert_str_eq(out.data, r->printed);
+    bytes_free(&out);
+}
+END_TEST
+
+/* ---- scripts ---- */
+
+static const struct agent_script *script(struct agent_script **all, const char *text)
+{
+    const struct agent_script *s = agent_script(all, text, strlen(text));
+    ck_assert_msg(s, "%s", text);
+    ck_assert_ptr_eq(agent_script(all, text, strlen(text)), s);
+    return s;
 }
 
 START_TEST(one_of_several_conditions_is_enough)
 {
-    struct agent_conditions *all = NULL;
-    ck_assert(stops(&all, "X3,220127"));
-    ck_assert(!stops(&all, "X3,220027"));
-    ck_assert(!stops(&all, "X3,220027X3,220027"));
-    ck_assert(stops(&all, "X3,220027X3,220527"));
-    ck_assert(stops(&all, "X3,220027X1,ff")); /* cannot be evaluated: GDB shall look */
-    agent_conditions_free(&all);
+    struct agent_script *all = NULL;
+    ck_assert(agent_meets(script(&all, "X3,220127"), &world));
+    ck_assert(!agent_meets(script(&all, "X3,220027"), &world));
+    ck_assert(!agent_meets(script(&all, "X3,220027X3,220027"), &world));
+    ck_assert(agent_meets(script(&all, "X3,220027X3,220527"), &world));
+    /* cannot be evaluated: GDB shall look */
+    ck_assert(agent_meets(script(&all, "X3,220027X1,ff"), &world));
+    ck_assert(!agent_has_commands(script(&all, "X3,220127")));
+    agent_scripts_free(&all);
     ck_assert_ptr_null(all);
 }
 END_TEST
 
-START_TEST(refuses_what_is_no_condition)
+/* printf("%d %d", 6, 5), as GDB compiles it, and then printf("!"). */
+#define PRINT "X13,22052206220022003402000625642025640027"
+
+START_TEST(commands_print_in_their_order)
+{
+    struct agent_script *all = NULL;
+    struct bytes out = {0};
+    struct agent_world w = world;
+    const struct agent_script *s =
+        script(&all, "X3,220127;cmds:1," PRINT "Xa,22002200340000022100");
+    ck_assert(agent_has_commands(s));
+    ck_assert_int_eq(agent_execute(s, &w), -1); /* nowhere to print to */
+    w.printed = &out;
+    ck_assert_int_eq(agent_execute(s, &w), -1); /* the second has no end */
+    ck_assert_str_eq(out.data, "6 5!");
+    bytes_clear(&out);
+    s = script(&all, "cmds:0," PRINT);
+    ck_assert(agent_meets(s, &w));
+    ck_assert_int_eq(agent_execute(s, &w), 0);
+    ck_assert_str_eq(out.data, "6 5");
+    ck_assert_int_eq(agent_execute(script(&all, "X3,220127"), &w), 0);
+    bytes_free(&out);
+    agent_scripts_free(&all);
+}
+END_TEST
+
+START_TEST(refuses_what_is_no_script)
 {
     static const char *const bad[] = {"3,220127", "X", "X3", "X3,", "X3,2201", "X3,22012z",
-                                      "X3,220127;", "Xffffffffffffffff,22", "X-1,22"};
-    struct agent_conditions *all = NULL;
+                                      "X3,220127;", "Xffffffffffffffff,22", "X-1,22", "cmds:",
+                                      "cmds:0", "cmds:0;X3,220127", "X3,220127;cmds:0,X",
+                                      "X3,220127;cmds:0,X3,220127;"};
+    struct agent_script *all = NULL;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
-        ck_assert_msg(!agent_conditions(&all, bad[i], strlen(bad[i])), "%s", bad[i]);
+        ck_assert_msg(!agent_script(&all, bad[i], strlen(bad[i])), "%s", bad[i]);
     ck_assert_ptr_null(all);
 }
 END_TEST
@@ -126,7 +211,9 @@ int main(void)
     TCase *tc = tcase_create("agent");
     tcase_add_loop_test(tc, evaluates, 0, (int)(sizeof rows / sizeof rows[0]));
     tcase_add_test(tc, one_of_several_conditions_is_enough);
-    tcase_add_test(tc, refuses_what_is_no_condition);
+    tcase_add_test(tc, commands_print_in_their_order);
+    tcase_add_test(tc, refuses_what_is_no_script);
+    tcase_add_loop_test(tc, prints, 0, (int)(sizeof print_rows / sizeof print_rows[0]));
     suite_add_tcase(s, tc);
     return unit_run(s);
 }

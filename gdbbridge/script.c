@@ -1,12 +1,14 @@
 /*
- * condition.c - whether a stopped thread meets the conditions of a breakpoint
+ * script.c - what a breakpoint does by itself, of a stopped thread
  */
-#include "gdbbridge/condition.h"
+#include "gdbbridge/script.h"
 
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/uio.h>
 #include <sys/user.h>
+
+#include "gdbbridge/bytes.h"
 
 struct stopped {
     pid_t tid;
@@ -23,7 +25,7 @@ static int read_memory(void *arg, uint64_t addr, void *to, size_t size)
 
 #define AT(name) offsetof(struct user_regs_struct, name)
 
-/* Those of the core feature, in its order (registers.c); no condition on integers asks for more. */
+/* Those of the core feature, in its order (registers.c); nothing about integers asks for more. */
 static const size_t places[] = {
     AT(rax), AT(rbx), AT(rcx), AT(rdx), AT(rsi), AT(rdi), AT(rbp), AT(rsp), AT(r8),
     AT(r9),  AT(r10), AT(r11), AT(r12), AT(r13), AT(r14), AT(r15), AT(rip), AT(eflags),
@@ -41,9 +43,17 @@ static int read_register(void *arg, unsigned number, uint64_t *value)
     return 0;
 }
 
-bool condition_stops(const struct agent_conditions *c, pid_t tid)
+bool script_stops(const struct agent_script *s, pid_t tid)
 {
-    struct stopped s = {.tid = tid};
-    struct agent_world world = {read_memory, read_register, &s};
-    return !c || agent_stops(c, &world);
+    struct stopped at = {.tid = tid};
+    struct agent_world world = {read_memory, read_register, &at, NULL};
+    return !s || (!agent_has_commands(s) && agent_meets(s, &world));
+}
+
+void script_execute(const struct agent_script *s, pid_t tid, struct bytes *printed)
+{
+    struct stopped at = {.tid = tid};
+    struct agent_world world = {read_memory, read_register, &at, printed};
+    if (s && agent_has_commands(s) && agent_meets(s, &world) && agent_execute(s, &world))
+        bytes_text(printed, "[dbg3: this agent-printf cannot be executed]\n");
 }
