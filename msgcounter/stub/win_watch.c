@@ -19,6 +19,8 @@
 #define PAGE 4096u
 #define GAP  16u /* equal bytes between two runs that cost less than a field of their own */
 #define RUN  (64u << 20)
+#define TRACK_MIN   (1u << 20) /* memory of so many bytes is not looked at as a whole each time */
+#define WRITTEN_MAX 64
 #define NEAR 8 /* watches that are tried for a new result */
 #define STACK (8u << 20)
 
@@ -53,23 +55,28 @@ static struct stub_lock lock;
 
 /* ------------------------------------------------------------------------------------- the list */
 
-/* Pages that are known to be there. */
+/* Whole pages, as the kernel wants them. */
 struct pages {
     uint64_t from, to;
 };
+
+static struct pages pages_of(const void *at, uint64_t bytes)
+{
+    return (struct pages){(uint64_t)at & ~(uint64_t)(PAGE - 1),
+                          ((uint64_t)at + bytes + PAGE - 1) & ~(uint64_t)(PAGE - 1)};
+}
 
 /* Memory of a window may go before the window does: MPICH's own tests free it first. What is
  * mapped there later is not the window's, but the same in a replay. Asks the kernel only about
  * pages that are not `known`: results lie side by side. */
 static bool mapped(const void *at, uint64_t bytes, struct pages *known)
 {
-    uint64_t from = (uint64_t)at & ~(uint64_t)(PAGE - 1);
-    uint64_t to = ((uint64_t)at + bytes + PAGE - 1) & ~(uint64_t)(PAGE - 1);
-    if (from >= known->from && to <= known->to)
+    struct pages all = pages_of(at, bytes);
+    if (all.from >= known->from && all.to <= known->to)
         return true;
-    if (sys_call(SYS_msync, from, to - from, MS_ASYNC, 0, 0, 0))
+    if (sys_call(SYS_msync, all.from, all.to - all.from, MS_ASYNC, 0, 0, 0))
         return false;
-    *known = (struct pages){from, to};
+    *known = all;
     return true;
 }
 
@@ -180,6 +187,22 @@ void win_watch_request(struct watch *k, MPI_Request request)
         k->request = request;
 }
 
+/* Other processes write to shared memory past our page tables. */
+static bool is_tracked(const struct watch *k)
+{
+    return k->copy && k->bytes >= TRACK_MIN && k->win->flavor != MPI_WIN_FLAVOR_SHARED &&
+           GATE->written;
+}
+
+static void release(struct watch *k)
+{
+    struct pages all = pages_of(k->at, k->bytes);
+    if (is_tracked(k))
+        cross(GATE->written, all.from, all.to, 0, 0, 0);
+    stub_free(k->copy);
+    stub_free(k);
+}
+
 /* Drops those that `of` says. */
 static void drop(bool (*of)(const struct watch *k, const void *arg), const void *arg)
 {
@@ -191,8 +214,7 @@ static void drop(bool (*of)(const struct watch *k, const void *arg), const void 
             continue;
         }
         *p = k->next;
-        stub_free(k->copy);
-        stub_free(k);
+        release(k);
     }
     win_watching = watches && GATE->mode != GATE_LIVE;
     stub_unlock(&lock);
@@ -297,13 +319,37 @@ static void compare_page(struct runs *r, struct watch *k, uint64_t from, uint64_
     }
 }
 
-static void compare(struct runs *r, struct watch *k)
+static void compare_part(struct runs *r, struct watch *k, uint64_t from, uint64_t end)
 {
-    for (uint64_t from = 0; from < k->bytes; from += PAGE) {
-        uint64_t to = from + PAGE < k->bytes ? from + PAGE : k->bytes;
+    for (uint64_t to; from < end; from = to) {
+        to = from + PAGE < end ? from + PAGE : end;
         if (memcmp(k->at + from, k->copy + from, to - from))
             compare_page(r, k, from, to);
     }
+}
+
+static void compare_written(struct runs *r, struct watch *k, const struct pages *p)
+{
+    uint64_t start = (uint64_t)k->at;
+    uint64_t from = p->from > start ? p->from - start : 0;
+    uint64_t to = p->to - start < k->bytes ? p->to - start : k->bytes;
+    compare_part(r, k, from, to);
+}
+
+/* What it costs follows what was written, where that is known. */
+static void compare(struct runs *r, struct watch *k)
+{
+    struct pages some[WRITTEN_MAX], all = pages_of(k->at, k->bytes);
+    uint64_t from = all.from;
+    int n = WRITTEN_MAX;
+    while (is_tracked(k) && n == WRITTEN_MAX) {
+        n = (int)cross(GATE->written, all.from, all.to, (uint64_t)&from, (uint64_t)some,
+                       WRITTEN_MAX);
+        for (int i = 0; i < n; i++)
+            compare_written(r, k, &some[i]);
+    }
+    if (!is_tracked(k) || n < 0)
+        compare_part(r, k, 0, k->bytes);
 }
 
 /* A result is noted when it is there, and whole: what the memory held before may differ in a

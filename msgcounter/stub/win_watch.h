@@ -9,6 +9,9 @@
  * memory without any MPI call show at the next call. What a get brings is noted in the same way by
  * the call behind which the program may look at it.
  *
+ * Of a large window only those pages are compared that were written, as the kernel says; not where
+ * other processes write to it past our page tables.
+ *
  * What the rank itself writes there differs, too, and costs log; replay writes the same again.
  */
 #ifndef DBG3_STUB_WIN_WATCH_H

@@ -346,6 +346,11 @@ void fine_init(uint64_t keep, uint64_t overhead)
     fine.keep = keep < 1 ? 1 : keep > KEEP_MAX - 1 ? KEEP_MAX - 1 : keep;
 }
 
+static int written(uint64_t start, uint64_t end, uint64_t *from, void *out, uint64_t room)
+{
+    return track_range(start, end, from, out, room);
+}
+
 int fine_start(struct err *err)
 {
     if (!agent_session())
@@ -358,7 +363,8 @@ int fine_start(struct err *err)
     if (mkdir(fine.folder, 0700) < 0 && errno != EEXIST)
         return err_sys(err, "cannot make %s", fine.folder);
     fine.kept = save_kept_create(err);
-    track_start();
+    if (track_start() == TRACK_PROTECT)
+        GATE->written = written;
     if (!fine.kept ||
         fine_merge_start(fine.folder, fine.logs, (uint32_t)save_identity.rank, err) < 0)
         return -1;

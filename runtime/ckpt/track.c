@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +18,9 @@
 #include <unistd.h>
 
 #include "runtime/base/log.h"
+#include "runtime/ckpt/written.h"
 #include "runtime/half/gate.h"
+#include "runtime/half/maps.h"
 #include "runtime/half/own_fd.h"
 
 /* Newer than Debian 12's headers: Linux 6.7, include/uapi/linux/{userfaultfd,fs}.h. */
@@ -41,6 +44,7 @@ struct scan_arg { /* struct pm_scan_arg */
 };
 #define SCAN            _IOWR('f', 16, struct scan_arg)
 #define SCAN_WP_MATCHING  1u
+#define SCAN_CHECK_WATCH  2u /* fails with EPERM where memory is not under watch */
 #define SCAN_IS_WPALLOWED 1u
 #define SCAN_IS_WRITTEN   2u
 
@@ -66,6 +70,9 @@ struct ranges {
 
 /* Written pages; memory that counts as changed without a look; both. Kept for the next call. */
 static struct ranges written, unwatched, all;
+
+/* Of the ranges that windows ask about: threads of the application may do so at the same time. */
+static pthread_mutex_t windows = PTHREAD_MUTEX_INITIALIZER;
 
 static bool can_protect(void)
 {
@@ -237,6 +244,31 @@ static int join(struct err *err)
     return 0;
 }
 
+static int by_start(const void *a, const void *b)
+{
+    const struct image_range *x = a, *y = b;
+    return (x->start > y->start) - (x->start < y->start);
+}
+
+/* What windows have asked about in the meantime, and armed again, was written, too; and they have
+ * yet to hear of what was found now. */
+static int share_with_windows(struct err *err)
+{
+    size_t found = written.n;
+    for (struct written_range *r = written_next(NULL); r; r = written_next(r)) {
+        struct image_range run;
+        uint64_t from = 0;
+        while (written_take(r, WRITTEN_FOR_FINE, &from, &run))
+            if (add(&written, run.start, run.end, err) < 0)
+                return -1;
+    }
+    for (size_t i = 0; i < found; i++)
+        written_add(written.list[i].start, written.list[i].end, WRITTEN_FOR_WINDOW);
+    if (written.n > found)
+        qsort(written.list, written.n, sizeof *written.list, by_start);
+    return 0;
+}
+
 static int everything(const struct save_regions *regions, struct err *err)
 {
     all.n = 0;
@@ -281,9 +313,85 @@ static int written_since(const struct save_regions *regions, struct err *err)
     /* the kernel has a short way for exactly this question */
     struct scan_arg arg = {.flags = SCAN_WP_MATCHING, .category_mask = SCAN_IS_WRITTEN,
                            .return_mask = SCAN_IS_WRITTEN};
-    if (find_unwatched(regions, err) < 0 || scan(arg, &written, err) < 0)
+    if (find_unwatched(regions, err) < 0 || scan(arg, &written, err) < 0 ||
+        share_with_windows(err) < 0)
         return -1;
     return join(err);
+}
+
+/* ---- the memory of a window ---- */
+
+/* Puts a range under watch; memory that others share cannot be. What is new there counts as
+ * written. */
+static bool watch_range(uint64_t start, uint64_t end)
+{
+    struct maps maps;
+    struct err err;
+    if (maps_read(&maps, &err) < 0)
+        return false;
+    bool private = true;
+    for (size_t i = 0; private && i < maps.n; i++) {
+        const struct maps_entry *m = &maps.entry[i];
+        if (m->end <= start || m->start >= end)
+            continue;
+        private = !m->shared;
+        if (private)
+            watch(m->start > start ? m->start : start, m->end < end ? m->end : end);
+    }
+    maps_free(&maps);
+    written_add(start, end, WRITTEN_FOR_FINE);
+    written_add(start, end, WRITTEN_FOR_WINDOW);
+    return private;
+}
+
+/* Keeps what was written from `start` on, for both who ask, and arms it. -1: not all of it is under
+ * watch. */
+static int look_at(uint64_t start, uint64_t end)
+{
+    struct scan_region found[256];
+    struct scan_arg arg = {.size = sizeof arg, .flags = SCAN_WP_MATCHING | SCAN_CHECK_WATCH,
+                           .start = start, .end = end, .vec = (uint64_t)found, .vec_len = 256,
+                           .category_mask = SCAN_IS_WRITTEN, .return_mask = SCAN_IS_WRITTEN};
+    while (arg.start < end) {
+        int n = ioctl(pagemap, SCAN, &arg);
+        if (n < 0)
+            return -1;
+        for (int i = 0; i < n; i++) {
+            written_add(found[i].start, found[i].end, WRITTEN_FOR_WINDOW);
+            written_add(found[i].start, found[i].end, WRITTEN_FOR_FINE);
+        }
+        arg.start = arg.walk_end;
+    }
+    return 0;
+}
+
+static int take_range(uint64_t start, uint64_t end, uint64_t *from, struct image_range *out,
+                      size_t room)
+{
+    struct written_range *r = written_range(start, end);
+    size_t n = 0;
+    if (!r || written_hopeless(r))
+        return -ENOTSUP;
+    if (*from <= start && look_at(start, end) < 0 &&
+        (!watch_range(start, end) || look_at(start, end) < 0)) {
+        written_give_up(r);
+        return -ENOTSUP;
+    }
+    while (n < room && written_take(r, WRITTEN_FOR_WINDOW, from, &out[n]))
+        n++;
+    return (int)n;
+}
+
+int track_range(uint64_t start, uint64_t end, uint64_t *from, struct image_range *out, size_t room)
+{
+    int n = -ENOTSUP;
+    pthread_mutex_lock(&windows);
+    if (!room)
+        written_forget(start, end);
+    else if (way == TRACK_PROTECT)
+        n = take_range(start, end, from, out, room);
+    pthread_mutex_unlock(&windows);
+    return n;
 }
 
 int track_collect(const struct save_regions *regions, const struct image_range **changed, size_t *n,

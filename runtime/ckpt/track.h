@@ -34,6 +34,14 @@ enum track_way track_start(void);
 int track_collect(const struct save_regions *regions, const struct image_range **changed, size_t *n,
                   struct err *err);
 
+/*
+ * [crossing] The same for a range alone, whenever its owner asks; fine checkpoints hear of it all
+ * the same. Page-aligned; *from is start at first. Fills out[room] with what was written since the
+ * last such question, moves *from behind that, and returns how many there are: fewer than room, and
+ * it was all. -errno: it cannot be told, and never will. With room 0 the owner asks no more.
+ */
+int track_range(uint64_t start, uint64_t end, uint64_t *from, struct image_range *out, size_t room);
+
 /* Microseconds that the watch took from the application between the last two calls of
  * track_collect(): its first write to a page was a fault, priced as measured at track_start(). */
 uint64_t track_cost_us(void);

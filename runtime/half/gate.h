@@ -290,6 +290,10 @@ struct gate {
      * mapping. Returns 0 or -errno: the bytes there are undefined then. */
     int (*log_write)(uint64_t offset, const void *from, uint64_t bytes);
 
+    /* [crossing] Which pages of memory were written (track_range() in runtime/ckpt/track.h says how
+     * it is asked); `out`: struct { uint64_t start, end; } [room]. NULL: nobody can tell. */
+    int (*written)(uint64_t start, uint64_t end, uint64_t *from, void *out, uint64_t room);
+
     /* [any FS] The stub's report of an end that is ours to explain (refused call, divergence,
      * end of recording). Prints the text; in replay stops the rank for GDB; else ends it with
      * `code`. */
