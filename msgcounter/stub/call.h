@@ -230,6 +230,6 @@ void coll_end(enum call call, struct comm *c);
 
 /* Before coll_end: the call has failed without having met the others, so it does not count. An
  * epoch that has seen it counted is cancelled. */
-void coll_turned_down(const struct comm *c);
+void coll_turned_down(struct comm *c);
 
 #endif

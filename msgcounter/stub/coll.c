@@ -8,8 +8,10 @@
  *     | E: entered or started so far          | inside   |
  *     +---------------------------------------+----------+
  *
- * The words stand in a hash table by gid that the agent may read at any moment: a slot's gid is
- * written once, and a larger table takes the place of a full one as a whole.
+ * Words stay where they are while anybody may use them. The agent reads all of them at any moment,
+ * without a lock: they stand in chunks that are never given back, and a word that was freed and
+ * taken for another thing shows by its gid. Who makes and frees things finds them by gid, under a
+ * lock.
  */
 #include "msgcounter/stub/coll.h"
 
@@ -21,84 +23,106 @@
 
 #define ENTERED_ONE 256u
 #define INSIDE      255u
-#define GID_FREED   UINT64_MAX
 #define FREED_KEPT  1024
+#define CHUNK       126 /* slots: about a page */
 
 struct slot {
-    uint64_t gid; /* 0: never used */
+    uint64_t gid; /* 0: not in use */
     uint64_t word;
-    uint64_t members; /* as in gate_coll */
+    uint64_t members;  /* as in gate_coll */
+    struct slot *next; /* with the same hash, or free, too */
 };
 
-struct table {
-    struct table *older; /* the agent was reading when its time had come */
-    uint32_t room; /* a power of two */
-    uint32_t used; /* slots with a gid, freed ones too */
-    struct slot slot[];
+struct chunk {
+    struct chunk *next;
+    struct slot slot[CHUNK];
 };
 
-static struct table *table;
-static uint32_t readers; /* each says so before it looks which table there is */
-static struct stub_lock lock;
+static struct chunk *chunks; /* the agent's list: only ever grows */
 
-/* The slot of a gid, or the free one where it would stand. */
-static struct slot *find(struct table *t, uint64_t gid)
+static struct {
+    struct stub_lock lock;
+    struct slot *free;
+    struct slot **bucket;
+    uint32_t room; /* buckets: a power of two */
+    uint32_t used; /* slots in them */
+} by_gid;
+
+static struct slot **bucket_of(uint64_t gid)
 {
-    uint32_t i = (uint32_t)((gid * 0x9e3779b97f4a7c15u) >> 32);
-    while (t->slot[i & (t->room - 1)].gid && t->slot[i & (t->room - 1)].gid != gid)
-        i++;
-    return &t->slot[i & (t->room - 1)];
+    uint32_t hash = (uint32_t)((gid * 0x9e3779b97f4a7c15u) >> 32);
+    return &by_gid.bucket[hash & (by_gid.room - 1)];
 }
 
-/* Who looks from now on sees the new table; another thread in MPI may be using a slot of an old one
- * for long. */
-static void free_older(struct table *t)
+/* The link to the slot of a gid, or to where there is none. */
+static struct slot **find(uint64_t gid)
 {
-    if (stub_threads_multiple || __atomic_load_n(&readers, __ATOMIC_SEQ_CST))
-        return;
-    for (struct table *o = t->older, *next; o; o = next) {
-        next = o->older;
-        stub_free(o);
-    }
-    t->older = NULL;
+    struct slot **p = bucket_of(gid);
+    while (*p && (*p)->gid != gid)
+        p = &(*p)->next;
+    return p;
 }
 
-/* A table of twice the size without freed slots, or of the same size if most are freed. */
-static void grow(void)
+static void more_buckets(void)
 {
-    uint32_t live = 0, room = 16;
-    for (uint32_t i = 0; table && i < table->room; i++)
-        live += table->slot[i].gid && table->slot[i].gid != GID_FREED;
-    while (room < 4 * (live + 1))
-        room *= 2;
-    struct table *t = stub_alloc(sizeof *t + room * sizeof t->slot[0]);
-    t->room = room;
-    for (uint32_t i = 0; table && i < table->room; i++) {
-        const struct slot *s = &table->slot[i];
-        if (s->gid && s->gid != GID_FREED) {
-            *find(t, s->gid) = *s;
-            t->used++;
+    struct slot **before = by_gid.bucket;
+    uint32_t room = by_gid.room;
+    by_gid.room = room ? 2 * room : 16;
+    by_gid.bucket = stub_alloc(by_gid.room * sizeof *by_gid.bucket);
+    for (uint32_t i = 0; i < room; i++)
+        for (struct slot *s = before[i], *next; s; s = next) {
+            struct slot **p = bucket_of(s->gid);
+            next = s->next;
+            s->next = *p;
+            *p = s;
         }
+    stub_free(before);
+}
+
+static void more_slots(void)
+{
+    struct chunk *c = stub_alloc(sizeof *c);
+    c->next = chunks;
+    for (unsigned i = 0; i < CHUNK; i++) {
+        c->slot[i].next = by_gid.free;
+        by_gid.free = &c->slot[i];
     }
-    t->older = table;
-    __atomic_store_n(&table, t, __ATOMIC_SEQ_CST);
-    free_older(t);
+    __atomic_store_n(&chunks, c, __ATOMIC_RELEASE);
 }
 
 static struct slot *slot_add(uint64_t gid, uint64_t members)
 {
-    stub_lock(&lock);
-    if (!table || 2 * (table->used + 1) > table->room)
-        grow();
-    struct slot *s = find(table, gid);
-    if (!s->gid) {
-        s->members = members;
-        s->word = 0;
+    stub_lock(&by_gid.lock);
+    if (by_gid.used == by_gid.room)
+        more_buckets();
+    if (!by_gid.free)
+        more_slots();
+    struct slot **p = find(gid), *s = *p;
+    if (!s) {
+        s = *p = by_gid.free;
+        by_gid.free = s->next;
+        by_gid.used++;
+        s->next = NULL;
+        __atomic_store_n(&s->members, members, __ATOMIC_RELAXED);
+        __atomic_store_n(&s->word, 0, __ATOMIC_RELAXED);
         __atomic_store_n(&s->gid, gid, __ATOMIC_RELEASE);
-        table->used++;
     }
-    stub_unlock(&lock);
+    stub_unlock(&by_gid.lock);
     return s;
+}
+
+/* With the lock. The agent that meets what the slot is next used for meets another gid, too. */
+static void forget(uint64_t gid)
+{
+    struct slot **p = by_gid.room ? find(gid) : NULL, *s = p ? *p : NULL;
+    if (!s)
+        return;
+    *p = s->next;
+    __atomic_store_n(&s->gid, 0, __ATOMIC_RELAXED);
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+    s->next = by_gid.free;
+    by_gid.free = s;
+    by_gid.used--;
 }
 
 static uint64_t members_of(const struct comm *c)
@@ -106,14 +130,15 @@ static uint64_t members_of(const struct comm *c)
     return (uint64_t)(c->size + c->remote_size);
 }
 
-static inline struct slot *slot_of(const struct comm *c)
+/* The communicator keeps it: a copy of one, with another gid, may have come by the wrong one. */
+static inline struct slot *slot_of(struct comm *c)
 {
-    if (__builtin_expect(table != NULL, 1)) {
-        struct slot *s = find(table, c->gid);
-        if (__builtin_expect(s->gid != 0, 1))
-            return s;
+    struct slot *s = __atomic_load_n(&c->slot, __ATOMIC_RELAXED);
+    if (__builtin_expect(!s || s->gid != c->gid, 0)) {
+        s = slot_add(c->gid, members_of(c));
+        __atomic_store_n(&c->slot, s, __ATOMIC_RELAXED);
     }
-    return slot_add(c->gid, members_of(c));
+    return s;
 }
 
 /* What a group counts (coll_comm_made). */
@@ -152,26 +177,19 @@ void coll_comm_made(const struct comm *c)
     group_count(c, GROUP_MADE, 1);
 }
 
-static void forget(uint64_t gid)
-{
-    struct slot *s = table && gid ? find(table, gid) : NULL;
-    if (s && s->gid)
-        __atomic_store_n(&s->gid, GID_FREED, __ATOMIC_RELEASE);
-}
-
 void coll_comm_freed(struct comm *c)
 {
     if (members_of(c) < 2 || replaying() || c->folded)
         return;
     c->folded = true;
-    stub_lock(&lock);
-    struct slot *s = find(table, c->gid);
-    uint64_t entered = s->gid ? s->word / ENTERED_ONE : 0;
-    stub_unlock(&lock);
+    stub_lock(&by_gid.lock);
+    const struct slot *s = by_gid.room ? *find(c->gid) : NULL;
+    uint64_t entered = s ? s->word / ENTERED_ONE : 0;
+    stub_unlock(&by_gid.lock);
     group_count(c, GROUP_FREED, entered);
-    stub_lock(&lock);
+    stub_lock(&by_gid.lock);
     forget(c->gid);
-    stub_unlock(&lock);
+    stub_unlock(&by_gid.lock);
 }
 
 /* The latest freed persistent collectives, a ring. */
@@ -180,10 +198,10 @@ static uint32_t nfreed;
 
 void coll_forget_later(const struct comm *c)
 {
-    stub_lock(&lock);
+    stub_lock(&by_gid.lock);
     forget(freed[nfreed % FREED_KEPT]);
     freed[nfreed++ % FREED_KEPT] = c->gid;
-    stub_unlock(&lock);
+    stub_unlock(&by_gid.lock);
 }
 
 void coll_forget_freed(void)
@@ -194,21 +212,31 @@ void coll_forget_freed(void)
     }
 }
 
+/* What a slot says at one moment. False: it is not in use. */
+static bool read_slot(const struct slot *s, struct gate_coll *out)
+{
+    for (;;) {
+        uint64_t gid = __atomic_load_n(&s->gid, __ATOMIC_ACQUIRE);
+        uint64_t word = __atomic_load_n(&s->word, __ATOMIC_SEQ_CST);
+        uint64_t members = __atomic_load_n(&s->members, __ATOMIC_RELAXED);
+        if (!gid)
+            return false;
+        *out = (struct gate_coll){.gid = gid,
+                                  .entered = word / ENTERED_ONE,
+                                  .members = (uint32_t)members,
+                                  .inside = (uint32_t)(word & INSIDE)};
+        __atomic_thread_fence(__ATOMIC_ACQUIRE);
+        if (__atomic_load_n(&s->gid, __ATOMIC_RELAXED) == gid)
+            return true;
+    }
+}
+
 int coll_list(struct gate_coll *out, int max)
 {
-    __atomic_add_fetch(&readers, 1, __ATOMIC_SEQ_CST);
-    struct table *t = __atomic_load_n(&table, __ATOMIC_SEQ_CST);
     int n = 0;
-    for (uint32_t i = 0; t && i < t->room && n < max; i++) {
-        uint64_t gid = __atomic_load_n(&t->slot[i].gid, __ATOMIC_ACQUIRE);
-        uint64_t word = __atomic_load_n(&t->slot[i].word, __ATOMIC_SEQ_CST);
-        if (gid && gid != GID_FREED)
-            out[n++] = (struct gate_coll){.gid = gid,
-                                          .entered = word / ENTERED_ONE,
-                                          .members = (uint32_t)t->slot[i].members,
-                                          .inside = (uint32_t)(word & INSIDE)};
-    }
-    __atomic_sub_fetch(&readers, 1, __ATOMIC_SEQ_CST);
+    for (const struct chunk *c = __atomic_load_n(&chunks, __ATOMIC_ACQUIRE); c; c = c->next)
+        for (unsigned i = 0; i < CHUNK && n < max; i++)
+            n += read_slot(&c->slot[i], &out[n]);
     return n;
 }
 
@@ -242,7 +270,7 @@ void coll_begin(enum call call, struct comm *c)
     counters_set(&count.file->state, COUNTERS_COLLECTIVE);
 }
 
-void coll_turned_down(const struct comm *c)
+void coll_turned_down(struct comm *c)
 {
     if (agreed_on(c))
         __atomic_fetch_sub(&slot_of(c)->word, ENTERED_ONE, __ATOMIC_SEQ_CST);

@@ -14,6 +14,8 @@
 #include "msgcounter/stub/handle.h"
 #include "msgcounter/stub/topo.h"
 
+struct slot;
+
 struct comm {
     struct object head;
     uint64_t gid;      /* the same number on all members; 0 only while unknown */
@@ -23,6 +25,7 @@ struct comm {
     int *members;      /* world ranks of the local group; NULL: identity (MPI_COMM_WORLD) */
     int *remote;       /* world ranks of the remote group, NULL for intracommunicators */
     uint64_t order;    /* creation order on this rank, for rebuild */
+    struct slot *slot; /* of its collectives; coll.c's own */
     uint64_t persistent; /* persistent collectives made over it so far: part of what names them */
     struct comm *next; /* all communicators that exist, in creation order */
     bool freed;        /* by the application, while operations on it are pending */
