@@ -62,14 +62,17 @@ static int parse_action(const char *p, const char *end, struct resume *a)
 static void run_vcont(struct session *s, const struct rsp_param *p)
 {
     const char *text = p[0].text, *end = text + p[0].size;
-    size_t n = 2, used = 0;
+    size_t n = 3, used = 0;
     for (const char *c = text; c < end; c++)
         n += *c == ';';
     struct resume *actions = calloc(n, sizeof *actions);
     if (!actions)
         abort();
-    if (s->notified) /* a wildcard does not mean the thread of whose stop GDB may not know yet */
+    /* A wildcard does not mean the thread of whose stop GDB may not know yet, nor its child. */
+    if (s->notified)
         actions[used++].thread = s->stop.thread;
+    if (s->notified && (s->stop.kind == EVENT_FORK || s->stop.kind == EVENT_VFORK))
+        actions[used++].thread = (struct ptid){s->stop.child.pid, -1};
     while (text < end) {
         const char *next = memchr(text, ';', (size_t)(end - text));
         if (!next)
