@@ -304,13 +304,31 @@ static unsigned first_piece(const struct buffer *q)
     return n;
 }
 
+/* The event's message that was just arriving, if it brings the bytes. */
+static bool say_arriving(struct by_message *b, struct recording *r, const struct recorded_event *e,
+                         unsigned arriving, const struct buffer *q, unsigned piece,
+                         struct bytes *out)
+{
+    size_t n;
+    const struct message *m = recording_messages(r, &n) + e->message;
+    for (size_t i = 0; i < e->nmessages && arriving; i++)
+        if (m[i].kind == MESSAGE_RECEIVED && m[i].data && --arriving == 0 &&
+            brings(&m[i], q, piece, 1)) {
+            say_sender(b, r, &m[i], out);
+            return true;
+        }
+    return false;
+}
+
 /* The event's messages that bring what is in the buffer: one of them has. */
-static void say_event(struct by_message *b, struct recording *r, uint64_t event,
+static void say_event(struct by_message *b, struct recording *r, const struct last_write *w,
                       const struct buffer *q, unsigned piece, struct bytes *out)
 {
-    const struct recorded_event *e = recording_event(r, event);
+    const struct recorded_event *e = recording_event(r, w->next - 1);
     size_t n, fit = 0, said = 0;
     const struct message *m = recording_messages(r, &n) + (e ? e->message : 0);
+    if (e && say_arriving(b, r, e, w->arriving, q, piece, out))
+        return;
     for (size_t i = 0; e && i < e->nmessages; i++)
         fit += brings(&m[i], q, piece, 1);
     if (fit > 1)
@@ -344,7 +362,7 @@ static int say_by_write(struct by_message *b, struct recording *r, const struct 
     bytes_printf(out, "%swritten by ", which);
     by_message_describe(r, w.next - 1, out);
     bytes_text(out, "\n");
-    say_event(b, r, w.next - 1, q, piece, out);
+    say_event(b, r, &w, q, piece, out);
     return 1;
 }
 

@@ -318,6 +318,13 @@ static bool in_call(void *arg, pid_t pid)
     return thread && (uint32_t)peek(pid, thread + offsetof(struct stub_thread, inside));
 }
 
+static unsigned arriving(void *arg, pid_t pid)
+{
+    uint64_t thread = stub_thread_of(pid);
+    (void)arg;
+    return thread ? (unsigned)peek(pid, thread + offsetof(struct stub_thread, arrived)) : 0;
+}
+
 static uint64_t call_site(void *arg, pid_t pid)
 {
     uint64_t counters = peek(pid, GATE_ADDR + offsetof(struct gate, counters));
@@ -430,7 +437,7 @@ static int serve(struct isolated *is, struct err *err)
                                      .monitor = by_message_commands(is->by_message),
                                      .reverse = true,
                                      .recorded = {is, next_event, event_word, call_site, in_call,
-                                                  start_at},
+                                                  arriving, start_at},
                                      .stdio = {0, 1, 2}};
     struct gdbserver_options server = {.once = pipe_mode, .multi = true};
     struct transport tr;

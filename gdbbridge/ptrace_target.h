@@ -95,6 +95,9 @@ struct recorded {
     uint64_t (*site)(void *arg, pid_t pid);
     /* Is the process in a call that takes events, not in the program? Or NULL. */
     bool (*in_call)(void *arg, pid_t pid);
+    /* Which of the messages that the last event brings is being put into its buffer, from 1 (only
+     * those with contents count); 0: none. Or NULL. */
+    unsigned (*arriving)(void *arg, pid_t pid);
     /* Makes the process anew, as it was when its next event was `event` or, failing that, as few
      * events before as can be had. 0, or -1 with *err: it cannot begin as early as that. */
     int (*start)(void *arg, uint64_t event, struct adopted *out, struct err *err);
@@ -165,6 +168,7 @@ struct last_write {
     uint64_t next; /* the event that was next then */
     uint64_t pc;   /* of the instruction behind it */
     bool in_call;  /* (struct recorded) */
+    unsigned arriving;
 };
 
 /*

@@ -259,7 +259,8 @@ int ptrace_target_last_write(struct target *base, uint64_t addr, unsigned size,
         return err_set(err, LOST);
     if (pid > 0)
         *found = (struct last_write){r->next(r->arg, pid), regs.rip,
-                                     r->in_call && r->in_call(r->arg, pid)};
+                                     r->in_call && r->in_call(r->arg, pid),
+                                     r->arriving ? r->arriving(r->arg, pid) : 0};
     else
         *err = h->begin;
     copy_kill(pid);

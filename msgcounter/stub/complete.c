@@ -191,6 +191,7 @@ const struct log_field *received_apply(const struct log_record *rec, const struc
     const struct log_field *data = log_field_next(rec, f);
     if (!data || data->role != LOG_ROLE_DATA)
         return f;
+    stub_thread.arrived += !r->coll;
     if (r->coll)
         icoll_unpack(r, log_field_value(data), log_field_length(data));
     else if (layout_unpack(request_layout(r), r->count, r->buf, log_field_value(data),

@@ -298,6 +298,7 @@ void record_taken(uint64_t event)
 static void take(const struct log_record *rec, struct log_position after)
 {
     *thread_place() = (struct stub_place){.at = after};
+    stub_thread.arrived = 0;
     turn_taken(rec->event);
     stub_gate.taken(rec->event);
 }

@@ -41,6 +41,7 @@ struct stub_thread {
     volatile uint8_t dispatch;
     uint8_t dispatched;
     uint8_t in_call; /* signal_place.c: a system call of the application waits */
+    uint32_t arrived; /* replay: messages that its last event has brought so far, for debuggers */
     void *handler; /* frame of an application's handler that came at no certain place; or NULL */
     void *late;    /* the frame of one that is replayed with another stack; or NULL */
     uint64_t calls;  /* how many system calls of the application have ended */
