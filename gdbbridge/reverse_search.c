@@ -1,8 +1,9 @@
 /*
  * reverse_search.c - back to the last stop
  */
-#include <stdio.h>
+#include <unistd.h>
 
+#include "gdbbridge/procfs.h"
 #include "gdbbridge/reverse_private.h"
 #include "gdbbridge/reverse_wait.h"
 
@@ -19,16 +20,13 @@ struct values {
 
 static uint64_t read_value(pid_t pid, const struct copy_point *p)
 {
-    char path[64];
     uint64_t value = 0;
-    snprintf(path, sizeof path, "/proc/%d/mem", (int)pid);
-    FILE *f = fopen(path, "re");
-    if (f) {
-        setvbuf(f, NULL, _IONBF, 0);
-        if (fseek(f, (long)p->addr, SEEK_SET) || fread(&value, 1, p->size, f) != p->size)
-            value = 0;
-        fclose(f);
-    }
+    int memory = procfs_memory(pid);
+    if (memory < 0)
+        return 0;
+    if (pread(memory, &value, p->size, (off_t)p->addr) != (ssize_t)p->size)
+        value = 0;
+    close(memory);
     return value;
 }
 
