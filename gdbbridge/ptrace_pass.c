@@ -42,7 +42,7 @@ bool pass_wanted(struct thread *th, enum trap trap, uint64_t addr)
     /* A step that has come to a hardware breakpoint is over; from one in memory it goes on. */
     if (trap != TRAP_SW_BREAK && (trap != TRAP_HW_BREAK || th->stepping))
         return false;
-    if (th->walked && !th->stepping)
+    if ((th->walked && !th->stepping) || (th->stepping && point_permanent(th->process, addr)))
         return false;
     bool recorded_call = journal_has(th->tid) && journal_at_call(th->tid);
     return !recorded_call && !script_stops(script_at(th, trap, addr), th->tid);
@@ -129,15 +129,28 @@ static void step_over(struct thread *th)
         wait_handle(t, th->tid, status);
 }
 
+/* Passes a breakpoint that nothing need be taken out for: in a register, where the kernel sees to
+ * it, or on an int3 of the program's own, which does nothing else. */
+static void leave_behind(struct thread *th, enum trap trap)
+{
+    const struct user_regs_struct *user = thread_user(th);
+    struct bytes printed = {0};
+    execute(th, trap, &printed);
+    show(th->process->owner, &printed);
+    if (trap == TRAP_SW_BREAK && user) {
+        struct user_regs_struct behind = *user;
+        behind.rip++;
+        thread_set_user(th, &behind);
+    }
+    wait_go_on(th, 0);
+}
+
 void pass(struct thread *th, enum trap trap)
 {
     struct process *p = th->process;
     pid_t tid = th->tid;
-    if (trap == TRAP_HW_BREAK) { /* the kernel has seen to it that it does not stop again */
-        struct bytes printed = {0};
-        execute(th, trap, &printed);
-        show(p->owner, &printed);
-        wait_go_on(th, 0);
+    if (trap == TRAP_HW_BREAK || point_permanent(p, thread_pc(th))) {
+        leave_behind(th, trap);
         return;
     }
     if (p->threads->next || wait_is_stopping(p)) {

@@ -30,6 +30,12 @@ bool point_inserted(const struct process *p, uint64_t addr)
     return b && b->inserted;
 }
 
+bool point_permanent(const struct process *p, uint64_t addr)
+{
+    const struct breakpoint *b = find(p, addr);
+    return b && b->inserted && b->original == INT3;
+}
+
 static int put_in(struct process *p, struct breakpoint *b)
 {
     uint8_t int3 = INT3;

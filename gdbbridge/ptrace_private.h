@@ -263,6 +263,8 @@ int target_script_point(struct target *t, pid_t pid, enum point kind, uint64_t a
 const struct agent_script *point_script(const struct process *p, enum point kind, uint64_t addr);
 int target_remove_point(struct target *t, pid_t pid, enum point kind, uint64_t addr, size_t size);
 bool point_inserted(const struct process *p, uint64_t addr);
+/* Is there one on an int3 of the program's own? */
+bool point_permanent(const struct process *p, uint64_t addr);
 /* Overlays the original bytes on memory read at addr. */
 void points_hide(const struct process *p, uint64_t addr, uint8_t *data, size_t size);
 /* As the write of `data` at addr: what goes into memory (in place), and remembers the originals. */

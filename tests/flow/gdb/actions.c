@@ -102,6 +102,14 @@ static void do_exec(void)
     execl("/proc/self/exe", "actions", "factorial", NULL);
 }
 
+static void do_trap(void)
+{
+    for (int i = 0; i < 3; i++) {
+        __asm__ volatile(".globl own_trap\nown_trap: int3");
+        counter++;
+    }
+}
+
 static void do_spin(void)
 {
     for (;;)
@@ -123,7 +131,7 @@ static const struct {
     {"count", do_count},   {"factorial", do_factorial}, {"signals", do_signals},
     {"segv", do_segv},     {"abort", abort},            {"fork", do_fork},
     {"vfork", do_vfork},   {"system", do_system},       {"exec", do_exec},
-    {"spin", do_spin},     {"sleep", do_sleep},
+    {"spin", do_spin},     {"sleep", do_sleep},         {"trap", do_trap},
 };
 
 int main(int argc, char **argv)
