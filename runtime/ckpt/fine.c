@@ -49,7 +49,8 @@ struct closed {
 
 static struct {
     uint64_t keep, overhead;
-    uint64_t since_us, since_messages; /* the end of the first checkpoint, which has to be whole */
+    uint64_t since_us, since_messages; /* as run_us(), at the end of the first checkpoint, which has
+                                        * to be whole */
     uint64_t spent_us;                 /* on those after it: pauses, and faults they cause */
     uint64_t merged_us, pages;         /* on merging, and in memory, when the first was complete */
     unsigned tries;                    /* in vain, since the last one */
@@ -71,6 +72,15 @@ static uint64_t now_us(void)
 {
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+/* Processor time of the rank, which is what it earns by: where ranks share cores a share of time on
+ * the clock would be several times that of their work. */
+static uint64_t run_us(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
     return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
 }
 
@@ -253,7 +263,7 @@ static uint64_t resident_pages(void)
 static void start_to_count(void)
 {
     const struct counters_file *counters = GATE->counters;
-    fine.since_us = now_us();
+    fine.since_us = run_us();
     fine.since_messages = counters_get(&counters->messages);
     fine.merged_us = fine_merge_spent_us();
     fine.pages = resident_pages();
@@ -263,8 +273,8 @@ static void start_to_count(void)
  * paid for before the next one. */
 static void put_off(uint64_t began_us)
 {
-    uint64_t now = now_us(), passed_us = now - fine.since_us;
-    fine.spent_us += now - began_us;
+    uint64_t passed_us = run_us() - fine.since_us;
+    fine.spent_us += now_us() - began_us;
     uint64_t cost_us = fine.spent_us + fine_merge_spent_us() - fine.merged_us;
     if (fine.overhead)
         owe(passed_us > cost_us ? passed_us - cost_us : 1, cost_us);
@@ -279,7 +289,7 @@ static bool too_early(void)
 {
     uint64_t pages = fine.overhead && fine.number == 1 ? resident_pages() : 0;
     return pages > fine.pages &&
-           owe(now_us() - fine.since_us + 1, (pages - fine.pages) * PAGE_US);
+           owe(run_us() - fine.since_us + 1, (pages - fine.pages) * PAGE_US);
 }
 
 /* A thread does not come to a safe point. It may be in a collective call that its peers enter when
