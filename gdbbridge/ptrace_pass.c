@@ -74,8 +74,8 @@ void pass_arrived(struct thread *th)
     show(th->process->owner, &printed);
 }
 
-/* Does it execute a system call next? That may take for ever. */
-static bool at_call(struct thread *th)
+/* It may take for ever. */
+bool pass_at_call(struct thread *th)
 {
     static const uint8_t syscall[2] = {0x0f, 0x05};
     uint8_t code[2] = {0};
@@ -110,7 +110,7 @@ static void step_over(struct thread *th)
     struct process *p = th->process;
     struct ptrace_target *t = p->owner;
     struct bytes printed = {0};
-    bool call = at_call(th), suspended = p->points_suspended;
+    bool call = pass_at_call(th), suspended = p->points_suspended;
     int status;
     th->pass_due = false;
     th->passing = !th->stepping && !call; /* else it is what GDB asked for */

@@ -42,6 +42,7 @@ struct thread {
     bool stopping; /* to be stopped for GDB, alone (non-stop mode) */
     bool stepping;
     uint64_t step_low, step_high;
+    bool ends;   /* the step is one instruction that cannot wait for anything */
     bool walks;  /* the step is one of GDB's user, not one over a breakpoint */
     bool walked; /* such a step is what GDB heard of it last */
     int deliver; /* signal to hand over when it runs next, or 0 */
@@ -232,6 +233,8 @@ bool pass_wanted(struct thread *th, enum trap trap, uint64_t addr);
 /* It goes on from there: at once, or when pass_all_due() is called. */
 void pass(struct thread *th, enum trap trap);
 void pass_all_due(struct ptrace_target *t);
+/* Is the next instruction of a stopped thread a system call? */
+bool pass_at_call(struct thread *th);
 /* A breakpoint where it is now does what it does by itself. */
 void pass_arrived(struct thread *th);
 

@@ -75,6 +75,7 @@ static void apply(struct thread *th, const struct resume *a, size_t n)
     th->stepping = th->resumed && a->how == RESUME_STEP;
     th->call_pc = 0;
     th->pass_due = false;
+    th->ends = th->stepping && a->high <= a->low && !pass_at_call(th);
     th->walks = th->stepping && (n > 1 || a->high > a->low);
     th->step_low = th->stepping ? a->low : 0;
     th->step_high = th->stepping ? a->high : 0;

@@ -813,8 +813,9 @@ static bool may_happen(const struct ptrace_target *t)
     return false;
 }
 
-/* Returns true if a thread of this process has been, or is being, interrupted; a thread that can be
- * is *found, if there was none. */
+/* Returns true if a thread of this process has been, or is being, interrupted, or stops at once by
+ * itself: GDB steps it over a breakpoint, say. A thread that can be interrupted is *found, if there
+ * was none. */
 static bool is_interrupted(struct process *p, struct thread **found)
 {
     for (struct thread *th = p->threads; th && !p->hidden; th = th->next) {
@@ -822,7 +823,8 @@ static bool is_interrupted(struct process *p, struct thread **found)
             continue;
         if (th->state == THREAD_STOPPED && !th->has_event)
             set_interrupted(th);
-        if (th->interrupting || th->faked)
+        bool ends = th->ends && p->shown != p->owner->newest;
+        if (th->interrupting || th->faked || (ends && th->state == THREAD_RUNNING))
             return true;
         if (!*found && can_stop(th) && !th->newborn)
             *found = th;
@@ -837,7 +839,7 @@ static void send_interrupt(struct ptrace_target *t)
     for (struct process *p = t->processes; p; p = p->next)
         if (p->shown == t->newest && is_interrupted(p, &found))
             return;
-    for (struct process *p = t->processes; p; p = p->next)
+    for (struct process *p = t->processes; !found && p; p = p->next)
         if (p->shown != t->newest && is_interrupted(p, &found))
             return;
     if (found)
