@@ -26,7 +26,7 @@ SAN      := -fsanitize=$(SANITIZE) -fno-omit-frame-pointer
 endif
 
 # What a Debian 12 needs to build, test and use everything.
-PACKAGES := gcc clang make pkg-config python3 gfortran mpich libmpich-dev gdb check libuv1-dev libsqlite3-dev libxxhash-dev liblz4-dev libzstd-dev zstd libelf-dev libdw-dev libjansson-dev libncurses-dev libclang-rt-14-dev libsubunit-dev spin tmux
+PACKAGES := gcc clang make pkg-config python3 gfortran mpich libmpich-dev gdb check libuv1-dev libsqlite3-dev libxxhash-dev liblz4-dev libzstd-dev zstd libelf-dev libdw-dev libzydis-dev libjansson-dev libncurses-dev libclang-rt-14-dev libsubunit-dev spin tmux
 
 # How long `make fuzz` runs each fuzzer.
 FUZZ_SECONDS ?= 5

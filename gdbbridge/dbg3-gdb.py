@@ -221,12 +221,15 @@ def program_frame(frame):
 
 class Inside:
     """Where a stop is inside of the MPI library (a watchpoint on a buffer, MPI_Abort), shows the
-    program's frame that called it."""
+    program's frame that called it; but not at a breakpoint, which was set for that place."""
 
     def __init__(self):
         gdb.events.stop.connect(self.stopped)
 
     def stopped(self, event):
+        places = (gdb.BP_BREAKPOINT, getattr(gdb, "BP_HARDWARE_BREAKPOINT", None))
+        if any(b.type in places for b in getattr(event, "breakpoints", [])):
+            return
         try:
             self.show(gdb.newest_frame())
         except gdb.error: # the rank has ended, or its stack cannot be read

@@ -6,7 +6,11 @@
 #include "gdbbridge/dispatch.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <sys/ptrace.h>
+#include <sys/uio.h>
+
+#include "runtime/half/gate.h"
 
 /* linux/ptrace.h, which may be older than the kernel */
 #define SET_DISPATCH 0x4210 /* PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG */
@@ -25,15 +29,92 @@ static int get(pid_t tid, struct dispatch *d)
     return ptrace(GET_DISPATCH, tid, sizeof *d, d) ? -1 : 0;
 }
 
-bool dispatch_is_call(int signal, const siginfo_t *info)
-{
-    return signal == SIGSYS && info->si_code == SYS_USER_DISPATCH;
-}
-
 bool dispatch_active(pid_t tid)
 {
     struct dispatch d;
     return !get(tid, &d) && d.mode;
+}
+
+/* ---- instructions that the rank answers (gate_stub.instructions) ---- */
+
+static bool peek(pid_t pid, uint64_t addr, void *to, size_t size)
+{
+    struct iovec local = {to, size}, remote = {(void *)(uintptr_t)addr, size};
+    return process_vm_readv(pid, &local, 1, &remote, 1, 0) == (ssize_t)size;
+}
+
+/* In the order of their addresses. */
+struct replaced {
+    pid_t pid;
+    uint64_t at, n;
+};
+
+static struct replaced replaced_of(pid_t pid)
+{
+    struct replaced r = {.pid = pid};
+    uint64_t stub, *to[] = {&r.at, &r.n};
+    size_t from[] = {offsetof(struct gate_stub, instructions),
+                     offsetof(struct gate_stub, ninstructions)};
+    bool known = peek(pid, GATE_ADDR + offsetof(struct gate, stub), &stub, sizeof stub);
+    for (int i = 0; i < 2; i++)
+        known = known && peek(pid, stub + from[i], to[i], sizeof *to[i]);
+    if (!known)
+        r.n = 0;
+    return r;
+}
+
+static bool replaced_get(const struct replaced *r, uint64_t i, struct gate_instruction *g)
+{
+    return i < r->n && peek(r->pid, r->at + i * sizeof *g, g, sizeof *g);
+}
+
+/* The first that ends behind an address. */
+static uint64_t replaced_from(const struct replaced *r, uint64_t addr)
+{
+    struct gate_instruction g;
+    uint64_t low = 0, high = r->n;
+    while (low < high) {
+        uint64_t mid = low + (high - low) / 2;
+        if (replaced_get(r, mid, &g) && g.at + g.length <= addr)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+/* Whether it is still there: the code may have been unmapped. A breakpoint may be on it. */
+static bool is_replaced(const struct replaced *r, const struct gate_instruction *g)
+{
+    uint16_t code;
+    return peek(r->pid, g->at, &code, sizeof code) &&
+           (code == GATE_TRAP_CODE || code == (GATE_TRAP_CODE & 0xff00) + 0xcc);
+}
+
+void dispatch_show(pid_t pid, uint64_t addr, uint8_t *data, size_t size)
+{
+    struct replaced r = replaced_of(pid);
+    struct gate_instruction g;
+    for (uint64_t i = replaced_from(&r, addr);
+         replaced_get(&r, i, &g) && g.at < addr + size; i++) {
+        if (!is_replaced(&r, &g))
+            continue;
+        for (size_t k = 0; k < g.length && k < sizeof g.was; k++)
+            if (g.at + k - addr < size)
+                data[g.at + k - addr] = g.was[k];
+    }
+}
+
+uint64_t dispatch_behind(pid_t tid, int signal, const siginfo_t *info)
+{
+    uint64_t pc = (uint64_t)(uintptr_t)info->si_addr;
+    struct gate_instruction g;
+    if (signal == SIGSYS && info->si_code == SYS_USER_DISPATCH)
+        return (uint64_t)(uintptr_t)info->si_call_addr;
+    if (signal != SIGILL || info->si_code <= 0 || !dispatch_active(tid))
+        return 0;
+    struct replaced r = replaced_of(tid);
+    return replaced_get(&r, replaced_from(&r, pc), &g) && g.at == pc ? pc + g.length : 0;
 }
 
 int dispatch_copy(pid_t from, pid_t to)

@@ -1,19 +1,25 @@
 /*
  * dispatch.h - programs that handle their own system calls (syscall user dispatch)
  *
- * An isolated rank answers its system calls itself, in a handler of SIGSYS: to GDB and to copies of
- * the process this is how the instruction works, and no signal.
+ * An isolated rank answers its system calls itself, in a handler of SIGSYS, and instructions like
+ * rdtsc in one of SIGILL (msgcounter/stub/instruction.h): to GDB and to copies of the process this
+ * is how the instruction works, and no signal.
  */
 #ifndef DBG3_GDBBRIDGE_DISPATCH_H
 #define DBG3_GDBBRIDGE_DISPATCH_H
 
 #include <signal.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
-/* Whether a signal that the stopped thread got is such a system call. */
-bool dispatch_is_call(int signal, const siginfo_t *info);
+/* Whether a signal that the stopped thread got is such a system call or instruction. Returns where
+ * the program goes on behind it, 0: it is a signal. */
+uint64_t dispatch_behind(pid_t tid, int signal, const siginfo_t *info);
+
+/* Memory that was read, with such instructions as the program's file has them. */
+void dispatch_show(pid_t pid, uint64_t addr, uint8_t *data, size_t size);
 
 /* Whether the stopped thread handles its system calls itself, at any place. */
 bool dispatch_active(pid_t tid);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "gdbbridge/procfs.h"
+#include "gdbbridge/dispatch.h"
 #include "gdbbridge/ptrace_private.h"
 #include "gdbbridge/reverse.h"
 
@@ -158,6 +159,8 @@ ssize_t target_read_memory(struct target *t, pid_t pid, uint64_t addr, void *to,
     ssize_t n = p ? process_peek(p, addr, to, size) : -1;
     if (n > 0)
         points_hide(p, addr, to, (size_t)n);
+    if (n > 0 && p->hide_from)
+        dispatch_show(pid, addr, to, (size_t)n);
     return n;
 }
 

@@ -428,8 +428,9 @@ static bool steps_over_call(struct thread *th, int signal, const siginfo_t *info
     const struct user_regs_struct *user = thread_user(th);
     if (!user || !th->stepping)
         return false;
-    if (dispatch_is_call(signal, info)) {
-        th->call_pc = user->rip;
+    uint64_t behind = dispatch_behind(th->tid, signal, info);
+    if (behind) {
+        th->call_pc = behind;
         th->call_sp = user->rsp;
         return true;
     }
@@ -475,7 +476,7 @@ static void on_signal(struct thread *th, int signal, int injecting)
         journal_signal(th->tid, &info);
     if (is_deferred(th, signal, &info))
         return;
-    if (dispatch_is_call(signal, &info)) {
+    if (dispatch_behind(th->tid, signal, &info)) {
         steps_over_call(th, signal, &info);
         wait_go_on(th, signal);
         return;

@@ -480,12 +480,12 @@ static int on_syscall(pid_t pid, bool *skipping)
     return 0;
 }
 
-/* Whether the stop is for a system call that the process handles itself. */
-static bool is_call(pid_t pid, int signal)
+/* If the stop is for a system call or instruction that the process handles itself: where it goes on
+ * behind it. */
+static uint64_t behind_call(pid_t pid, int signal)
 {
     siginfo_t info;
-    return signal == SIGSYS && !ptrace(PTRACE_GETSIGINFO, pid, NULL, &info) &&
-           dispatch_is_call(signal, &info);
+    return ptrace(PTRACE_GETSIGINFO, pid, NULL, &info) ? 0 : dispatch_behind(pid, signal, &info);
 }
 
 /* Is this SIGTRAP only one that a debug register counts? */
@@ -525,7 +525,7 @@ static void run_to_stop(struct copy_run *run, struct copy_stop *stop)
             return;
         stop->pc = regs.rip;
         stop->signal = WSTOPSIG(status);
-        if (is_call(run->pid, stop->signal)) {
+        if (behind_call(run->pid, stop->signal)) {
             signal = stop->signal;
             continue;
         }
@@ -632,9 +632,9 @@ uint64_t copy_step(pid_t pid)
         return 0;
     if (!signal)
         return regs.rip;
-    if (!is_call(pid, signal))
+    uint64_t behind = behind_call(pid, signal), sp = regs.rsp; /* there the handler returns to */
+    if (!behind)
         return 0;
-    uint64_t behind = regs.rip, sp = regs.rsp; /* the handler returns to behind the instruction */
     do
         if (!step_once(pid, &regs, &signal) || signal)
             return 0;

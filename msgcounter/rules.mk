@@ -65,6 +65,10 @@ $(BUILD)/gen/stamp: msgcounter/api/gen.py msgcounter/api/mpi.api msgcounter/api/
 	$(PYTHON) $< --cc '$(CC) $(shell pkg-config --cflags mpich)' --lib $(MPI_LIBRARY) --out $(@D)
 	@touch $@
 
+# What a debugger of the application sees of the stub are the MPI functions and their arguments: the
+# names within it (`exchange`, `count`) are the application's to use. STUB_DEBUG=1: all of it.
+STUB_HIDDEN := $(if $(STUB_DEBUG),,-g0)
+
 # Hidden unless exported; initial-exec TLS, which the crossing reads; no canary, which would be the other half's.
 STUB_CFLAGS = $(filter-out -fstack-protector-strong,$(CFLAGS)) -fPIC -fvisibility=hidden \
               -ftls-model=initial-exec -fno-stack-protector $(shell pkg-config --cflags mpich)
@@ -76,7 +80,7 @@ STUB_OBJS  := $(patsubst %,$(BUILD)/stub/%.o,$(basename $(STUB_SRCS))) \
 
 $(BUILD)/stub/%.o: %.c $(BUILD)/flags | $(GEN_FILES) $(BUILD)/gen/cross_offsets.h
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(STUB_CFLAGS) -MMD -MP -c -o $@ $<
+	$(CC) $(CPPFLAGS) $(STUB_CFLAGS) $(STUB_HIDDEN) -MMD -MP -c -o $@ $<
 $(BUILD)/stub/%.o: %.S $(BUILD)/gen/cross_offsets.h
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) -c -o $@ $<
@@ -89,6 +93,7 @@ PROGRAMS += $(BUILD)/lib/libmpich.so.12 $(BUILD)/lib/libmpi.so.12
 $(BUILD)/lib/libmpich.so.12: $(STUB_OBJS)
 	@mkdir -p $(@D)
 	$(CC) -shared -Wl,-soname,libmpich.so.12 -Wl,-z,defs -Wl,-z,now -o $@ $^
+	$(if $(STUB_DEBUG),,objcopy --strip-unneeded --keep-section '.debug_*' $@)
 $(BUILD)/lib/libmpi.so.12: $(BUILD)/lib/libmpich.so.12
 	ln -sf libmpich.so.12 $@
 

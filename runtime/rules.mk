@@ -47,7 +47,7 @@ HALF_COMMON := $(addprefix runtime/half/,half load maps own_fd arena steer steer
                $(addprefix runtime/ckpt/,files files_restore interrupt locks park pending resume save) \
                $(addprefix runtime/ckpt/,save_regions share timers) \
                $(basename $(filter-out runtime/image/image_dump.c,$(wildcard runtime/image/*.c)) $(wildcard runtime/base/*.c))
-LOWER_ONLY  := $(addprefix runtime/half/,lower_fd lower_main lower_mpi p2p_loops progress) \
+LOWER_ONLY  := $(addprefix runtime/half/,instructions lower_fd lower_main lower_mpi p2p_loops progress) \
                $(addprefix runtime/ckpt/,agent fatal fine fine_merge order_job payload track restart restart_job written) \
                $(addprefix runtime/coord/,proto cut_rank) $(addprefix msgcounter/log/,log log_file order order_file)
 lower-objs   = $(patsubst %,$(BUILD)/lower/%.o,$(1))
@@ -95,7 +95,7 @@ $(BUILD)/lower/lower_table.o: $(BUILD)/gen/lower_table.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(LOWER_CFLAGS) -c -o $@ $<
 $(BUILD)/dbg3-lower: $(call lower-objs,$(HALF_COMMON) $(LOWER_ONLY)) $(BUILD)/lower/lower_table.o
-	$(call link-lower,$^,$(MPI_LIBS))
+	$(call link-lower,$^,$(MPI_LIBS) -lZydis)
 PROGRAMS += $(BUILD)/dbg3-lower $(BUILD)/libdbg3-launch.so
 
 # ---- coordinator and the dbg3 command
@@ -130,6 +130,11 @@ UNIT_TESTS += $(BUILD)/tests/unit/test_half
 $(BUILD)/tests/unit/test_half: $(patsubst %,$(BUILD)/%.o,tests/unit/test_half tests/fuzz/fuzz_maps \
                                  runtime/half/arena runtime/half/maps) $(BASE_OBJS)
 	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check)
+
+UNIT_TESTS += $(BUILD)/tests/unit/test_instructions
+$(BUILD)/tests/unit/test_instructions: $(patsubst %,$(BUILD)/%.o,tests/unit/test_instructions \
+                                         runtime/half/instructions runtime/half/maps) $(BASE_OBJS)
+	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check) -lZydis
 
 FUZZERS += $(BUILD)/tests/fuzz/fuzz_maps
 $(BUILD)/tests/fuzz/fuzz_maps: tests/fuzz/fuzz_maps.c runtime/half/maps.c runtime/base/err.c

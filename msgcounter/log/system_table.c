@@ -357,5 +357,9 @@ const char *system_name(uint64_t number)
 {
     if (number == SYSTEM_SIGNALLED)
         return "a signal";
+    if (number == SYSTEM_INSTRUCTION)
+        return "rdtsc/rdrand/cpuid";
+    if (number == SYSTEM_CODE)
+        return "code replaced";
     return number < NROWS && rows[number].name ? rows[number].name : "a system call";
 }

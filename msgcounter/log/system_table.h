@@ -15,6 +15,10 @@
 /* No call, but an event in its place: a handler of the application ran for a signal. */
 #define SYSTEM_SIGNALLED 0x7fffu
 
+/* The same: an instruction whose outcome is the processor's; where such instructions are. */
+#define SYSTEM_INSTRUCTION 0x7ffeu
+#define SYSTEM_CODE        0x7ffdu
+
 #define SYSTEM_OUTS 4 /* outputs of a row at most */
 
 enum system_kind {

@@ -136,6 +136,21 @@ bool stub_signal_fatal(int sig)
            sig != SIGTTIN && sig != SIGTTOU;
 }
 
+/* What happens with SIGILL otherwise. It comes on the alternate stack unless the application's
+ * handler wants another. */
+static struct kernel_action with_instructions(struct kernel_action k)
+{
+    void *entry = instruction_handler(k.handler);
+    if (!entry)
+        return k;
+    if (k.handler != (void *)stub_signal_entry)
+        k.flags |= SA_ONSTACK;
+    k.flags |= SA_SIGINFO | SA_RESTORER_FLAG;
+    k.restorer = (void *)stub_sigaction_return;
+    k.handler = entry;
+    return k;
+}
+
 static struct kernel_action for_kernel(int sig, const struct kernel_action *app)
 {
     struct kernel_action k = *app;
@@ -145,15 +160,17 @@ static struct kernel_action for_kernel(int sig, const struct kernel_action *app)
         if (GATE->fatal && (GATE->fatal_mask >> (sig - 1) & 1)) {
             k.handler = (void *)GATE->fatal;
             k.flags = SA_SIGINFO | SA_ONSTACK | SA_RESTORER_FLAG;
-            k.mask = ~SYSTEM_SIGNAL_BIT;
+            k.mask = ~SYSTEM_SIGNAL_BITS;
         }
     } else if (app->handler != (void *)SIG_IGN) {
         k.handler = (void *)stub_signal_entry;
         k.flags |= SA_SIGINFO;
         if (system_handler) /* it may be sent again, when its place has come: see dispatch() */
             k.flags &= ~(uint64_t)SA_RESETHAND;
-        k.mask &= ~SYSTEM_SIGNAL_BIT;
+        k.mask &= ~SYSTEM_SIGNAL_BITS;
     }
+    if (sig == SIGILL)
+        k = with_instructions(k);
     if (sig == SIGSYS && system_handler) {
         k.handler = (void *)system_handler;
         k.flags = SA_SIGINFO | SA_ONSTACK | SA_RESTORER_FLAG;
@@ -250,7 +267,7 @@ void stub_signal_system(void (*handler)(void))
     system_handler = handler;
     for (int sig = 1; sig <= NSIG_KERNEL; sig++) {
         struct kernel_action k = for_kernel(sig, &actions[sig]);
-        if (sig == SIGSYS || (uint64_t)actions[sig].handler > (uint64_t)SIG_IGN)
+        if (sig == SIGSYS || sig == SIGILL || (uint64_t)actions[sig].handler > (uint64_t)SIG_IGN)
             kernel_sigaction(sig, &k, NULL);
     }
 }

@@ -280,7 +280,7 @@ void signal_in_call(uint64_t mask)
     uint64_t all = ~0ul;
     const siginfo_t *info;
     while ((info = replay_signal_in_call())) {
-        uint64_t open = mask & ~(1ul << (info->si_signo - 1)) & ~SYSTEM_SIGNAL_BIT;
+        uint64_t open = mask & ~(1ul << (info->si_signo - 1)) & ~SYSTEM_SIGNAL_BITS;
         send(info, SIGNAL_RUN_LATE); /* on the stack of the handler of SIGSYS */
         sys_call(SYS_rt_sigprocmask, SIG_SETMASK, &open, NULL, 8, 0, 0);
         sys_call(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, 8, 0, 0);

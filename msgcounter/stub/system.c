@@ -96,7 +96,7 @@ static void clean_mask(const struct system_row *row, long args[6], uint64_t *cop
 {
     if (!row || !row->mask || !args[row->mask - 1])
         return;
-    *copy = *(const uint64_t *)args[row->mask - 1] & ~SYSTEM_SIGNAL_BIT;
+    *copy = *(const uint64_t *)args[row->mask - 1] & ~SYSTEM_SIGNAL_BITS;
     args[row->mask - 1] = (long)copy;
 }
 
@@ -152,7 +152,7 @@ static long hand_sigprocmask(ucontext_t *uc, const long *a)
         if (a[0] != SIG_BLOCK && a[0] != SIG_UNBLOCK && a[0] != SIG_SETMASK)
             return -EINVAL;
         set = a[0] == SIG_BLOCK ? now | set : a[0] == SIG_UNBLOCK ? now & ~set : set;
-        set &= ~SYSTEM_SIGNAL_BIT;
+        set &= ~SYSTEM_SIGNAL_BITS;
         memcpy(&uc->uc_sigmask, &set, sizeof set);
     }
     if (a[2])
@@ -172,7 +172,7 @@ static long hand_sigaction(ucontext_t *uc, const long *a)
         return 0;
     if (a[1]) {
         memcpy(&act, (const void *)a[1], sizeof act);
-        act.mask &= ~SYSTEM_SIGNAL_BIT;
+        act.mask &= ~SYSTEM_SIGNAL_BITS;
         args[1] = (long)&act;
     }
     return system_make(SYS_rt_sigaction, args);
@@ -249,6 +249,11 @@ static bool makes_child(long number)
 }
 
 /* ---- recording ---- */
+
+static bool is_code(const long *args, long result)
+{
+    return !sys_failed(result) && !(args[3] & MAP_ANONYMOUS) && args[2] & PROT_EXEC;
+}
 
 struct sum {
     uint64_t room, digest, bytes;
@@ -472,8 +477,12 @@ static long replay_memory_call(const struct log_record *rec, const struct system
 {
     long args[6];
     memcpy(args, given, sizeof args);
-    if (number == SYS_mmap)
-        return replay_mapping(rec, args, was);
+    if (number == SYS_mmap) {
+        long at = replay_mapping(rec, args, was);
+        if (is_code(args, at) && at == was)
+            instruction_replay();
+        return at;
+    }
     if (sys_failed(was))
         return was;
     if (number == SYS_mremap && was != args[0] && !stub_threads_made) {
@@ -586,6 +595,8 @@ static long live(const ucontext_t *uc, const struct system_row *row, long number
         record_system_end(result);
     } else if (number == SYS_mmap) {
         record_mapping(row, args, result);
+        if (is_code(args, result))
+            instruction_record((uint64_t)result, (uint64_t)(result + args[1]));
     } else {
         record(row, number, args, result, before);
     }
@@ -614,8 +625,7 @@ bool system_is_stub(uint64_t pc)
     return (uint64_t)__ehdr_start <= pc && pc < (uint64_t)etext && pc != (uint64_t)syscall_site;
 }
 
-/* Code of the stub, and what it calls, makes calls of its own; so do some handlers. */
-static bool is_own(const ucontext_t *uc)
+bool system_is_own(const ucontext_t *uc)
 {
     const greg_t *g = uc->uc_mcontext.gregs;
     return stub_thread.inside || system_is_stub((uint64_t)g[REG_RIP]) ||
@@ -662,7 +672,7 @@ uint64_t system_signal(int sig, siginfo_t *info, ucontext_t *uc)
             signal_place(0);
     } else {
         const long args[6] = {g[REG_RDI], g[REG_RSI], g[REG_RDX], g[REG_R10], g[REG_R8], g[REG_R9]};
-        bool own = is_own(uc);
+        bool own = system_is_own(uc);
         g[REG_RAX] = call(uc, g[REG_RAX], args, own);
         g[REG_RCX] = g[REG_RIP]; /* as the instruction does */
         g[REG_R11] = g[REG_EFL];
@@ -720,16 +730,20 @@ void system_record(void)
     if (!possible() || dispatched)
         return;
     dispatched = true;
+    if (replaying())
+        instruction_replay();
+    else
+        instruction_record(0, GATE_ADDR);
     stub_signal_system(system_entry);
 }
 
 void system_thread_started(void)
 {
     struct stub_thread *t = &stub_thread;
-    uint64_t bit = SYSTEM_SIGNAL_BIT;
+    uint64_t bits = SYSTEM_SIGNAL_BITS;
     if (!dispatched || !possible() || t->dispatched)
         return;
-    sys_call(SYS_rt_sigprocmask, SIG_UNBLOCK, &bit, NULL, 8, 0, 0);
+    sys_call(SYS_rt_sigprocmask, SIG_UNBLOCK, &bits, NULL, 8, 0, 0);
     t->dispatch = DISPATCH_ALLOW;
     t->dispatched = dispatch_on(t) == 0;
     t->dispatch = t->dispatched ? DISPATCH_BLOCK : DISPATCH_ALLOW;
@@ -744,7 +758,7 @@ void system_thread_resumes(uint64_t upper_fs, void *frame)
     if (!dispatched || !GATE->signal_return || GATE->mode == GATE_LIVE)
         return;
     if (!t->dispatched) { /* an image of batch */
-        uint64_t mask = mask_of(uc) & ~SYSTEM_SIGNAL_BIT;
+        uint64_t mask = mask_of(uc) & ~SYSTEM_SIGNAL_BITS;
         memcpy(&uc->uc_sigmask, &mask, sizeof mask);
         t->dispatched = 1;
         t->dispatch = DISPATCH_BLOCK;

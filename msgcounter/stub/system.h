@@ -12,11 +12,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "msgcounter/stub/instruction.h"
 #include "msgcounter/stub/signal_place.h"
 
-/* SIGSYS in a kernel's signal mask: never blocked while system calls are dispatched, because the
- * kernel ends a process whose call it cannot tell of. */
-#define SYSTEM_SIGNAL_BIT (1ul << 30)
+/* SIGSYS and SIGILL (instruction.h) in a kernel's signal mask: never blocked while system calls are
+ * dispatched, because the kernel ends a process which it cannot tell of a call. */
+#define SYSTEM_SIGNAL_BITS (1ul << 30 | INSTRUCTION_SIGNAL_BIT)
 
 /* From now on the calls of this process's threads are recorded, or answered: each begins when it
  * calls system_thread_started(), or goes on from an image. */
@@ -40,6 +41,9 @@ void system_handler_ended(struct system_handler before);
 /* Whether the calling thread, whose stack pointer is `sp`, is in a handler whose calls are not
  * recorded. */
 bool system_in_handler(uint64_t sp);
+
+/* Code of the stub, and what it calls, makes calls of its own; so do some handlers. */
+bool system_is_own(const ucontext_t *uc);
 
 /* Whether this is code of the stub, but for its syscall(3), which is the application's. */
 bool system_is_stub(uint64_t pc);

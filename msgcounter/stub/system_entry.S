@@ -27,6 +27,38 @@ system_entry:
     .size system_entry, .-system_entry
 
 /*
+ * Handler of SIGILL while instructions are replaced. One that is none of ours goes on where it
+ * would have, with the same arguments.
+ */
+    .globl instruction_entry
+    .hidden instruction_entry
+    .type instruction_entry, @function
+    .p2align 4
+instruction_entry:
+    .cfi_startproc
+    push %rdi
+    .cfi_adjust_cfa_offset 8
+    push %rsi
+    .cfi_adjust_cfa_offset 8
+    push %rdx
+    .cfi_adjust_cfa_offset 8
+    call instruction_signal      /* which frame to go on in, or 0 */
+    pop %rdx
+    .cfi_adjust_cfa_offset -8
+    pop %rsi
+    .cfi_adjust_cfa_offset -8
+    pop %rdi
+    .cfi_adjust_cfa_offset -8
+    test %rax, %rax
+    jz 1f
+    mov %rax, %rsp
+    movabs $GATE_ADDR_VALUE, %rcx
+    jmp *GATE_SIGNAL_RETURN(%rcx)
+1:  jmp *instruction_otherwise(%rip)
+    .cfi_endproc
+    .size instruction_entry, .-instruction_entry
+
+/*
  * long system_make(long number, const long args[6])
  *
  * The kernel's result. A checkpoint may end the call to have it made again, for which

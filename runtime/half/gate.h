@@ -115,6 +115,20 @@ struct gate_operation {
 enum gate_vdso { GATE_VDSO_CLOCK_GETTIME, GATE_VDSO_GETTIMEOFDAY, GATE_VDSO_TIME, GATE_VDSO_GETCPU,
                  GATE_VDSO_CLOCK_GETRES, GATE_VDSO_COUNT };
 
+/* An instruction whose outcome is the processor's (runtime/half/instructions.h). */
+enum gate_instruction_kind { GATE_RDTSC, GATE_RDTSCP, GATE_RDRAND, GATE_RDSEED, GATE_CPUID };
+
+struct gate_instruction {
+    uint64_t at;    /* its address */
+    uint8_t was[8]; /* its first `length` bytes */
+    uint8_t length;
+    uint8_t kind;   /* enum gate_instruction_kind */
+    uint8_t reg;    /* rdrand, rdseed: number of the register it sets, and how many bits of it */
+    uint8_t bits;
+    uint8_t prot;   /* PROT_* of its page */
+    uint8_t pad[3];
+};
+
 /* Functions of the stub (upper half), which the lower half calls on the thread that called
  * MPI_Init, on that thread's upper FS. The pointer to this struct is the image's root pointer. */
 /* For a debugger: where the application's communicators are, a list. Offsets are of what has a
@@ -190,7 +204,15 @@ struct gate_stub {
     void (*taken)(uint64_t event);
 
     const struct gate_comms *comms;
+
+    /* For a debugger: what has GATE_TRAP_CODE in its place, ascending. */
+    const struct gate_instruction *instructions;
+    uint64_t ninstructions;
 };
+
+/* The first two bytes in the place of such an instruction: reserved opcode 0f 04, which no compiler
+ * emits and every processor refuses (SIGILL). */
+#define GATE_TRAP_CODE 0x040f
 
 /* How a rank runs; constant from one start to the next. */
 struct gate_settings {
@@ -310,6 +332,9 @@ struct gate {
      * lower half cannot tell the application's system calls from its own. */
     const void *signal_return;
 
+    /* [crossing] instructions_find() of the lower half; NULL: it has none (replay) */
+    int (*instructions)(uint64_t from, uint64_t to, struct gate_instruction *out, int max);
+
     /* --- data --- */
     /* set by the stub's constructor; by the restorer from the image's root */
     struct gate_stub *stub;
@@ -369,6 +394,7 @@ struct gate_consts {
 _Static_assert(sizeof(struct gate) <= 4096, "the gate is one page");
 _Static_assert(sizeof(struct gate_status) == 24, "shared by both halves");
 _Static_assert(sizeof(struct gate_coll) == 24, "shared by both halves");
+_Static_assert(sizeof(struct gate_instruction) == 24, "a field of logs");
 
 #define GATE ((struct gate *)GATE_ADDR)
 

@@ -7,6 +7,7 @@
 
 #include "call_id.h"
 #include "runtime/half/gate.h"
+#include "runtime/half/instructions.h"
 #include "runtime/half/p2p_loops.h"
 
 extern void *const lower_mpi[]; /* generated */
@@ -19,6 +20,7 @@ void lower_mpi_install(const struct half_env *env)
     consts = (struct gate_consts){MPI_UNWEIGHTED, MPI_WEIGHTS_EMPTY};
     GATE->mpi = lower_mpi;
     GATE->consts = &consts;
+    GATE->instructions = instructions_find;
     p2p_loops_install(GATE);
 }
 

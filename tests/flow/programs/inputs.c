@@ -7,7 +7,9 @@
  */
 #define _GNU_SOURCE
 #include "check.h"
+#include <cpuid.h>
 #include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -27,6 +29,7 @@
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <x86intrin.h>
 
 static uint64_t state = 1;
 
@@ -56,8 +59,9 @@ struct string { /* std::string, as it is in memory */
     size_t length;
     char local[16];
 };
-extern void device_init(void *device, const struct string *token)
-    __asm__("_ZNSt13random_device7_M_initERKNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE");
+#define DEVICE_INIT                                                                                \
+    "_ZNSt13random_device7_M_initERKNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE"
+extern void device_init(void *device, const struct string *token) __asm__(DEVICE_INIT);
 extern void device_fini(void *device) __asm__("_ZNSt13random_device7_M_finiEv");
 extern unsigned device_value(void *device) __asm__("_ZNSt13random_device9_M_getvalEv");
 
@@ -89,6 +93,52 @@ static void random_numbers(int round)
     MIX(number);
     MIX(more);
     random_devices();
+}
+
+/* What only the processor knows; a library that comes late has such instructions, too. */
+static void processor(int round)
+{
+    uint64_t words[8] = {0};
+    unsigned a, b, c, d, core;
+
+    words[0] = __rdtsc();
+    words[1] = __rdtscp(&core);
+    __cpuid_count(1, 0, a, b, c, d);
+    words[2] = (uint64_t)b << 32 | core; /* which core it runs on is in both */
+    if (c & bit_RDRND) {
+        __asm__("rdrand %%r13; mov %%r13, %0" : "=r"(words[3]) : : "r13", "cc");
+        __asm__("mov $-1, %%rsi; rdrand %%si; mov %%rsi, %0" : "=r"(words[4]) : : "rsi", "cc");
+        __asm__("mov $-1, %%rbx; rdrand %%ebx; mov %%rbx, %0" : "=r"(words[5]) : : "rbx", "cc");
+        CHECK(words[4] >> 16 == (uint64_t)-1 >> 16 && words[5] >> 32 == 0);
+    }
+    MIX(words);
+}
+
+/* Loads a copy of the C++ library, and takes random numbers from that. */
+static void code(int round)
+{
+    static uint64_t device[1024];
+    char from[512] = "", name[64], command[640];
+    struct string token = {"default", 7, ""};
+    Dl_info info;
+
+    CHECK(dladdr((void *)device_value, &info));
+    snprintf(from, sizeof(from), "%s", info.dli_fname);
+    snprintf(name, sizeof(name), "./copy.%d.so", rank);
+    snprintf(command, sizeof(command), "cp %s %s", from, name);
+    CHECK(system(command) == 0);
+    void *library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
+    CHECK(library);
+    void (*init)(void *, const struct string *) =
+        dlsym(library, DEVICE_INIT);
+    unsigned (*value)(void *) = dlsym(library, "_ZNSt13random_device9_M_getvalEv");
+    CHECK(init && value);
+    init(device, &token);
+    for (int i = 0; i < 3; i++) {
+        unsigned v = value(device);
+        MIX(v);
+    }
+    CHECK(dlclose(library) == 0 && unlink(name) == 0);
 }
 
 /* A file that another process (any rank) changes all the time. */
@@ -249,7 +299,8 @@ static const struct check_case bare[] = {
     {"standard_input", standard_input}, {"processes", processes},
     {"clocks", clocks},                 {"kernel_figures", kernel_figures},
     {"directories", directories},       {"sockets", sockets},
-    {"memory", memory},                 {NULL, NULL},
+    {"memory", memory},                 {"processor", processor},
+    {"code", code},                     {NULL, NULL},
 };
 
 #define CASES (sizeof(bare) / sizeof(bare[0]) - 1)
