@@ -9,7 +9,9 @@
 #include <stddef.h>
 #include <sys/ptrace.h>
 #include <sys/uio.h>
+#include <sys/user.h>
 
+#include "msgcounter/log/system_table.h"
 #include "runtime/half/gate.h"
 
 /* linux/ptrace.h, which may be older than the kernel */
@@ -111,6 +113,9 @@ uint64_t dispatch_behind(pid_t tid, int signal, const siginfo_t *info)
     struct gate_instruction g;
     if (signal == SIGSYS && info->si_code == SYS_USER_DISPATCH)
         return (uint64_t)(uintptr_t)info->si_call_addr;
+    if (signal == SIGSYS && info->si_code == SI_QUEUE &&
+        (uint64_t)info->si_value.sival_ptr == SYSTEM_SCHEDULE_SIGNAL)
+        return (uint64_t)ptrace(PTRACE_PEEKUSER, tid, offsetof(struct user_regs_struct, rip), 0);
     if (signal != SIGILL || info->si_code <= 0 || !dispatch_active(tid))
         return 0;
     struct replaced r = replaced_of(tid);

@@ -14,8 +14,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* Whether a signal that the stopped thread got is such a system call or instruction. Returns where
- * the program goes on behind it, 0: it is a signal. */
+/* Whether a signal that the stopped thread got is such a system call or instruction, or one that
+ * hands its turn on to another thread. Returns where the program goes on behind it, 0: it is a
+ * signal. */
 uint64_t dispatch_behind(pid_t tid, int signal, const siginfo_t *info);
 
 /* Memory that was read, with such instructions as the program's file has them. */

@@ -3,6 +3,7 @@
 # Flow-test programs: built plainly, as a user would (scenarios/rules.mk has the flags).
 FLOW_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/flow/programs/*.c))
 PROGRAMS      += $(FLOW_PROGRAMS)
+$(BUILD)/tests/flow/programs/schedule: SCENARIO_CFLAGS += -fopenmp
 # C++'s random numbers, without a C++ compiler.
 $(BUILD)/tests/flow/programs/inputs: SCENARIO_LIBS := -l:libstdc++.so.6
 

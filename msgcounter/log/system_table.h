@@ -12,12 +12,18 @@
 /* log_record.call of a system call: this, and its number. */
 #define SYSTEM_CALL 0x8000u
 
-/* No call, but an event in its place: a handler of the application ran for a signal. */
+/* No calls, but events in their place: a turn went to another thread (the stub's schedule.h); a
+ * handler of the application ran for a signal. */
+#define SYSTEM_SCHEDULE  0x7ffcu
 #define SYSTEM_SIGNALLED 0x7fffu
 
 /* The same: an instruction whose outcome is the processor's; where such instructions are. */
 #define SYSTEM_INSTRUCTION 0x7ffeu
 #define SYSTEM_CODE        0x7ffdu
+
+/* The value of a SIGSYS that hands turns on among a rank's threads: nothing that the application or
+ * its debugger is to see. */
+#define SYSTEM_SCHEDULE_SIGNAL 0x6e72757467626433ul
 
 #define SYSTEM_OUTS 4 /* outputs of a row at most */
 
@@ -27,7 +33,7 @@ enum system_kind {
     SYSTEM_OUTPUT,   /* the same; what it sends is compared */
     SYSTEM_MEMORY,   /* made in replay too, with the recorded result */
     SYSTEM_SIGNAL,   /* made in replay too if it concerns this process */
-    SYSTEM_ALONE,    /* answered while the rank has never had but one thread; else passed */
+    SYSTEM_ALONE,    /* answered while threads take turns, or there is but one; else passed */
     SYSTEM_PASSED,   /* a matter of threads, signal masks or the end: made in both, not recorded */
 };
 

@@ -196,19 +196,28 @@ void pid_thread_ended(void)
     row_free(row);
 }
 
-void pid_thread_started(void)
+int pid_of_new_thread(int is)
 {
-    int tid = kernel_tid();
-    struct row *row = tid_offset && nrows ? row_find(tid) : NULL;
+    struct row *row = tid_offset && nrows ? row_find(is) : NULL;
     if (!row)
-        return;
+        return is;
     if (sys_call(SYS_tgkill, kernel_pid(), row->is, 0, 0, 0, 0) == -ESRCH) {
         row_free(row);
-        return;
+        return is;
     }
-    int other = MADE_UP + (int)__atomic_add_fetch(&made_up, 1, __ATOMIC_RELAXED);
-    *tid_of(pthread_self()) = other;
-    pid_renumber(other, tid);
+    return MADE_UP + (int)__atomic_add_fetch(&made_up, 1, __ATOMIC_RELAXED);
+}
+
+void pid_thread_started(void)
+{
+    int is = kernel_tid();
+    if (!tid_offset || *tid_of(pthread_self()) != is) /* its maker has named it */
+        return;
+    int number = pid_of_new_thread(is);
+    if (number == is)
+        return;
+    *tid_of(pthread_self()) = number;
+    pid_renumber(number, is);
 }
 
 /* The kernel's number of a thread that has another one in the application; 0: they are the same,
@@ -223,7 +232,7 @@ static int renumbered(pthread_t thread)
 /* The same; but where system calls are counted, a recording goes the way of its replay. */
 static int moved(pthread_t thread)
 {
-    return signal_exact() && thread == pthread_self() ? pid_then(gettid()) : renumbered(thread);
+    return signal_exact() && tid_offset ? pid_then(*tid_of(thread)) : renumbered(thread);
 }
 
 /* As the application makes it: recorded, and answered in a replay. Returns an error number; none
@@ -254,6 +263,7 @@ EXPORT int pthread_cancel(pthread_t thread)
 {
     static void *fn;
     int tid = renumbered(thread);
+    schedule_end("pthread_cancel(3) was called");
     int r = ((int (*)(pthread_t))stub_next("pthread_cancel", &fn))(thread);
     if (!tid)
         return r;

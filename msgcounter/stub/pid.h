@@ -22,7 +22,11 @@ void pid_renumber(int was, int is);
 int pid_then(int number);
 int pid_now(int then);
 
-/* In a new thread: its number is made another one if a thread from before a restart has it. */
+/* The number for a new thread that has this one in the kernel: another one if a thread from before
+ * a restart has it. */
+int pid_of_new_thread(int is);
+
+/* In a new thread that has not got its number from there. */
 void pid_thread_started(void);
 
 /* The last thing that a thread does in the application. */

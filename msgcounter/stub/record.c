@@ -28,7 +28,7 @@ static struct stub_lock lock;
 static void begin(uint16_t call, uint16_t flags, uint32_t thread, uint64_t max_bytes);
 
 static bool attached; /* record_writer has a log */
-static uint64_t moment;
+static __thread uint64_t moment;
 
 /* Events before MPI_Init, when there is no log yet: in memory. */
 static struct log_map *early;
@@ -91,7 +91,7 @@ static void copy_early(void)
     nearly = 0;
 }
 
-static const char *name_of(uint16_t call)
+const char *record_name(uint16_t call)
 {
     if (call & SYSTEM_CALL)
         return system_name(call & ~SYSTEM_CALL);
@@ -104,7 +104,7 @@ static void begin(uint16_t call, uint16_t flags, uint32_t thread, uint64_t max_b
         log_writer_init(&record_writer, &(struct log_owner){0}, rotate_early, NULL);
     int rc = log_begin(&record_writer, call, thread, max_bytes + LOG_FIELD_ROOM(4));
     if (rc < 0)
-        stub_stop(125, "%s: event %lu cannot be recorded: %s", name_of(call),
+        stub_stop(125, "%s: event %lu cannot be recorded: %s", record_name(call),
                   (unsigned long)record_writer.at.event, strerror(-rc));
     log_set_flags(&record_writer, flags);
 }
@@ -200,6 +200,17 @@ void record_pack(const struct layout *l, const void *buf, void *to, uint64_t byt
         layout_pack_first(l, buf, to, bytes);
 }
 
+/* It is nobody's event: threads that look for their own pass it by. */
+void record_schedule(const struct schedule_change *change)
+{
+    writer_lock();
+    flush();
+    begin(SYSTEM_CALL | SYSTEM_SCHEDULE, 0, SCHEDULE_NOBODY, LOG_FIELD_ROOM(sizeof *change));
+    log_put(&record_writer, LOG_PARAM_NONE, LOG_ROLE_VALUE, change, sizeof *change);
+    log_commit(&record_writer);
+    writer_unlock();
+}
+
 uint64_t record_moment(void)
 {
     return moment;
@@ -252,6 +263,34 @@ static void attach_cursor(void)
     generation = GATE->generation;
 }
 
+struct log_position replay_begin(void)
+{
+    return start;
+}
+
+const struct log_record *replay_at(struct log_position at)
+{
+    struct log_cursor c = cursor;
+    c.at = at;
+    return cursor.maps ? log_cursor_next(&c) : NULL;
+}
+
+bool replay_find_schedule(struct log_position *at, uint64_t *event, struct schedule_change *change)
+{
+    struct log_cursor c = cursor;
+    const struct log_record *rec;
+    c.at = *at;
+    while (cursor.maps && (rec = log_cursor_skip(&c)))
+        if (rec->call == (SYSTEM_CALL | SYSTEM_SCHEDULE)) {
+            const struct log_field *f = replay_field(rec, LOG_PARAM_NONE, LOG_ROLE_VALUE);
+            memcpy(change, log_field_value(f), sizeof *change);
+            *event = rec->event;
+            *at = c.at;
+            return true;
+        }
+    return false;
+}
+
 static struct stub_place *thread_place(void)
 {
     struct stub_place *p = &stub_thread.cursor;
@@ -280,8 +319,10 @@ static const struct log_record *look(struct log_position *after)
     while (rec && rec->thread != thread);
     *after = c.at;
     cursor.why = c.why;
-    if (rec)
+    if (rec) {
+        schedule_wait(rec->event);
         turn_wait(rec->event);
+    }
     return rec;
 }
 
@@ -300,6 +341,7 @@ static void take(const struct log_record *rec, struct log_position after)
     *thread_place() = (struct stub_place){.at = after};
     stub_thread.arrived = 0;
     turn_taken(rec->event);
+    schedule_taken(after);
     stub_gate.taken(rec->event);
 }
 
@@ -321,6 +363,7 @@ static const struct log_record *look_for_signal(struct log_position *after)
 static const void *take_signal(const struct log_record *rec, struct log_position after)
 {
     const struct log_field *f = log_field_next(rec, NULL); /* both have the place as `param` */
+    schedule_wait(rec->event);
     take(rec, after);
     return log_field_value(replay_field(rec, f->param, LOG_ROLE_VALUE));
 }
@@ -363,8 +406,9 @@ static void __attribute__((noreturn)) no_event(uint16_t call)
         [LOG_STOP_CHECK] = "the event is damaged",
     };
     if (cursor.why == LOG_STOP_END) {
+        schedule_wait_for_end();
         turn_end();
-        stub_stop(0, "end of recording: event %lu (the rank is in %s)", event, name_of(call));
+        stub_stop(0, "end of recording: event %lu (the rank is in %s)", event, record_name(call));
     }
     stub_stop(125, "the recording cannot be read at event %lu: %s", event, why[cursor.why]);
 }
@@ -372,7 +416,7 @@ static void __attribute__((noreturn)) no_event(uint16_t call)
 static void __attribute__((noreturn)) diverged(uint16_t call, const struct log_record *rec)
 {
     stub_stop(3, "diverged at event %lu: %s is called where %s%s was recorded",
-              (unsigned long)rec->event, name_of(call), name_of(rec->call),
+              (unsigned long)rec->event, record_name(call), record_name(rec->call),
               rec->flags & RECORD_IDLE ? " without success" : "");
 }
 
@@ -409,12 +453,24 @@ const void *replay_signal(uint64_t calls, enum signal_where *where)
     return take_signal(rec, after);
 }
 
+static const struct log_record *look_for_signal_in_call(struct log_position *after)
+{
+    const struct log_record *rec = look_for_signal(after);
+    const struct log_field *f = rec ? log_field_next(rec, NULL) : NULL;
+    return f && f->param == SIGNAL_IN ? rec : NULL;
+}
+
+bool replay_signal_is_in_call(void)
+{
+    struct log_position after;
+    return look_for_signal_in_call(&after);
+}
+
 const void *replay_signal_in_call(void)
 {
     struct log_position after;
-    const struct log_record *rec = look_for_signal(&after);
-    const struct log_field *f = rec ? log_field_next(rec, NULL) : NULL;
-    return f && f->param == SIGNAL_IN ? take_signal(rec, after) : NULL;
+    const struct log_record *rec = look_for_signal_in_call(&after);
+    return rec ? take_signal(rec, after) : NULL;
 }
 
 bool replay_idle(enum call call, int object)
@@ -453,7 +509,7 @@ const struct log_field *replay_field(const struct log_record *rec, uint8_t param
     if (!f)
         stub_stop(125,
                   "event %lu of the recording lacks a value of %s: it is of another build of dbg3",
-                  (unsigned long)rec->event, name_of(rec->call));
+                  (unsigned long)rec->event, record_name(rec->call));
     return f;
 }
 
@@ -475,15 +531,15 @@ void replay_check_envelope(const struct log_record *rec, int peer, int tag, uint
     unsigned long event = rec->event;
     if (e->peer != peer)
         stub_stop(3, "diverged at event %lu: %s names peer %d, recorded %d", event,
-                  name_of(rec->call), peer, e->peer);
+                  record_name(rec->call), peer, e->peer);
     if (e->tag != tag)
         stub_stop(3, "diverged at event %lu: %s of peer %d has tag %d, recorded %d", event,
-                  name_of(rec->call), peer, tag, e->tag);
+                  record_name(rec->call), peer, tag, e->tag);
     if (e->comm != comm)
         stub_stop(
             3,
             "diverged at event %lu: %s of peer %d tag %d is on another communicator than recorded",
-            event, name_of(rec->call), peer, tag);
+            event, record_name(rec->call), peer, tag);
 }
 
 void replay_check_digest(const struct log_record *rec, uint8_t param, uint64_t digest,
@@ -493,11 +549,12 @@ void replay_check_digest(const struct log_record *rec, uint8_t param, uint64_t d
     char to[64];
     if (d->bytes != bytes)
         stub_stop(3, "diverged at event %lu: %s%s has %lu bytes, recorded %lu",
-                  (unsigned long)rec->event, name_of(rec->call), envelope_text(rec, to, sizeof to),
-                  (unsigned long)bytes, (unsigned long)d->bytes);
+                  (unsigned long)rec->event, record_name(rec->call),
+                  envelope_text(rec, to, sizeof to), (unsigned long)bytes, (unsigned long)d->bytes);
     if (d->digest != digest)
         stub_stop(3, "diverged at event %lu: %s%s has other data than recorded",
-                  (unsigned long)rec->event, name_of(rec->call), envelope_text(rec, to, sizeof to));
+                  (unsigned long)rec->event, record_name(rec->call),
+                  envelope_text(rec, to, sizeof to));
 }
 
 /* ----------------------------------------------------------------------------- place */

@@ -26,6 +26,7 @@
 #include "msgcounter/layout/layout.h"
 #include "msgcounter/log/log.h"
 #include "msgcounter/stub/call.h"
+#include "msgcounter/stub/schedule.h"
 #include "msgcounter/stub/signal_place.h"
 
 /* Flags of a record. */
@@ -74,6 +75,12 @@ void record_signal(unsigned where, uint64_t calls, const void *info);
  * log_reserve() has made room. */
 void record_pack(const struct layout *l, const void *buf, void *to, uint64_t bytes);
 
+/* A turn goes to another thread (schedule.h). */
+void record_schedule(const struct schedule_change *change);
+
+/* What an event's call is called. */
+const char *record_name(uint16_t call);
+
 /* Another number than before if there has been an event, or an answer of record_idle(), since. */
 uint64_t record_moment(void);
 
@@ -110,6 +117,17 @@ const struct log_record *replay_memory(void);
  */
 const void *replay_signal(uint64_t calls, enum signal_where *where);
 const void *replay_signal_in_call(void);
+
+/* Whether there is one of the latter. */
+bool replay_signal_is_in_call(void);
+
+/* Where replay has begun, and the event at a place; NULL at the end of the recording. */
+struct log_position replay_begin(void);
+const struct log_record *replay_at(struct log_position at);
+
+/* The first event of the schedule at or behind *at, which is then the place behind it. Returns
+ * whether there is one. */
+bool replay_find_schedule(struct log_position *at, uint64_t *event, struct schedule_change *change);
 
 int replay_rc(const struct log_record *rec);
 

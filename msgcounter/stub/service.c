@@ -11,6 +11,7 @@
 #include "msgcounter/stub/pid.h"
 #include "msgcounter/stub/rebuild.h"
 #include "msgcounter/stub/record.h"
+#include "msgcounter/stub/schedule.h"
 #include "msgcounter/stub/signal_place.h"
 #include "msgcounter/stub/stub.h"
 #include "msgcounter/stub/system.h"
@@ -44,8 +45,10 @@ static void after_save(int restored)
     count_after_save(restored);
     if (!restored)
         order_after_epoch();
-    if (restored && stub_gate.mpi_level != (uint64_t)-1)
+    if (restored && stub_gate.mpi_level != (uint64_t)-1) {
         record_attach();
+        schedule_attach();
+    }
 }
 
 struct gate_stub stub_gate = {

@@ -94,11 +94,13 @@ static void run(int sig, siginfo_t *info, void *uc, enum signal_run how)
 
 static void meet(int sig, siginfo_t *info, void *uc, bool outside)
 {
-    bool of_own = of_instruction(sig, info);
+    bool of_own = of_instruction(sig, info), had_turn = stub_thread.has_turn;
     enum signal_run how = of_own || !signal_exact() ? (of_own ? SIGNAL_RUN : SIGNAL_RUN_ASIDE)
                                                     : signal_met(sig, info, uc, outside);
     if (how != SIGNAL_RUN_NOT)
         run(sig, info, uc, how);
+    if (!had_turn)
+        schedule_give();
 }
 
 /* Runs on whichever FS was interrupted: nothing here may use TLS before the switch. */

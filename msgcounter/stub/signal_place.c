@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "msgcounter/log/system_table.h"
+#include "msgcounter/stub/alloc.h"
 #include "msgcounter/stub/record.h"
 #include "msgcounter/stub/signal.h"
 #include "msgcounter/stub/system.h"
@@ -18,31 +19,60 @@
 
 #define HELD 64 /* a power of two */
 
-static struct {
-    siginfo_t info[HELD];
-    volatile uint32_t first, end;
-    uint64_t moment; /* record_moment() when the first of them came */
-    uint64_t cpu_ns; /* of the thread, likewise */
-} held;
+/* What a thread has of them. */
+struct signals {
+    uint32_t generation; /* of the process that its rings are of */
+    struct {
+        siginfo_t info[HELD];
+        volatile uint32_t first, end;
+        uint64_t moment; /* record_moment() when the first of them came */
+        uint64_t cpu_ns; /* of the thread, likewise */
+    } held;
+    /* How often a signal has been sent from here and not been met, by how its handler is to run. */
+    volatile uint8_t due[SIGNAL_RUNS][_NSIG + 1];
+    /* Signals whose handlers have run aside in the present MPI call. */
+    siginfo_t aside[HELD];
+    volatile uint32_t naside;
+    /* The timer of the longest wait. */
+    struct {
+        int id;
+        uint32_t generation; /* of the process that it is of; 0: none */
+    } timer;
+};
+static struct signals of_main;
+static __thread struct signals *mine; /* NULL: a thread that we have not seen begin */
 
-/* How often a signal has been sent from here and not been met, by how its handler is to run. */
-static volatile uint8_t due[SIGNAL_RUNS][_NSIG + 1];
-
-/* Signals whose handlers have run aside in the present MPI call. */
-static siginfo_t aside[HELD];
-static volatile uint32_t naside;
-
-/* The timer of the longest wait. */
-static struct {
-    int id;
-    uint32_t generation; /* of the process that it is of; 0: none */
-} timer;
+static volatile uint32_t due_of_all[_NSIG + 1];
 
 static const char held_frame; /* its address marks a frame, see signal_was_placed() */
 
 bool signal_exact(void)
 {
-    return stub_thread.dispatched && !stub_threads_made && stub_active && GATE->mode != GATE_LIVE;
+    return stub_thread.dispatched && (schedule_on || !stub_threads_made) && mine && stub_active &&
+           GATE->mode != GATE_LIVE;
+}
+
+void signal_place_thread_begins(bool is_main)
+{
+    mine = is_main ? &of_main : stub_alloc(sizeof *mine);
+}
+
+void signal_place_thread_ends(void)
+{
+    struct signals *s = mine;
+    mine = NULL;
+    if (s && s->timer.generation == GATE->generation)
+        sys_call(SYS_timer_delete, s->timer.id, 0, 0, 0, 0, 0);
+    stub_free(s);
+}
+
+/* What was held when an image was saved is in the log. */
+static void begin_process(void)
+{
+    if (mine->generation == GATE->generation)
+        return;
+    mine->generation = GATE->generation;
+    mine->held.first = mine->held.end = mine->naside = 0;
 }
 
 bool signal_was_placed(const ucontext_t *frame)
@@ -52,8 +82,7 @@ bool signal_was_placed(const ucontext_t *frame)
 
 int signal_logged(int sig)
 {
-    return !stub_threads_made && !due[SIGNAL_RUN][sig] && !due[SIGNAL_RUN_LATE][sig] &&
-           !due[SIGNAL_RUN_ASIDE][sig];
+    return (schedule_on || !stub_threads_made) && !due_of_all[sig];
 }
 
 /* Its return is no call of the application. */
@@ -68,25 +97,25 @@ static enum signal_run unplaced(ucontext_t *uc, enum signal_run run)
 static void timer_set(long ns)
 {
     struct itimerspec late = {.it_value = {0, ns}, .it_interval = {0, ns}};
-    sys_call(SYS_timer_settime, timer.id, 0, &late, NULL, 0, 0);
+    sys_call(SYS_timer_settime, mine->timer.id, 0, &late, NULL, 0, 0);
 }
 
 static void timer_start(void)
 {
-    if (timer.generation != GATE->generation) {
+    if (mine->timer.generation != GATE->generation) {
         struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGSYS};
         event.sigev_value.sival_ptr = (void *)GATE_LATE_VALUE;
         event._sigev_un._tid = (int)sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
-        if (sys_call(SYS_timer_create, CLOCK_MONOTONIC, &event, &timer.id, 0, 0, 0) < 0)
+        if (sys_call(SYS_timer_create, CLOCK_MONOTONIC, &event, &mine->timer.id, 0, 0, 0) < 0)
             return;
-        timer.generation = GATE->generation;
+        mine->timer.generation = GATE->generation;
     }
     timer_set(SIGNAL_LATE_NS);
 }
 
 static void timer_stop(void)
 {
-    if (timer.generation == GATE->generation)
+    if (mine->timer.generation == GATE->generation)
         timer_set(0);
 }
 
@@ -102,8 +131,8 @@ static uint64_t cpu_ns(void)
 /* The kernel, too, keeps only one of each of the signals below 32. */
 static bool is_held(int sig)
 {
-    for (uint32_t i = held.first; i != held.end && sig < SIGRTMIN; i++)
-        if (held.info[i % HELD].si_signo == sig)
+    for (uint32_t i = mine->held.first; i != mine->held.end && sig < SIGRTMIN; i++)
+        if (mine->held.info[i % HELD].si_signo == sig)
             return true;
     return false;
 }
@@ -113,43 +142,55 @@ static bool hold(int sig, const siginfo_t *info)
 {
     if (is_held(sig))
         return true;
-    if (held.end - held.first == HELD)
+    if (mine->held.end - mine->held.first == HELD)
         return false;
-    siginfo_t *to = &held.info[held.end++ % HELD];
+    siginfo_t *to = &mine->held.info[mine->held.end++ % HELD];
     *to = *info;
     to->si_signo = sig;
-    if (held.end - held.first == 1) {
-        held.moment = record_moment();
-        held.cpu_ns = cpu_ns();
+    if (mine->held.end - mine->held.first == 1) {
+        mine->held.moment = record_moment();
+        mine->held.cpu_ns = cpu_ns();
         timer_start();
     }
-    __atomic_or_fetch(&GATE->word, GATE_WORD_SIGNAL, __ATOMIC_RELAXED);
+    if (!schedule_on) /* else each thread looks itself */
+        __atomic_or_fetch(&GATE->word, GATE_WORD_SIGNAL, __ATOMIC_RELAXED);
     return true;
 }
 
 static bool unhold(siginfo_t *first)
 {
-    if (held.first == held.end)
+    if (mine->held.first == mine->held.end)
         return false;
-    *first = held.info[held.first % HELD];
-    held.first++;
-    if (held.first == held.end)
+    *first = mine->held.info[mine->held.first % HELD];
+    mine->held.first++;
+    if (mine->held.first == mine->held.end)
         timer_stop();
     return true;
 }
 
-/* Sends the thread a signal for which its handler runs as soon as the kernel delivers it. */
-/* Signals come at once, or when the caller unblocks them. */
-static void send(const siginfo_t *info, enum signal_run how)
+/* Sends the thread a signal, which comes at once or when the caller unblocks it. */
+static long send_again(const siginfo_t *info)
 {
     siginfo_t own = *info;
-    int sig = own.si_signo;
+    long pid = sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0), tid = sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
+    return sys_call(SYS_rt_tgsigqueueinfo, pid, tid, own.si_signo, &own, 0, 0);
+}
+
+static void add_due(enum signal_run how, int sig, int more)
+{
+    mine->due[how][sig] = (uint8_t)(mine->due[how][sig] + more);
+    __atomic_add_fetch(&due_of_all[sig], (uint32_t)more, __ATOMIC_RELAXED);
+}
+
+/* The same, for its handler to run as soon as the kernel delivers it. */
+static void send(const siginfo_t *info, enum signal_run how)
+{
+    int sig = info->si_signo;
     if (!stub_signal_handled(sig)) /* any more: it must not end the process now */
         return;
-    long pid = sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0), tid = sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
-    due[how][sig]++;
-    if (sys_call(SYS_rt_tgsigqueueinfo, pid, tid, sig, &own, 0, 0) < 0)
-        due[how][sig]--;
+    add_due(how, sig, 1);
+    if (send_again(info) < 0)
+        add_due(how, sig, -1);
 }
 
 static void record(enum signal_where where, const siginfo_t *info)
@@ -167,12 +208,28 @@ static enum signal_run met_replaying(ucontext_t *uc)
     return unplaced(uc, GATE->replay_diverted ? SIGNAL_RUN_ASIDE : SIGNAL_RUN_NOT);
 }
 
+/* The handler is application's code: the thread has the turn for it, and the caller gives it up
+ * again. */
+static enum signal_run met_in_call(const siginfo_t *info)
+{
+    schedule_get(NULL);
+    if (!signal_exact()) /* turns have ended */
+        return SIGNAL_RUN_ASIDE;
+    if (replaying()) /* it was saved before its turn came */
+        replay_signal_in_call();
+    else
+        record(SIGNAL_IN, info);
+    return SIGNAL_RUN;
+}
+
 enum signal_run signal_met(int sig, const siginfo_t *info, ucontext_t *uc, bool outside)
 {
     struct stub_thread *t = &stub_thread;
+    outside |= t->outside;
+    begin_process();
     for (enum signal_run how = SIGNAL_RUN; how < SIGNAL_RUNS; how++)
-        if (due[how][sig]) {
-            due[how][sig]--;
+        if (mine->due[how][sig]) {
+            add_due(how, sig, -1);
             return how == SIGNAL_RUN_ASIDE ? unplaced(uc, how) : how;
         }
     if (replaying())
@@ -181,27 +238,27 @@ enum signal_run signal_met(int sig, const siginfo_t *info, ucontext_t *uc, bool 
         return unplaced(uc, SIGNAL_RUN_ASIDE);
     uint64_t pc = (uint64_t)uc->uc_mcontext.gregs[REG_RIP];
     bool behind_call = !outside && t->inside == 0 && pc == t->behind;
-    if (t->in_call || behind_call) {
-        uint8_t before = t->dispatch;
-        t->dispatch = 0;
-        record(t->in_call ? SIGNAL_IN : SIGNAL_AFTER, info);
-        t->dispatch = before;
-        return SIGNAL_RUN;
-    }
     uint8_t before = t->dispatch;
     t->dispatch = 0;
-    bool room = hold(sig, info);
+    enum signal_run run = SIGNAL_RUN;
+    if (t->in_call)
+        run = met_in_call(info);
+    else if (behind_call)
+        record(SIGNAL_AFTER, info);
+    else
+        run = hold(sig, info) ? SIGNAL_RUN_NOT : SIGNAL_RUN_ASIDE;
     t->dispatch = before;
-    return unplaced(uc, room ? SIGNAL_RUN_NOT : SIGNAL_RUN_ASIDE);
+    return run == SIGNAL_RUN ? run : unplaced(uc, run);
 }
 
 /* ---- places ---- */
 
 void signal_place_before_save(void)
 {
-    for (uint32_t i = 0; i < naside; i++)
-        record(SIGNAL_OWN, &aside[i]);
-    naside = 0;
+    for (uint32_t i = 0; mine && i < mine->naside; i++)
+        record(SIGNAL_OWN, &mine->aside[i]);
+    if (mine)
+        mine->naside = 0;
 }
 
 void signal_again(const void *info)
@@ -246,8 +303,10 @@ void signal_place(uint64_t pc)
     stub_thread.calls++;
     if (pc)
         stub_thread.behind = pc;
-    if (signal_exact())
+    if (signal_exact()) {
+        begin_process();
         send_all();
+    }
 }
 
 void signal_place_left(void)
@@ -256,20 +315,26 @@ void signal_place_left(void)
         __atomic_and_fetch(&GATE->word, ~(uint32_t)GATE_WORD_SIGNAL, __ATOMIC_SEQ_CST);
         return;
     }
-    if (replaying() || naside || record_moment() != held.moment)
+    begin_process();
+    if (replaying() || mine->naside || record_moment() != mine->held.moment)
         send_all();
-    if (replaying())
+    if (replaying() || schedule_on)
         return;
     /* In this order: another may come meanwhile. */
     __atomic_and_fetch(&GATE->word, ~(uint32_t)GATE_WORD_SIGNAL, __ATOMIC_SEQ_CST);
-    if (held.first != held.end || naside)
+    if (mine->held.first != mine->held.end || mine->naside)
         __atomic_or_fetch(&GATE->word, GATE_WORD_SIGNAL, __ATOMIC_SEQ_CST);
 }
 
 void signal_before_wait(void)
 {
     siginfo_t first;
+    begin_process();
     while (!replaying() && unhold(&first)) {
+        if (schedule_on) { /* it is recorded when it has come and the thread has the turn */
+            send_again(&first);
+            continue;
+        }
         record(SIGNAL_IN, &first);
         send(&first, SIGNAL_RUN);
     }
@@ -278,12 +343,15 @@ void signal_before_wait(void)
 void signal_in_call(uint64_t mask)
 {
     uint64_t all = ~0ul;
-    const siginfo_t *info;
-    while ((info = replay_signal_in_call())) {
+    begin_process();
+    while (replay_signal_is_in_call()) {
+        schedule_get(NULL);
+        const siginfo_t *info = replay_signal_in_call();
         uint64_t open = mask & ~(1ul << (info->si_signo - 1)) & ~SYSTEM_SIGNAL_BITS;
         send(info, SIGNAL_RUN_LATE); /* on the stack of the handler of SIGSYS */
         sys_call(SYS_rt_sigprocmask, SIG_SETMASK, &open, NULL, 8, 0, 0);
         sys_call(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, 8, 0, 0);
+        schedule_give();
     }
 }
 
@@ -295,11 +363,11 @@ static void run_late(bool outside)
 {
     siginfo_t first;
     bool exact = signal_exact();
-    if (exact && !outside && cpu_ns() - held.cpu_ns < SIGNAL_LATE_NS)
+    if (exact && !outside && cpu_ns() - mine->held.cpu_ns < SIGNAL_LATE_NS)
         return;
-    while ((!outside || naside < HELD) && unhold(&first)) {
+    while ((!outside || mine->naside < HELD) && unhold(&first)) {
         if (exact && outside)
-            aside[naside++] = first;
+            mine->aside[mine->naside++] = first;
         else if (exact)
             record(SIGNAL_LATE, &first);
         send(&first, outside ? SIGNAL_RUN_ASIDE : SIGNAL_RUN);
@@ -317,9 +385,10 @@ void signal_late(ucontext_t *uc)
     set_fs_base(upper);
     uint8_t before = stub_thread.dispatch;
     stub_thread.dispatch = 0;
-    bool on_its_way = !lower && stub_thread.inside == 0 && system_is_stub(pc);
-    if (!on_its_way && !replaying())
-        run_late(lower || stub_thread.inside);
+    const struct stub_thread *t = &stub_thread;
+    bool on_its_way = !lower && t->inside == 0 && !t->outside && system_is_stub(pc);
+    if (!on_its_way && !replaying() && mine)
+        run_late(lower || t->inside || t->outside);
     stub_thread.dispatch = before;
     if (lower)
         set_fs_base(fs);
@@ -327,7 +396,6 @@ void signal_late(ucontext_t *uc)
 
 void signal_place_attach(void)
 {
-    held.first = held.end = naside = 0;
     if (replaying() && !stub_threads_made)
         __atomic_or_fetch(&GATE->word, GATE_WORD_SIGNAL, __ATOMIC_RELAXED);
 }

@@ -17,8 +17,9 @@
  * A place is named by the event before it and by how many system calls the thread has made so far,
  * some of which are no events.
  *
- * Not for ranks that have ever had another thread: there handlers run where signals come, recorded
- * or replayed, as they do for SIGPROF, whose place is what it is about.
+ * With several threads, each has its own, and needs the turn (schedule.h) for a handler as for all
+ * of the application's code. Where there are no turns, handlers run where signals come, recorded or
+ * replayed, as they do for SIGPROF, whose place is what it is about.
  */
 #ifndef DBG3_STUB_SIGNAL_PLACE_H
 #define DBG3_STUB_SIGNAL_PLACE_H
@@ -37,6 +38,10 @@ enum signal_where {
     SIGNAL_LATE, /* somewhere behind a call: a replay runs it there, on another part of the stack */
     SIGNAL_OWN,  /* somewhere in an MPI call: the handler's own calls are not recorded */
 };
+
+/* Around the life of a thread. */
+void signal_place_thread_begins(bool is_main);
+void signal_place_thread_ends(void);
 
 /* Whether signals of the calling thread are recorded, or come from the log. */
 bool signal_exact(void);

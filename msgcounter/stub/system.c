@@ -24,6 +24,7 @@
 #include "msgcounter/stub/system.h"
 
 #include <errno.h>
+#include <linux/futex.h>
 #include <linux/sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -107,6 +108,13 @@ static uint64_t mask_in_call(const ucontext_t *uc, const struct system_row *row,
     if (row->mask && args[row->mask - 1])
         memcpy(&mask, (const void *)args[row->mask - 1], sizeof mask);
     return mask;
+}
+
+static void get_turn(const ucontext_t *uc)
+{
+    uint64_t mask = mask_of(uc);
+    if (schedule_on && !stub_thread.has_turn && !stub_thread.outside)
+        schedule_get(&mask);
 }
 
 /* Whether a call is made in a replay, too, and not recorded. */
@@ -234,7 +242,7 @@ static long make_child(const ucontext_t *uc, long number, const long *args)
         result = system_make(number, args);
     }
     if (result == 0 && !c.stack) {
-        stub_active = false; /* it has the rank's memory, but is no rank */
+        stub_active = schedule_on = false; /* it has the rank's memory, but is no rank */
         stub_thread.dispatched = 0;
         return 0;
     }
@@ -541,6 +549,29 @@ static bool replay_diverted(const struct system_row *row, long number, const lon
     return true;
 }
 
+/* An operation on the word that it wakes at, which nobody has waited at. */
+static void replay_futex(const long *args)
+{
+    if ((args[1] & FUTEX_CMD_MASK) == FUTEX_WAKE_OP)
+        system_make(SYS_futex, args);
+}
+
+/* The thread waits for its turn, and turns end. */
+static bool ends_turns(const ucontext_t *uc)
+{
+    get_turn(uc);
+    return !schedule_on;
+}
+
+/* Its outcome is not in the recording: of a wait (futex(2) lets it end for no reason), or of what
+ * may have been made. */
+static long left_futex(const long *args)
+{
+    long command = args[1] & FUTEX_CMD_MASK;
+    bool waits = command == FUTEX_WAIT || command == FUTEX_WAIT_BITSET;
+    return waits ? 0 : system_make(SYS_futex, args);
+}
+
 static long replay(const ucontext_t *uc, const struct system_row *row, long number,
                    const long *args)
 {
@@ -549,6 +580,8 @@ static long replay(const ucontext_t *uc, const struct system_row *row, long numb
         return result;
     if (row && row->flags & SYSTEM_WAITS && signal_exact())
         signal_in_call(mask_in_call(uc, row, args));
+    if (row && row->kind == SYSTEM_ALONE && schedule_on && ends_turns(uc))
+        return number == SYS_futex ? left_futex(args) : make(uc, row, number, args, false);
     const struct log_record *rec = replay_system((unsigned)number);
     long was = log_field_int(replay_field(rec, LOG_PARAM_NONE, LOG_ROLE_RETCODE));
     if (rec->flags & RECORD_UNKNOWN)
@@ -563,6 +596,8 @@ static long replay(const ucontext_t *uc, const struct system_row *row, long numb
         compare_output(rec, row, number, args, was);
     else if (row->kind == SYSTEM_MEMORY)
         was = replay_memory_call(rec, row, number, args, was);
+    else if (number == SYS_futex)
+        replay_futex(args);
     else
         take_outputs(rec, args);
     return was;
@@ -585,9 +620,12 @@ static long live(const ucontext_t *uc, const struct system_row *row, long number
     uint64_t before = row ? system_data_before(NULL, row, args) : 0;
     long result =
         makes_child(number) ? make_child(uc, number, args) : make(uc, row, number, args, false);
-    if (result == SYSTEM_AGAIN)
-        return replay(uc, row, number, args);
     if (!stub_active) /* this is the child */
+        return result;
+    get_turn(uc);
+    if (replaying()) /* it was saved in the call, or before its turn came */
+        return replay(uc, row, number, args);
+    if (row && is_passed(row)) /* turns have ended */
         return result;
     if (!row) {
         say_unknown(number);
@@ -603,19 +641,93 @@ static long live(const ucontext_t *uc, const struct system_row *row, long number
     return result;
 }
 
+static bool makes_thread(long number, const long *args)
+{
+    return makes_child(number) && cloning_of(number, args).flags & CLONE_THREAD;
+}
+
+/* Where a thread's maker is told its number, and a copy of the arguments without that. */
+static int *take_told(long number, long args[6], struct clone_args *three)
+{
+    if (number == SYS_clone) {
+        int *told = args[0] & CLONE_PARENT_SETTID ? (int *)args[2] : NULL;
+        args[0] &= ~(long)CLONE_PARENT_SETTID;
+        return told;
+    }
+    size_t size = (size_t)args[1] < sizeof *three ? (size_t)args[1] : sizeof *three;
+    memcpy(three, (const void *)args[0], size);
+    int *told = three->flags & CLONE_PARENT_SETTID ? (int *)three->parent_tid : NULL;
+    three->flags &= ~(uint64_t)CLONE_PARENT_SETTID;
+    args[0] = (long)three;
+    args[1] = (long)size;
+    return told;
+}
+
+/* A thread is made in a replay, too, where the application knows it by the recorded number. Until
+ * its maker gives up its turn it does not look at that. */
+static long make_thread_in_turn(const ucontext_t *uc, long number, const long *given)
+{
+    const struct log_record *rec = replaying() ? replay_system((unsigned)number) : NULL;
+    long args[6];
+    long name = rec ? log_field_int(replay_field(rec, LOG_PARAM_NONE, LOG_ROLE_RETCODE)) : 0;
+    struct clone_args three;
+    if (name < 0)
+        return name;
+    memcpy(args, given, sizeof args);
+    int *told = take_told(number, args, &three);
+    long is = make_child(uc, number, args);
+    if (rec && is < 0)
+        stub_stop(1, "event %lu: a thread cannot be made again (error %ld)",
+                  (unsigned long)rec->event, -is);
+    if (!rec)
+        name = is < 0 ? is : pid_of_new_thread((int)is);
+    if (told && name > 0)
+        *told = (int)name;
+    if (name > 0 && name != is)
+        pid_renumber((int)name, (int)is);
+    if (!rec) {
+        record_system_begin((unsigned)number, 0, 0);
+        record_system_end(name);
+    }
+    return name;
+}
+
+static long make_thread(const ucontext_t *uc, long number, const long *args)
+{
+    stub_threads_made = true;
+    if (!stub_thread.creating)
+        schedule_end("there is one that pthread_create(3) has not made");
+    return schedule_on ? make_thread_in_turn(uc, number, args) : make_child(uc, number, args);
+}
+
+/* Others may run while the call waits. */
+static void give_turn(const struct system_row *row, long number)
+{
+    if (number == SYS_exit)
+        schedule_thread_ends();
+    else if (!row || row->flags & SYSTEM_WAITS || number == SYS_sched_yield)
+        schedule_give();
+    if (number == SYS_sched_yield)
+        schedule_yield();
+}
+
 static long of_application(ucontext_t *uc, long number, const long *args)
 {
     const struct system_row *row = system_row((uint64_t)number);
-    bool thread = makes_child(number) && cloning_of(number, args).flags & CLONE_THREAD;
-    if (thread) {
-        stub_threads_made = true;
-        return make_child(uc, number, args);
-    }
-    if (row && is_passed(row))
-        return make(uc, row, number, args, false);
     if (number < 0 || number >= (long)SYSTEM_CALL)
         return -ENOSYS;
-    long result = replaying() ? replay(uc, row, number, args) : live(uc, row, number, args);
+    if (makes_thread(number, args))
+        return make_thread(uc, number, args);
+    if (schedule_on)
+        give_turn(row, number);
+    long result;
+    if (row && is_passed(row))
+        result = make(uc, row, number, args, false);
+    else if (replaying())
+        result = replay(uc, row, number, args);
+    else
+        result = live(uc, row, number, args);
+    get_turn(uc);
     note_descriptor(number, args, result);
     return result;
 }
@@ -625,6 +737,14 @@ bool system_is_stub(uint64_t pc)
     return (uint64_t)__ehdr_start <= pc && pc < (uint64_t)etext && pc != (uint64_t)syscall_site;
 }
 
+/* How often a library's threads that have no turn sleep and wake each other is left to chance. */
+static bool waits_outside(long number)
+{
+    const struct stub_thread *t = &stub_thread;
+    return (t->outside || t->region) && (number == SYS_futex || number == SYS_sched_yield);
+}
+
+/* Code of the stub, and what it calls, makes calls of its own; so do some handlers. */
 bool system_is_own(const ucontext_t *uc)
 {
     const greg_t *g = uc->uc_mcontext.gregs;
@@ -659,6 +779,8 @@ uint64_t system_signal(int sig, siginfo_t *info, ucontext_t *uc)
     if (info->si_code == SYS_USER_DISPATCH && fs_base() >= GATE_ADDR)
         return (uint64_t)g[REG_RSP];
     struct stub_thread *t = &stub_thread;
+    if (schedule_signal(info, uc))
+        return (uint64_t)uc;
     if (info->si_code != SYS_USER_DISPATCH) {
         stub_signal_forward(sig, info, uc);
         return (uint64_t)uc;
@@ -672,11 +794,11 @@ uint64_t system_signal(int sig, siginfo_t *info, ucontext_t *uc)
             signal_place(0);
     } else {
         const long args[6] = {g[REG_RDI], g[REG_RSI], g[REG_RDX], g[REG_R10], g[REG_R8], g[REG_R9]};
-        bool own = system_is_own(uc);
+        bool own = system_is_own(uc) || waits_outside(g[REG_RAX]);
         g[REG_RAX] = call(uc, g[REG_RAX], args, own);
         g[REG_RCX] = g[REG_RIP]; /* as the instruction does */
         g[REG_R11] = g[REG_EFL];
-        if (!own && stub_active)
+        if (!own && stub_active && !t->outside)
             signal_place((uint64_t)g[REG_RIP]);
     }
     t->dispatch = t->dispatched ? DISPATCH_BLOCK : DISPATCH_ALLOW;
@@ -737,6 +859,11 @@ void system_record(void)
     stub_signal_system(system_entry);
 }
 
+bool system_recorded(void)
+{
+    return dispatched;
+}
+
 void system_thread_started(void)
 {
     struct stub_thread *t = &stub_thread;
@@ -757,13 +884,18 @@ void system_thread_resumes(uint64_t upper_fs, void *frame)
     greg_t *pc = &uc->uc_mcontext.gregs[REG_RIP];
     if (!dispatched || !GATE->signal_return || GATE->mode == GATE_LIVE)
         return;
+    if (schedule_on && !t->named) /* it has just been made: it will begin itself */
+        return;
     if (!t->dispatched) { /* an image of batch */
         uint64_t mask = mask_of(uc) & ~SYSTEM_SIGNAL_BITS;
         memcpy(&uc->uc_sigmask, &mask, sizeof mask);
         t->dispatched = 1;
         t->dispatch = DISPATCH_BLOCK;
     }
-    if (!t->dispatched || dispatch_on(t) < 0)
+    if (!t->dispatched)
+        return;
+    schedule_thread_resumes(upper_fs, !system_is_stub((uint64_t)*pc)); /* which makes calls */
+    if (dispatch_on(t) < 0)
         return;
     if (GATE->mode == GATE_REPLAY && (uint64_t)*pc >= (uint64_t)system_make &&
         (uint64_t)*pc < (uint64_t)system_made)

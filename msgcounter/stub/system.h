@@ -23,6 +23,9 @@
  * calls system_thread_started(), or goes on from an image. */
 void system_record(void);
 
+/* Whether they are. */
+bool system_recorded(void);
+
 /* The calling thread, which is new or the one that starts MPI. */
 void system_thread_started(void);
 

@@ -11,8 +11,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "msgcounter/stub/alloc.h"
 #include "msgcounter/stub/count.h"
 #include "msgcounter/stub/pid.h"
+#include "msgcounter/stub/record.h"
 #include "msgcounter/stub/signal.h"
 #include "msgcounter/stub/signal_place.h"
 #include "msgcounter/stub/storm.h"
@@ -32,6 +34,10 @@ static pthread_t main_thread;
  * when they have had their rounds (pthread_key_create(3)). */
 static void detach(void *arg)
 {
+    if (stub_thread.outside) {
+        stub_thread.outside = 0;
+        schedule_get_in_application();
+    }
     if (++stub_thread.ending < PTHREAD_DESTRUCTOR_ITERATIONS) {
         pthread_setspecific(detach_key, &stub_thread);
         return;
@@ -40,7 +46,10 @@ static void detach(void *arg)
         GATE->thread_detach(stub_thread.lower_fs);
     stub_thread.generation = 0;
     stub_signal_thread_ended();
+    signal_place_thread_ends();
     pid_thread_ended();
+    if (!stub_thread.dispatched)
+        schedule_threads(-1);
 }
 
 void stub_thread_init(void)
@@ -48,6 +57,7 @@ void stub_thread_init(void)
     pthread_key_create(&detach_key, detach);
     stub_thread.named = 1;
     main_thread = pthread_self();
+    signal_place_thread_begins(true);
 }
 
 /* ---- starts ---- */
@@ -81,18 +91,23 @@ struct start {
     void *(*fn)(void *);
     void *arg;
     uint32_t ordinal;
+    uint8_t outside; /* stub_thread.outside to begin with */
 };
 
 static void *start_thread(void *arg)
 {
     struct start start = *(struct start *)arg;
-    free(arg);
+    stub_free(arg);
+    stub_thread.outside = start.outside;
     stub_thread.ordinal = start.ordinal;
     stub_thread.named = 1;
     pthread_setspecific(detach_key, &stub_thread);
     stub_signal_thread_started();
-    pid_thread_started();
+    signal_place_thread_begins(false);
     system_thread_started();
+    if (!start.outside)
+        schedule_get(NULL);
+    pid_thread_started();
     return start.fn(start.arg);
 }
 
@@ -104,17 +119,25 @@ EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
         stub_next("pthread_create", &known);
     if (!stub_active)
         return next(thread, attr, fn, arg);
-    struct start *start = malloc(sizeof *start); /* libc's own pthread_create allocates as well */
+    struct start *start = stub_alloc(sizeof *start);
     if (!start)
         return EAGAIN;
-    *start = (struct start){fn, arg, next_child()};
+    *start = (struct start){fn, arg, next_child(), stub_thread.region};
     signal_place(0);
+    bool first = !stub_threads_made;
     stub_threads_made = true;
+    if (first && stub_thread.dispatched)
+        schedule_begin();
+    schedule_threads(1);
+    stub_thread.creating = 1;
     int rc = next(thread, attr, start_thread, start);
-    if (rc == 0)
+    stub_thread.creating = 0;
+    if (rc == 0) {
         stub_thread.children++;
-    else
-        free(start);
+        return 0;
+    }
+    schedule_threads(-1);
+    stub_free(start);
     return rc;
 }
 
@@ -149,6 +172,8 @@ static void park_here(void)
 
 void stub_safe_point(void)
 {
+    if (recording())
+        signal_place_before_save();
     uint32_t inside = stub_thread.inside;
     uint64_t state = counters_get(&count.file->state); /* what it goes on with */
     stub_thread.inside = 0;
@@ -163,9 +188,19 @@ void stub_leave_slow(void)
 {
     if (stub_thread.inside == 0 && (GATE->word & GATE_WORD_STORM))
         storm_call();
+    if (stub_thread.inside == 0 && recording())
+        signal_place_before_save();
     if (stub_thread.inside == 0 && (GATE->word & (GATE_WORD_PARK | GATE_WORD_FINE)))
         park_here();
-    if (stub_thread.inside == 0 && (GATE->word & GATE_WORD_SIGNAL))
+    if (stub_thread.inside == 0 && (GATE->word & GATE_WORD_SIGNAL) && !schedule_on)
+        signal_place_left();
+}
+
+/* Back to the application, when the turn has come. */
+void stub_leave_in_turn(void)
+{
+    schedule_get(NULL);
+    if (schedule_on)
         signal_place_left();
 }
 

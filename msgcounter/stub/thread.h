@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "msgcounter/log/log_format.h"
+#include "msgcounter/stub/schedule.h"
 #include "runtime/half/gate.h"
 
 /* Replay: the event that a thread takes next, or skips because it is another thread's. */
@@ -40,6 +41,10 @@ struct stub_thread {
      * whether it does for this thread. */
     volatile uint8_t dispatch;
     uint8_t dispatched;
+    uint8_t creating; /* pthread_create() makes a thread */
+    uint8_t outside;  /* in a library's wait, without a turn (openmp.c) */
+    uint8_t region;   /* in that library, which may make threads that begin outside */
+    uint8_t has_turn; /* schedule.c */
     uint8_t in_call; /* signal_place.c: a system call of the application waits */
     uint32_t arrived; /* replay: messages that its last event has brought so far, for debuggers */
     void *handler; /* frame of an application's handler that came at no certain place; or NULL */
@@ -81,15 +86,18 @@ uint64_t gate_up(void *fn, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3, u
     gate_cross((void *)(fn), (const uint64_t[]){__VA_ARGS__},                                      \
                sizeof((const uint64_t[]){__VA_ARGS__}) / 8)
 
-/* Around every entry of the stub. stub_leave() goes to the safe point when GATE->word asks for
- * it. */
+/* Around every entry of the stub, where other threads may have the turn. stub_leave() goes to the
+ * safe point when GATE->word asks for it. */
 static inline void stub_enter(void)
 {
+    if (__builtin_expect(schedule_on, 0) && stub_thread.inside == 0)
+        schedule_give();
     stub_thread.inside++;
     __asm__ volatile("" ::: "memory");
 }
 
 void stub_leave_slow(void);
+void stub_leave_in_turn(void);
 
 static inline void stub_leave(void)
 {
@@ -97,6 +105,8 @@ static inline void stub_leave(void)
     stub_thread.inside--;
     if (__builtin_expect(GATE->word != 0, 0))
         stub_leave_slow();
+    if (__builtin_expect(schedule_on, 0) && stub_thread.inside == 0)
+        stub_leave_in_turn();
 }
 
 /* In a wait loop that got GATE_EAGAIN: the state of the call must be wholly in the request table

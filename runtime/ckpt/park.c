@@ -180,6 +180,7 @@ int park_install(struct err *err)
 {
     main_lower_fs = fs_base();
     GATE->park_arm = arm;
+    GATE->call_again = (void (*)(void *, uint64_t))interrupt_undo;
     arm();
     return 0;
 }

@@ -323,6 +323,9 @@ struct gate {
     /* [any FS] Makes sure that GATE_SIGNAL comes to us: called before a thread sends it to
      * itself. */
     void (*park_arm)(void);
+    /* [any FS] A handler has ended a system call that the frame shows: has it made again. The
+     * second argument is the upper FS base, 0 in the lower half. NULL in a replay. */
+    void (*call_again)(void *frame, uint64_t upper_fs);
     /* [any FS] For a test harness: the calling thread is at a safe point. NULL in a lower
      * program: the thread sends itself GATE_SIGNAL. */
     void (*safe_point)(void);

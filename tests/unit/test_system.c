@@ -70,7 +70,8 @@ START_TEST(rows_are_sound)
     ck_assert_str_eq(system_name(SYS_getrandom), "getrandom");
     ck_assert_ptr_null(system_row(SYS_io_uring_setup));
     ck_assert_str_eq(system_name(SYS_io_uring_setup), "io_uring_setup");
-    ck_assert_str_eq(system_name(SYSTEM_CALL - 4), "a system call");
+    ck_assert_str_eq(system_name(SYSTEM_CALL - 5), "a system call");
+    ck_assert_str_eq(system_name(SYSTEM_SCHEDULE), "a turn");
     ck_assert_ptr_null(system_row(UINT64_MAX));
 }
 END_TEST

@@ -1,0 +1,186 @@
+/*
+ * schedule: what threads of a rank do to each other, mixed into a number that goes round the ring.
+ *
+ * Usage: schedule [ROUNDS [CASE]]: default 10. OpenMP reductions, a pool that takes tasks in the
+ * order in which its threads come, atomic operations, a thread that spins, signals. The numbers
+ * differ from run to run; a replay must send the recorded ones.
+ */
+#define _GNU_SOURCE
+#include "check.h"
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+enum { THREADS = 3, TASKS = 40, TERMS = 20000 };
+
+static uint64_t state = 1;
+
+static void mix(uint64_t value)
+{
+    state = (state ^ value) * 0x9e3779b97f4a7c15u;
+    state ^= state >> 29;
+}
+
+static void exchange(void)
+{
+    uint64_t coming;
+
+    MPI_Sendrecv(&state, 1, MPI_UINT64_T, neighbour(1), 1, &coming, 1, MPI_UINT64_T, neighbour(-1),
+                 1, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+    mix(coming);
+}
+
+/* The last bits of the sum depend on the order in which threads add theirs. */
+static void reductions(int round)
+{
+    double sum = 0;
+    uint64_t bits;
+
+#pragma omp parallel for reduction(+ : sum) num_threads(THREADS) schedule(static)
+    for (int i = 1; i < TERMS; i++)
+        sum += 1.0 / (double)(i + round);
+    memcpy(&bits, &sum, sizeof(bits));
+    mix(bits);
+#pragma omp parallel for num_threads(THREADS) schedule(dynamic, 500)
+    for (int i = 0; i < TERMS / 4; i++)
+        if (i % 1000 == 0)
+#pragma omp critical
+            mix((uint64_t)i);
+    exchange();
+}
+
+/* ---- a pool: who takes which task is a matter of chance */
+
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t more;
+    int next, last;
+    uint64_t taken; /* by whom, in order */
+    _Atomic uint64_t mixed;
+} pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER};
+
+static void *take_tasks(void *arg)
+{
+    uint64_t self = (uint64_t)(uintptr_t)arg;
+
+    for (;;) {
+        pthread_mutex_lock(&pool.lock);
+        while (pool.next == pool.last && pool.last < TASKS)
+            pthread_cond_wait(&pool.more, &pool.lock);
+        if (pool.next == TASKS)
+            break;
+        int task = pool.next++;
+        pool.taken = (pool.taken ^ self) * 31 + (uint64_t)task;
+        pthread_mutex_unlock(&pool.lock);
+        for (int i = 0; i < 200; i++) {
+            uint64_t old = pool.mixed;
+            while (!atomic_compare_exchange_weak(&pool.mixed, &old, old * 33 + self))
+                ;
+        }
+        if (task % 8 == 0)
+            usleep(100);
+    }
+    pthread_mutex_unlock(&pool.lock);
+    return NULL;
+}
+
+static void tasks(int round)
+{
+    pthread_t thread[THREADS];
+
+    pool.next = pool.last = 0;
+    for (uintptr_t i = 0; i < THREADS; i++)
+        CHECK(pthread_create(&thread[i], NULL, take_tasks, (void *)(i + 1)) == 0);
+    for (int i = 0; i < TASKS; i++) {
+        pthread_mutex_lock(&pool.lock);
+        pool.last++;
+        pthread_cond_signal(&pool.more);
+        pthread_mutex_unlock(&pool.lock);
+        if (i % 10 == 0)
+            exchange();
+    }
+    pthread_mutex_lock(&pool.lock);
+    pthread_cond_broadcast(&pool.more);
+    pthread_mutex_unlock(&pool.lock);
+    for (int i = 0; i < THREADS; i++)
+        CHECK(pthread_join(thread[i], NULL) == 0);
+    mix(pool.taken);
+    mix(pool.mixed);
+    exchange();
+}
+
+/* ---- a thread that spins for another */
+
+static atomic_int ball;
+
+static void *play(void *arg)
+{
+    for (int i = 0; i < 20; i++) {
+        while (ball != 2 * i + 1)
+            __builtin_ia32_pause();
+        ball++;
+    }
+    return NULL;
+}
+
+static void spins(int round)
+{
+    pthread_t other;
+
+    ball = 0;
+    CHECK(pthread_create(&other, NULL, play, NULL) == 0);
+    for (int i = 0; i < 20; i++) {
+        ball++;
+        while (ball != 2 * i + 2)
+            __builtin_ia32_pause();
+    }
+    CHECK(pthread_join(other, NULL) == 0);
+    mix((uint64_t)ball);
+    exchange();
+}
+
+/* ---- signals: how far the program had come when they came */
+
+static volatile uint64_t steps, seen;
+static volatile sig_atomic_t rings;
+
+static void ring(int sig)
+{
+    seen = seen * 31 + steps;
+    rings++;
+}
+
+static void signals(int round)
+{
+    struct itimerval soon = {.it_value = {0, 2000}}, none = {{0, 0}, {0, 0}};
+    struct timeval now;
+
+    CHECK(signal(SIGALRM, ring) != SIG_ERR);
+    rings = 0;
+    steps = 0;
+    CHECK(setitimer(ITIMER_REAL, &soon, NULL) == 0);
+    while (!rings) {
+        gettimeofday(&now, NULL);
+        steps++;
+    }
+    CHECK(raise(SIGALRM) == 0 && rings == 2);
+    CHECK(setitimer(ITIMER_REAL, &soon, NULL) == 0);
+    pause();
+    CHECK(rings == 3);
+    CHECK(setitimer(ITIMER_REAL, &none, NULL) == 0);
+    mix(seen);
+    exchange();
+}
+
+static const struct check_case cases[] = {
+    {"reductions", reductions}, {"tasks", tasks}, {"spins", spins},
+    {"signals", signals},       {NULL, NULL},
+};
+
+int main(int argc, char **argv)
+{
+    return check_main(argc, argv, "schedule", cases, 10);
+}
