@@ -212,15 +212,21 @@ static void answer(const struct gate_instruction *g, greg_t *regs, bool recorded
 
 /* Not one of ours: what would have been done with it. Returns the frame to go on in, 0: where
  * instruction_otherwise is to run. */
-static uint64_t refuse(const ucontext_t *uc)
+static uint64_t refuse(const siginfo_t *info, const ucontext_t *uc)
 {
     struct {
         void *handler;
         uint64_t flags, restorer, mask;
     } dfl = {0};
+    bool sent = info->si_code <= 0;
     if (instruction_otherwise > (void *)SIG_IGN)
         return 0;
+    if (sent && instruction_otherwise == (void *)SIG_IGN)
+        return (uint64_t)uc;
     sys_call(SYS_rt_sigaction, SIGILL, &dfl, NULL, 8, 0, 0); /* then it comes again, and ends us */
+    if (sent)
+        sys_call(SYS_tgkill, sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0),
+                 sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0), SIGILL, 0, 0, 0);
     return (uint64_t)uc;
 }
 
@@ -231,7 +237,7 @@ uint64_t instruction_signal(int sig, siginfo_t *info, ucontext_t *uc)
     const struct gate_instruction *g =
         fs_base() < GATE_ADDR && info->si_code > 0 ? site_at((uint64_t)regs[REG_RIP]) : NULL;
     if (!g)
-        return refuse(uc);
+        return refuse(info, uc);
     struct stub_thread *t = &stub_thread;
     uint8_t dispatch = t->dispatch;
     bool recorded = stub_active && !system_is_own(uc) && GATE->mode != GATE_LIVE;
@@ -249,4 +255,9 @@ void *instruction_handler(void *handler)
         return NULL;
     instruction_otherwise = handler;
     return (void *)instruction_entry;
+}
+
+void *instruction_handler_for(void *handler)
+{
+    return handler == (void *)instruction_entry ? instruction_otherwise : handler;
 }

@@ -26,4 +26,7 @@ void instruction_replay(void);
 /* The kernel's handler of SIGILL where `handler` would be it; NULL: nothing is replaced. */
 void *instruction_handler(void *handler);
 
+/* What the kernel's handler stands for: the other way round. */
+void *instruction_handler_for(void *handler);
+
 #endif

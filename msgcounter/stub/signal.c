@@ -125,15 +125,18 @@ void stub_signal_forward(int sig, siginfo_t *info, void *uc)
 bool stub_signal_handled(int sig)
 {
     struct kernel_action k = {0};
-    return kernel_sigaction(sig, NULL, &k) == 0 && k.handler == (void *)stub_signal_entry;
+    return kernel_sigaction(sig, NULL, &k) == 0 &&
+           instruction_handler_for(k.handler) == (void *)stub_signal_entry;
 }
 
 /* libc sets dispositions past us, in abort(3): the kernel knows. */
 bool stub_signal_fatal(int sig)
 {
     struct kernel_action k = {0};
-    return kernel_sigaction(sig, NULL, &k) == 0 &&
-           (k.handler == (void *)SIG_DFL || (uint64_t)k.handler >= GATE_ADDR) && sig != SIGCHLD &&
+    if (kernel_sigaction(sig, NULL, &k) != 0)
+        return false;
+    uint64_t handler = (uint64_t)instruction_handler_for(k.handler);
+    return (handler == (uint64_t)SIG_DFL || handler >= GATE_ADDR) && sig != SIGCHLD &&
            sig != SIGURG && sig != SIGWINCH && sig != SIGCONT && sig != SIGSTOP && sig != SIGTSTP &&
            sig != SIGTTIN && sig != SIGTTOU;
 }
