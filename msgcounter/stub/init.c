@@ -18,6 +18,7 @@
 #include "msgcounter/stub/order.h"
 #include "msgcounter/stub/post.h"
 #include "msgcounter/stub/record.h"
+#include "msgcounter/stub/schedule.h"
 #include "msgcounter/stub/session.h"
 #include "msgcounter/stub/stub.h"
 #include "msgcounter/stub/system.h"
@@ -101,6 +102,8 @@ static int join(enum call call, enum call how, int level)
         log_put(&record_writer, LOG_PARAM_NONE, LOG_ROLE_VALUE, &started, sizeof started);
         record_end(0);
         system_thread_started();
+        if (stub_threads_made)
+            schedule_say_free("it had threads before MPI_Init");
     }
     return 0;
 }

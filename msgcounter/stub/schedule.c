@@ -103,7 +103,7 @@ static bool change_state(uint64_t from, uint64_t to)
                                        __ATOMIC_RELAXED);
 }
 
-static void say_end(const char *reason)
+void schedule_say_free(const char *reason)
 {
     char text[256];
     int n = snprintf(text, sizeof text,
@@ -124,7 +124,7 @@ static void end(const char *reason)
                                     0, 0, SCHEDULE_END};
         record_schedule(&c);
         schedule_stop();
-        say_end(reason);
+        schedule_say_free(reason);
     }
     stub_thread.inside--;
 }

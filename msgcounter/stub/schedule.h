@@ -68,6 +68,9 @@ void schedule_yield(void);
  * replay, too. */
 void schedule_end(const char *reason);
 
+/* Tells the user that threads run freely from here on, and why. */
+void schedule_say_free(const char *reason);
+
 /* There will be one thread more, or there is one less. */
 void schedule_threads(int more);
 
