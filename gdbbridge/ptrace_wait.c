@@ -483,6 +483,11 @@ static void on_signal(struct thread *th, int signal, int injecting)
     }
     if (signal == SIGTRAP)
         trap = why_trap(th, &info, &addr);
+    /* Of a watchpoint that GDB has removed since: the kernel tells of an interrupt first. */
+    if (signal == SIGTRAP && trap == TRAP_OTHER && info.si_code == TRAP_HWBKPT) {
+        wait_go_on(th, 0);
+        return;
+    }
     if (pass_wanted(th, trap, addr)) {
         pass(th, trap);
         return;
