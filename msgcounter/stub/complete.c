@@ -572,10 +572,13 @@ static void query_chosen(const struct completion *c)
 static bool completion_run(struct completion *c, uint32_t how)
 {
     bool wait = how & GATE_COMPLETE_WAIT;
+    bool following = order_following;
     enum settle s = SETTLE_REPLAY;
     requests_sweep();
-    if (!replaying() && !(order_following && follow(c, how, &s)))
+    if (!replaying() && !(following && follow(c, how, &s)))
         s = requests_settle(how, c->n, c->req);
+    if (s == SETTLE_DONE && order_following && !following && !follow(c, how, &s))
+        s = SETTLE_DONE; /* it waited at an epoch, and goes on in refine: batch's choice is there */
     if (s == SETTLE_REPLAY) {
         requests_sweep();
         grequest_poll(c->n, c->req);
