@@ -6,32 +6,14 @@
  * differ from run to run; a replay must send the recorded ones.
  */
 #define _GNU_SOURCE
-#include "check.h"
+#include "chain.h"
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <stdint.h>
 #include <sys/time.h>
 #include <unistd.h>
 
 enum { THREADS = 3, TASKS = 40, TERMS = 20000 };
-
-static uint64_t state = 1;
-
-static void mix(uint64_t value)
-{
-    state = (state ^ value) * 0x9e3779b97f4a7c15u;
-    state ^= state >> 29;
-}
-
-static void exchange(void)
-{
-    uint64_t coming;
-
-    MPI_Sendrecv(&state, 1, MPI_UINT64_T, neighbour(1), 1, &coming, 1, MPI_UINT64_T, neighbour(-1),
-                 1, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
-    mix(coming);
-}
 
 /* The last bits of the sum depend on the order in which threads add theirs. */
 static void reductions(int round)

@@ -6,36 +6,19 @@
  * to run; a replay must send the recorded ones.
  */
 #define _GNU_SOURCE
-#include "check.h"
+#include "chain.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <semaphore.h>
 #include <setjmp.h>
 #include <signal.h>
-#include <stdint.h>
 #include <sys/random.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 
-static uint64_t state = 1;
 static volatile uint64_t steps, seen;
 static volatile sig_atomic_t rings;
-
-static void mix(uint64_t value)
-{
-    state = (state ^ value) * 0x9e3779b97f4a7c15u;
-    state ^= state >> 29;
-}
-
-static void exchange(void)
-{
-    uint64_t coming;
-
-    MPI_Sendrecv(&state, 1, MPI_UINT64_T, neighbour(1), 1, &coming, 1, MPI_UINT64_T, neighbour(-1),
-                 1, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
-    mix(coming);
-}
 
 static void ring(int sig)
 {
