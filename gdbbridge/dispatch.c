@@ -8,9 +8,9 @@
 #include <errno.h>
 #include <stddef.h>
 #include <sys/ptrace.h>
-#include <sys/uio.h>
 #include <sys/user.h>
 
+#include "gdbbridge/procfs.h"
 #include "msgcounter/log/system_table.h"
 #include "runtime/half/gate.h"
 
@@ -41,8 +41,7 @@ bool dispatch_active(pid_t tid)
 
 static bool peek(pid_t pid, uint64_t addr, void *to, size_t size)
 {
-    struct iovec local = {to, size}, remote = {(void *)(uintptr_t)addr, size};
-    return process_vm_readv(pid, &local, 1, &remote, 1, 0) == (ssize_t)size;
+    return procfs_peek(pid, addr, to, size) == (ssize_t)size;
 }
 
 /* In the order of their addresses. */

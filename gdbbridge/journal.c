@@ -16,7 +16,6 @@
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -176,8 +175,7 @@ static struct entry *append(struct place *p)
 /* Also what the process itself may not read; the same for poke(). */
 static bool peek(pid_t pid, uint64_t at, void *to, uint64_t bytes)
 {
-    struct iovec here = {to, bytes}, there = {(void *)at, bytes};
-    if (process_vm_readv(pid, &here, 1, &there, 1, 0) == (ssize_t)bytes)
+    if (procfs_peek(pid, at, to, bytes) == (ssize_t)bytes)
         return true;
     int fd = procfs_memory(pid);
     bool done = fd >= 0 && pread(fd, to, bytes, (off_t)at) == (ssize_t)bytes;

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "gdbbridge/bytes.h"
@@ -32,6 +33,12 @@ ssize_t procfs_tasks(pid_t pid, pid_t *tids, size_t max)
     }
     closedir(dir);
     return (ssize_t)n;
+}
+
+ssize_t procfs_peek(pid_t pid, uint64_t addr, void *to, size_t size)
+{
+    struct iovec here = {to, size}, there = {(void *)addr, size};
+    return process_vm_readv(pid, &here, 1, &there, 1, 0);
 }
 
 int procfs_memory(pid_t pid)

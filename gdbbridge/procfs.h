@@ -25,6 +25,10 @@ int procfs_exe(pid_t pid, char *path, size_t size);
  * permit. Returns a descriptor, or -1 with errno set. */
 int procfs_memory(pid_t pid);
 
+/* Bytes of a process's memory as far as it may read them itself, by one call. Returns how many, or
+ * -1 with errno set. */
+ssize_t procfs_peek(pid_t pid, uint64_t addr, void *to, size_t size);
+
 /* Whole file into `out`. Returns 0 or -1 with errno set. */
 int procfs_read(const char *path, struct bytes *out);
 

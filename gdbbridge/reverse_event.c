@@ -4,14 +4,14 @@
 #include "gdbbridge/reverse_event.h"
 
 #include <string.h>
-#include <sys/uio.h>
+
+#include "gdbbridge/procfs.h"
 
 #define RED_ZONE 128 /* System V ABI for x86-64: below the stack pointer */
 
 static size_t read_stack(pid_t pid, uint64_t sp, uint8_t *to)
 {
-    struct iovec here = {to, PLACE_STACK}, there = {(void *)(sp - RED_ZONE), PLACE_STACK};
-    ssize_t n = process_vm_readv(pid, &here, 1, &there, 1, 0);
+    ssize_t n = procfs_peek(pid, sp - RED_ZONE, to, PLACE_STACK);
     return n > 0 ? (size_t)n : 0;
 }
 

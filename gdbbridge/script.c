@@ -5,10 +5,10 @@
 
 #include <string.h>
 #include <sys/ptrace.h>
-#include <sys/uio.h>
 #include <sys/user.h>
 
 #include "gdbbridge/bytes.h"
+#include "gdbbridge/procfs.h"
 
 struct stopped {
     pid_t tid;
@@ -19,8 +19,7 @@ struct stopped {
 static int read_memory(void *arg, uint64_t addr, void *to, size_t size)
 {
     struct stopped *s = arg;
-    struct iovec here = {to, size}, there = {(void *)addr, size};
-    return process_vm_readv(s->tid, &here, 1, &there, 1, 0) == (ssize_t)size ? 0 : -1;
+    return procfs_peek(s->tid, addr, to, size) == (ssize_t)size ? 0 : -1;
 }
 
 #define AT(name) offsetof(struct user_regs_struct, name)
