@@ -696,11 +696,11 @@ int agent_restarted(const struct image_state *state, struct err *err)
     save_identity.rank = state->meta.rank;
     save_identity.size = state->meta.size;
     fault_arm(save_identity.rank);
-    fault_point(FAULT_RESTARTED);
     GATE->settings.oversubscribed = save_identity.size > sysconf(_SC_NPROCESSORS_ONLN);
     if (map_counters(err) < 0)
         return -1;
     connect_coordinator();
+    fault_point(FAULT_RESTARTED);
     order_job_start(agent.env, save_identity.epoch);
     half_vdso_of_stub();
     start_storm();
