@@ -34,12 +34,6 @@ struct recording {
     size_t nposted, posted_room;
 };
 
-static const char *const call_names[] = {
-#define X(name) #name,
-    CALL_LIST(X)
-#undef X
-};
-
 static bool is_collective(uint16_t call)
 {
     static const uint16_t calls[] = {
@@ -179,7 +173,7 @@ static void scan_record(struct recording *r, const struct log_record *rec)
         post(r, s.request, rec->event, &s.envelope);
     r->event = grow(r->event, r->nevents, &r->events_room, sizeof *r->event);
     r->event[r->nevents++] = (struct recorded_event){
-        .call = rec->call < CALL_COUNT ? call_names[rec->call] : "?",
+        .call = call_id_name(rec->call) ? call_id_name(rec->call) : "?",
         .thread = rec->thread,
         .no_call = rec->flags & FLAGS_NO_CALL || rec->call == CALL_MPI_Wtime ||
                    rec->call >= CALL_COUNT, /* a system call */

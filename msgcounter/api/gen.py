@@ -483,7 +483,13 @@ def call_id_h(calls):
             ''.join(f'    CALL_{n},\n' for n in names) + '    CALL_COUNT\n};\n\n' +
             '#define CALL_LIST(X)' + ''.join(f' \\\n    X({n})' for n in names) + '\n\n' +
             '#define CALL_COLLECTIVES(X)' +
-            ''.join(f' \\\n    X({n})' for n in collective) + '\n\n#endif\n')
+            ''.join(f' \\\n    X({n})' for n in collective) + '\n\n' +
+            '/* The name of a call, or NULL where the number is none. */\n'
+            'static inline const char *call_id_name(unsigned long call)\n{\n'
+            '#define X(name) #name,\n'
+            '    static const char *const names[] = {CALL_LIST(X)};\n'
+            '#undef X\n'
+            '    return call < CALL_COUNT ? names[call] : (const char *)0;\n}\n\n#endif\n')
 
 
 def call_hand_h(calls):

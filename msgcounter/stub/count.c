@@ -68,7 +68,7 @@ static void copy_counts(struct counters_file *to, const struct counters_file *fr
 {
     to->calls = from->calls;
     memcpy(&to->messages, &from->messages,
-           offsetof(struct counters_file, call_name) - offsetof(struct counters_file, messages));
+           offsetof(struct counters_file, reserved1) - offsetof(struct counters_file, messages));
     memcpy(to->peer, from->peer, (size_t)count.nranks * sizeof *to->peer);
 }
 

@@ -836,14 +836,6 @@ static int coll_count(uint64_t gid, uint32_t members, uint64_t entered)
 
 /* ---- ends ---- */
 
-static const char *call_name(int32_t call)
-{
-#define X(name) #name,
-    static const char *const names[] = {CALL_LIST(X)};
-#undef X
-    return call >= 0 && (size_t)call < sizeof names / sizeof names[0] ? names[call] : "";
-}
-
 /* The file mapped at an address, and the offset in it. */
 static void locate(uint64_t pc, char *module, size_t cap, uint64_t *offset)
 {
@@ -872,10 +864,11 @@ void agent_failure(const struct agent_failure *f)
         GATE->stub->where(&call, &site, &event);
     if (counters() && counters_get(&counters()->call) == 0)
         call = -1; /* it has returned from that one */
+    const char *name = call < 0 ? NULL : call_id_name((unsigned long)call);
     struct proto_msg msg = {
         .type = PROTO_FAILURE,
         .u.failure = {.kind = (uint64_t)f->kind, .code = f->code, .text = f->text ? f->text : "",
-                      .call = call_name(call), .event = event, .image = f->image ? f->image : "",
+                      .call = name ? name : "", .event = event, .image = f->image ? f->image : "",
                       .pc = f->pc ? f->pc : site, .address = f->address},
     };
     flush_fine();

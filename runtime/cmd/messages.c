@@ -76,12 +76,7 @@ const struct argp messages_argp = {options,
 
 static const char *name_of(void *arg, uint16_t call)
 {
-#define X(name) #name,
-    static const char *const names[] = {CALL_LIST(X)};
-#undef X
-    if (call & SYSTEM_CALL)
-        return system_name(call & ~SYSTEM_CALL);
-    return call < sizeof names / sizeof names[0] ? names[call] : NULL;
+    return call & SYSTEM_CALL ? system_name(call & ~SYSTEM_CALL) : call_id_name(call);
 }
 
 static int print_recording(const struct session *s, const struct messages *m, struct err *err)

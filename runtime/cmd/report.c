@@ -253,9 +253,10 @@ static const struct session_rank *rank_row(const struct facts *f, unsigned rank)
     return NULL;
 }
 
-static void print_counters(struct session *s, unsigned rank, FILE *out)
+/* `call`: say in which MPI call the rank is, too. */
+static void print_counters(struct session *s, unsigned rank, bool call, FILE *out)
 {
-    char call[65], sent[32], received[32];
+    char sent[32], received[32];
     const struct counters_file *c = counters_map(session_dir(s), rank, NULL);
     if (!c)
         return;
@@ -265,8 +266,8 @@ static void print_counters(struct session *s, unsigned rank, FILE *out)
             counters_get(&c->recv_msgs),
             human_bytes(counters_get(&c->recv_bytes), received, sizeof received),
             counters_get(&c->collectives));
-    if (*counters_call(c, call, sizeof call) && counters_get(&c->call))
-        fprintf(out, "; in %s", call);
+    if (call && *counters_call(c))
+        fprintf(out, "; in %s", counters_call(c));
     fputc('\n', out);
     counters_unmap(c);
 }
@@ -304,7 +305,7 @@ static void print_failure(struct session *s, const struct facts *f, const struct
         x->kind != PROTO_FAILURE_HANG)
         fprintf(out, "      %s\n", x->text);
     if (x->kind != PROTO_FAILURE_RESTORE)
-        print_counters(s, x->rank, out);
+        print_counters(s, x->rank, !x->call[0], out);
     if (x->event)
         fprintf(out, "      event %" PRIu64 " of its recording\n", x->event);
     if (x->image[0])

@@ -92,13 +92,13 @@ static int read_counters(struct status *st, struct err *err)
 static const char *activity(const struct status *st, const struct counters_file *c, char *buf,
                             size_t cap)
 {
-    char call[65];
+    const char *call = counters_call(c);
     uint64_t state = counters_get(&c->state), peer = counters_get(&c->peer_wanted);
     bool over = !st->running && state != COUNTERS_FINALIZED && state != COUNTERS_DEAD;
-    bool waits = state == COUNTERS_WAITING || state == COUNTERS_COLLECTIVE;
-    bool named = counters_get(&c->call) && *counters_call(c, call, sizeof call);
+    bool inside = state == COUNTERS_IN_CALL || state == COUNTERS_WAITING ||
+                  state == COUNTERS_COLLECTIVE;
     int n = snprintf(buf, cap, "%s%s", over ? "was " : "",
-                     named && waits ? call : counters_state_name(state));
+                     inside && *call ? call : counters_state_name(state));
     if (state == COUNTERS_WAITING && peer && (size_t)n < cap)
         snprintf(buf + n, cap - (size_t)n, " for %" PRIu64, peer - 1);
     return buf;
@@ -241,12 +241,11 @@ static json_int_t number(const uint64_t *field)
 
 static json_t *rank_json(const struct status *st, unsigned r, bool peers)
 {
-    char call[65];
     const struct counters_file *c = st->file[r];
     json_t *o = json_pack(
         "{s:i, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "rank", (int)r,
         "pid", number(&c->pid), "state", counters_state_name(counters_get(&c->state)), "call",
-        counters_get(&c->call) ? counters_call(c, call, sizeof call) : "", "call_pc",
+        counters_call(c), "call_pc",
         number(&c->call_pc), "messages", number(&c->messages), "sent_msgs", number(&c->sent_msgs),
         "sent_bytes", number(&c->sent_bytes), "recv_msgs", number(&c->recv_msgs), "recv_bytes",
         number(&c->recv_bytes), "collectives", number(&c->collectives), "epoch", number(&c->epoch),

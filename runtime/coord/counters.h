@@ -68,9 +68,7 @@ struct counters_file {
     uint64_t collectives;
     uint64_t reserved1[2];
 
-    /* Name of the call waited or failed in: too dear for each call, so written only when a rank
-     * begins to wait or dies. Advisory: no order with the other fields. */
-    char call_name[64];
+    uint64_t reserved2[8];
 
     struct counters_peer peer[];
 };

@@ -3,7 +3,6 @@
  */
 #include "runtime/coord/counters_view.h"
 
-#include <ctype.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -14,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "call_id.h"
 #include "runtime/coord/proto.h"
 
 static int check(const struct counters_file *c, const char *path, unsigned rank, size_t bytes,
@@ -75,17 +75,10 @@ const char *counters_state_name(uint64_t state)
     return state < COUNTERS_NSTATES ? names[state] : "?";
 }
 
-const char *counters_call(const struct counters_file *file, char *buf, size_t cap)
+const char *counters_call(const struct counters_file *file)
 {
-    size_t n = 0;
-    while (n + 1 < cap && n < sizeof file->call_name) {
-        char c = ((const volatile char *)file->call_name)[n];
-        if (!isalnum((unsigned char)c) && c != '_')
-            break;
-        buf[n++] = c;
-    }
-    buf[n] = '\0';
-    return buf;
+    const char *name = call_id_name(counters_get(&file->call) - 1);
+    return name ? name : "";
 }
 
 int hang_watch_init(struct hang_watch *w, unsigned size)

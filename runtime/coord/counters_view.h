@@ -19,8 +19,8 @@ void counters_unmap(const struct counters_file *file);
 /* "waiting", ... */
 const char *counters_state_name(uint64_t state);
 
-/* Copies call_name, which its rank may be writing, as a printable C string. Returns buf. */
-const char *counters_call(const struct counters_file *file, char *buf, size_t cap);
+/* The MPI call that the rank is in; "" outside. */
+const char *counters_call(const struct counters_file *file);
 
 /*
  * The hang watch: has any rank of the job got on? Feed it now and then; it says for how long
