@@ -3,7 +3,7 @@
  * others send when a file is there, so that a test can have an epoch in each wait. Which of them
  * comes first is left to chance.
  *
- * Usage: order_waits FOLDER: the others send to wait K, from 0, when FOLDER/K is there. Ranks: 3 on.
+ * Usage: order_waits FOLDER. The others send to wait K, from 0, once FOLDER/K exists. Ranks: 3 on.
  */
 #include "check.h"
 #include <time.h>
