@@ -148,15 +148,30 @@ static int target_thread_info(struct target *t, struct ptid id, struct thread_in
     return 0;
 }
 
+/* GDB is shown a Ctrl-C, of which the kernel does not know, as if we had sent a signal. */
+static siginfo_t info_of_interrupt(void)
+{
+    siginfo_t info;
+    memset(&info, 0, sizeof info);
+    info.si_signo = SIGINT;
+    info.si_code = SI_USER;
+    info.si_pid = getpid();
+    info.si_uid = getuid();
+    return info;
+}
+
+static bool is_of_interrupt(const siginfo_t *info)
+{
+    return info->si_signo == SIGINT && info->si_code == SI_USER && info->si_pid == getpid();
+}
+
 static int target_siginfo(struct target *t, struct ptid id, siginfo_t *info)
 {
     struct thread *th = thread_stopped(ptrace_target_of(t), id);
     if (!th)
         return -1;
     if (th->faked) {
-        memset(info, 0, sizeof *info);
-        info->si_signo = th->faked;
-        info->si_code = SI_KERNEL;
+        *info = info_of_interrupt();
         return 0;
     }
     return ptrace(PTRACE_GETSIGINFO, th->tid, NULL, info) ? -1 : 0;
@@ -167,7 +182,14 @@ static int target_set_siginfo(struct target *t, struct ptid id, const siginfo_t 
     struct thread *th = thread_stopped(ptrace_target_of(t), id);
     if (!th || th->faked)
         return -1;
-    return ptrace(PTRACE_SETSIGINFO, th->tid, NULL, info) ? -1 : 0;
+    if (ptrace(PTRACE_SETSIGINFO, th->tid, NULL, info))
+        return -1;
+    /* A call by GDB ends with a signal, too; then that from before the call counts again. */
+    if (is_of_interrupt(info))
+        th->faked = SIGINT;
+    if (info->si_signo != th->reported)
+        th->reported = th->faked || info->si_signo == SIGTRAP ? 0 : info->si_signo;
+    return 0;
 }
 
 static int target_auxv(struct target *t, pid_t pid, struct bytes *out)

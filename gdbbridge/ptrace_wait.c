@@ -827,10 +827,11 @@ static bool is_interrupted(struct process *p, struct thread **found)
     for (struct thread *th = p->threads; th && !p->hidden; th = th->next) {
         if (!th->resumed || th->state == THREAD_EXITING)
             continue;
+        if (th->ends && !th->has_event && p->shown != p->owner->newest)
+            return true; /* also if it is only about to be started */
         if (th->state == THREAD_STOPPED && !th->has_event)
             set_interrupted(th);
-        bool ends = th->ends && p->shown != p->owner->newest;
-        if (th->interrupting || th->faked || (ends && th->state == THREAD_RUNNING))
+        if (th->interrupting || th->faked)
             return true;
         if (!*found && can_stop(th) && !th->newborn)
             *found = th;

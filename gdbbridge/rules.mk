@@ -70,6 +70,11 @@ $(BUILD)/tests/unit/test_gdb_target: $(patsubst %,$(BUILD)/%.o,tests/unit/test_g
                                        gdbbridge/procfs) $(BASE_OBJS)
 	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check)
 
+UNIT_TESTS += $(BUILD)/tests/unit/test_ptrace_target
+$(BUILD)/tests/unit/test_ptrace_target: $(BUILD)/tests/unit/test_ptrace_target.o \
+                                          $(GDBBRIDGE_OBJS) $(SYSTEM_OBJS) $(BASE_OBJS)
+	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check)
+
 UNIT_TESTS += $(BUILD)/tests/unit/test_recording
 PURE_TESTS += $(BUILD)/tests/unit/test_recording
 $(BUILD)/tests/unit/test_recording.o: $(BUILD)/gen/call_id.h

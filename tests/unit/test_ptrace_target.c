@@ -1,0 +1,177 @@
+/*
+ * test_ptrace_target.c - the ptrace target with real processes, in orders that a real GDB comes to
+ * only under load
+ */
+#include <check.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "gdbbridge/ptrace_target.h"
+#include "tests/unit/unit.h"
+
+static struct target *target;
+
+static void create(void)
+{
+    struct ptrace_options options = {.stdio = {-1, -1, -1}};
+    target = ptrace_target_create(&options);
+    ck_assert_ptr_nonnull(target);
+}
+
+static void destroy(void)
+{
+    target->ops->destroy(target);
+}
+
+/* ------------------------------------------------------------------ Ctrl-C */
+
+/* A program that does nothing for a while, stopped at its first instruction. */
+static struct ptid start_sleeper(void)
+{
+    char *argv[] = {"sleep", "60", NULL}, *env[] = {"PATH=/usr/bin:/bin", NULL};
+    struct run how = {.argv = argv, .env = env};
+    struct event stop;
+    struct err err;
+    ck_assert_msg(!target->ops->run(target, &how, &stop, &err), "%s", err.text);
+    return stop.thread;
+}
+
+static void resume(struct ptid thread, enum resume_how how)
+{
+    struct resume action = {.thread = thread, .how = how};
+    ck_assert_int_eq(target->ops->resume(target, &action, 1), 0);
+}
+
+static struct event next_event(void)
+{
+    struct event event;
+    while (!target->ops->poll(target, &event))
+        nanosleep(&(struct timespec){0, 1000000}, NULL);
+    return event;
+}
+
+static void check_interrupted(struct ptid thread)
+{
+    struct event event = next_event();
+    ck_assert_int_eq(event.kind, EVENT_STOPPED);
+    ck_assert_int_eq(event.code, SIGINT);
+    ck_assert_int_eq(event.thread.pid, thread.pid);
+}
+
+/* GDB steps one process over a breakpoint when Ctrl-C comes: it is for the process started last,
+ * when that runs again, whether the Ctrl-C comes before GDB asks for the step or after. */
+START_TEST(interrupt_waits_for_step_of_another_process)
+{
+    const struct ptid all = {-1, -1};
+    struct ptid former = start_sleeper(), newest = start_sleeper();
+    if (_i == 0)
+        target->ops->interrupt(target);
+    resume(former, RESUME_STEP);
+    if (_i == 1)
+        target->ops->interrupt(target);
+    struct event event = next_event();
+    ck_assert_int_eq(event.kind, EVENT_STOPPED);
+    ck_assert_int_eq(event.trap, TRAP_STEP);
+    ck_assert_int_eq(event.thread.pid, former.pid);
+    resume(all, RESUME_CONT);
+    check_interrupted(newest);
+}
+END_TEST
+
+/* The process that Ctrl-C is for takes it before the step that GDB asks for. */
+START_TEST(interrupt_precedes_step_of_the_newest_process)
+{
+    start_sleeper();
+    struct ptid newest = start_sleeper();
+    target->ops->interrupt(target);
+    resume(newest, RESUME_STEP);
+    check_interrupted(newest);
+}
+END_TEST
+
+/* ------------------------------------------------------------------ signals of a call by GDB */
+
+/* Stops the process with a signal, or (0) with Ctrl-C. */
+static void stop_with(struct ptid process, int signal)
+{
+    struct event event;
+    resume((struct ptid){-1, -1}, RESUME_CONT);
+    if (signal)
+        kill(process.pid, signal);
+    else
+        target->ops->interrupt(target);
+    event = next_event();
+    ck_assert_int_eq(event.kind, EVENT_STOPPED);
+    ck_assert_int_eq(event.code, signal ? signal : SIGINT);
+}
+
+/*
+ * GDB calls a function of a program: that ends with a signal of its own, at an address that GDB has
+ * chosen, after which GDB puts back the siginfo that was there before. What a detached program
+ * takes along is the signal from before the call.
+ */
+static const struct {
+    bool stopped; /* the program ran before the call, until it stopped with */
+    int signal;   /* this one, 0: Ctrl-C */
+    int taken;    /* what the program takes along, and ends of; 0: none */
+} calls[] = {
+    {false, 0, 0},
+    {true, 0, 0},
+    {true, SIGUSR2, SIGUSR2},
+};
+
+START_TEST(signal_of_a_call_stays_behind)
+{
+    siginfo_t before;
+    struct ptid process = start_sleeper();
+    int status, taken = calls[_i].taken;
+    if (calls[_i].stopped)
+        stop_with(process, calls[_i].signal);
+    ck_assert_int_eq(target->ops->siginfo(target, process, &before), 0);
+    stop_with(process, SIGUSR1);
+    ck_assert_int_eq(target->ops->set_siginfo(target, process, &before), 0);
+    ck_assert_int_eq(target->ops->detach(target, process.pid), 0);
+    if (!taken)
+        kill(process.pid, SIGTERM);
+    ck_assert_int_eq(waitpid(process.pid, &status, 0), process.pid);
+    ck_assert(WIFSIGNALED(status));
+    ck_assert_int_eq(WTERMSIG(status), taken ? taken : SIGTERM);
+}
+END_TEST
+
+/* The same without a call: GDB leaves the program with the signal that has stopped it. */
+START_TEST(signal_is_taken_along)
+{
+    struct ptid process = start_sleeper();
+    int status;
+    stop_with(process, SIGUSR1);
+    ck_assert_int_eq(target->ops->detach(target, process.pid), 0);
+    ck_assert_int_eq(waitpid(process.pid, &status, 0), process.pid);
+    ck_assert(WIFSIGNALED(status));
+    ck_assert_int_eq(WTERMSIG(status), SIGUSR1);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *s = suite_create("ptrace_target");
+    TCase *tc = tcase_create("interrupt");
+    tcase_add_checked_fixture(tc, create, destroy);
+    tcase_add_loop_test(tc, interrupt_waits_for_step_of_another_process, 0, 2);
+    tcase_add_test(tc, interrupt_precedes_step_of_the_newest_process);
+    suite_add_tcase(s, tc);
+
+    tc = tcase_create("signals");
+    tcase_add_checked_fixture(tc, create, destroy);
+    tcase_add_loop_test(tc, signal_of_a_call_stays_behind, 0, sizeof calls / sizeof calls[0]);
+    tcase_add_test(tc, signal_is_taken_along);
+    suite_add_tcase(s, tc);
+    return s;
+}
+
+int main(void)
+{
+    return unit_run(suite());
+}
