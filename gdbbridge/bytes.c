@@ -64,6 +64,19 @@ void bytes_printf(struct bytes *b, const char *fmt, ...)
     b->size += (size_t)n;
 }
 
+void bytes_xml(struct bytes *b, const char *text)
+{
+    static const char special[] = "<>&\"'";
+    static const char *const coded[] = {"&lt;", "&gt;", "&amp;", "&quot;", "&apos;"};
+    for (; *text; text++) {
+        const char *found = strchr(special, *text);
+        if (found)
+            bytes_text(b, coded[found - special]);
+        else if ((unsigned char)*text >= ' ')
+            bytes_add(b, text, 1);
+    }
+}
+
 void bytes_hex(struct bytes *b, const void *data, size_t size)
 {
     static const char digits[] = "0123456789abcdef";

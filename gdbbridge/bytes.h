@@ -23,6 +23,9 @@ void bytes_add(struct bytes *b, const void *data, size_t size);
 void bytes_text(struct bytes *b, const char *text);
 void bytes_printf(struct bytes *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* As text in XML: escaped, and without control characters. */
+void bytes_xml(struct bytes *b, const char *text);
+
 /* Two lower-case hex digits a byte. */
 void bytes_hex(struct bytes *b, const void *data, size_t size);
 

@@ -16,23 +16,28 @@
 
 #include "gdbbridge/bytes.h"
 
-ssize_t procfs_tasks(pid_t pid, pid_t *tids, size_t max)
+ssize_t procfs_numbers(const char *folder, int *numbers, size_t max)
 {
-    char path[64];
     size_t n = 0;
-    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
-    DIR *dir = opendir(path);
+    DIR *dir = opendir(folder);
     if (!dir)
         return -1;
     for (struct dirent *d; (d = readdir(dir));) {
         if (!isdigit((unsigned char)d->d_name[0]))
             continue;
         if (n < max)
-            tids[n] = atoi(d->d_name);
+            numbers[n] = atoi(d->d_name);
         n++;
     }
     closedir(dir);
     return (ssize_t)n;
+}
+
+ssize_t procfs_tasks(pid_t pid, pid_t *tids, size_t max)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+    return procfs_numbers(path, tids, max);
 }
 
 ssize_t procfs_peek(pid_t pid, uint64_t addr, void *to, size_t size)

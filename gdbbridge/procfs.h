@@ -11,6 +11,9 @@
 
 struct bytes;
 
+/* The entries of a folder that are numbers: processes, descriptors. As procfs_tasks. */
+ssize_t procfs_numbers(const char *folder, int *numbers, size_t max);
+
 /* Thread ids of a process. Fills at most max, returns how many there are, or -1. */
 ssize_t procfs_tasks(pid_t pid, pid_t *tids, size_t max);
 

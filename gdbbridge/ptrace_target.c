@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "gdbbridge/bytes.h"
+#include "gdbbridge/osdata.h"
 #include "gdbbridge/procfs.h"
 #include "gdbbridge/ptrace_private.h"
 #include "gdbbridge/reverse.h"
@@ -376,6 +377,7 @@ static const struct target_ops ptrace_ops = {
     .write_memory = target_write_memory,
     .siginfo = target_siginfo,
     .set_siginfo = target_set_siginfo,
+    .osdata = osdata,
     .auxv = target_auxv,
     .exec_file = target_exec_file,
     .tls_address = target_tls_address,

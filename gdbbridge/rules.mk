@@ -4,7 +4,7 @@
 RSP_OBJS := $(patsubst %,$(BUILD)/gdbbridge/%.o,bytes rsp rsp_command signals registers session \
               session_run session_state session_query session_xfer session_file)
 # All of it, for dbg3.
-GDBBRIDGE_OBJS := $(RSP_OBJS) $(patsubst %,$(BUILD)/gdbbridge/%.o,procfs tls ptrace_target \
+GDBBRIDGE_OBJS := $(RSP_OBJS) $(patsubst %,$(BUILD)/gdbbridge/%.o,procfs osdata tls ptrace_target \
                     ptrace_start ptrace_wait ptrace_pass ptrace_resume ptrace_state \
                     ptrace_points agent agent_print script dispatch journal reverse \
                     reverse_goto reverse_leg reverse_search reverse_step \
@@ -67,7 +67,7 @@ $(BUILD)/tests/unit/test_rsp_session: \
 UNIT_TESTS += $(BUILD)/tests/unit/test_gdb_target
 $(BUILD)/tests/unit/test_gdb_target: $(patsubst %,$(BUILD)/%.o,tests/unit/test_gdb_target \
                                        gdbbridge/bytes gdbbridge/registers gdbbridge/tls \
-                                       gdbbridge/procfs) $(BASE_OBJS)
+                                       gdbbridge/procfs gdbbridge/osdata) $(BASE_OBJS)
 	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check)
 
 UNIT_TESTS += $(BUILD)/tests/unit/test_ptrace_target

@@ -29,6 +29,11 @@ static bool has_scripts(const struct session *s)
     return s->ops->script_point;
 }
 
+static bool has_osdata(const struct session *s)
+{
+    return s->ops->osdata;
+}
+
 static bool has_catch(const struct session *s)
 {
     return s->ops->catch_syscalls;
@@ -65,6 +70,7 @@ static const struct {
     {"qXfer:threads:read+", NULL},
     {"qXfer:siginfo:read+", NULL},
     {"qXfer:siginfo:write+", NULL},
+    {"qXfer:osdata:read+", has_osdata},
     {"QStartupWithShell+", has_run},
     {"QEnvironmentHexEncoded+", has_run},
     {"QEnvironmentReset+", has_run},

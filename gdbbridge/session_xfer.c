@@ -46,19 +46,6 @@ static int make_exec_file(struct session *s, const char *annex, struct bytes *ou
     return 0;
 }
 
-static void add_xml_text(struct bytes *out, const char *text)
-{
-    static const char special[] = "<>&\"'";
-    static const char *const coded[] = {"&lt;", "&gt;", "&amp;", "&quot;", "&apos;"};
-    for (; *text; text++) {
-        const char *found = strchr(special, *text);
-        if (found)
-            bytes_text(out, coded[found - special]);
-        else if ((unsigned char)*text >= ' ')
-            bytes_add(out, text, 1);
-    }
-}
-
 static void add_thread(struct session *s, struct ptid thread, struct bytes *out)
 {
     struct thread_info info;
@@ -71,7 +58,7 @@ static void add_thread(struct session *s, struct ptid thread, struct bytes *out)
         bytes_printf(out, " core=\"%d\"", info.core);
     if (info.name[0]) {
         bytes_text(out, " name=\"");
-        add_xml_text(out, info.name);
+        bytes_xml(out, info.name);
         bytes_text(out, "\"");
     }
     if (info.handle) {
@@ -103,9 +90,17 @@ static int make_siginfo(struct session *s, const char *annex, struct bytes *out)
     return 0;
 }
 
+static int make_osdata(struct session *s, const char *annex, struct bytes *out)
+{
+    if (!s->ops->osdata)
+        return -1;
+    s->ops->osdata(annex, out);
+    return 0;
+}
+
 static const struct document documents[] = {
     {"features", make_features}, {"auxv", make_auxv},       {"exec-file", make_exec_file},
-    {"threads", make_threads},   {"siginfo", make_siginfo},
+    {"threads", make_threads},   {"siginfo", make_siginfo}, {"osdata", make_osdata},
 };
 
 /* Part of s->xfer from offset: 'm' and the part if more follows, 'l' if it is the last. */

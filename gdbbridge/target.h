@@ -189,6 +189,9 @@ struct target_ops {
     /* Whom these ask, and tell, while they take long. NULL: they never do. */
     void (*attend)(struct target *t, const struct attendant *a);
 
+    /* --- the machine. What GDB's `info os TYPE` shows; nothing if there is no such type. */
+    void (*osdata)(const char *type, struct bytes *out);
+
     /* --- files. May GDB read and write the files of this machine (vFile)? */
     bool files;
     /* A descriptor with what GDB shall see when it opens path read-only (a view of

@@ -4,16 +4,25 @@
  */
 #include <asm/prctl.h>
 #include <check.h>
+#include <fcntl.h>
 #include <link.h>
+#include <netinet/in.h>
 #include <pthread.h>
+#include <pwd.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/msg.h>
+#include <sys/sem.h>
+#include <sys/shm.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include "gdbbridge/bytes.h"
+#include "gdbbridge/osdata.h"
 #include "gdbbridge/procfs.h"
 #include "gdbbridge/registers.h"
 #include "gdbbridge/tls.h"
@@ -267,6 +276,82 @@ START_TEST(own_process)
 }
 END_TEST
 
+/* ------------------------------------------------------------------ info os */
+
+/* A table has "NAME=VALUE|NAME=VALUE ...": columns that follow each other; the last may go on. */
+static void has_row(const char *type, const char *fmt, ...)
+{
+    struct bytes table = {0}, row = {0};
+    char text[512];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    char *rest;
+    for (char *cell = strtok_r(text, "|", &rest); cell; cell = strtok_r(NULL, "|", &rest)) {
+        char *value = strchr(cell, '=');
+        bytes_printf(&row, "%s<column name=\"%.*s\">%s", row.size ? "</column>" : "",
+                     (int)(value - cell), cell, value + 1);
+    }
+    osdata(type, &table);
+    ck_assert_msg(strstr(table.data, row.data), "%s has no %s:\n%.2000s", type, row.data,
+                  table.data);
+    ck_assert_ptr_eq(strstr(table.data, "</osdata>\n") + 10, table.data + table.size);
+    bytes_free(&table);
+    bytes_free(&row);
+}
+
+START_TEST(os_processes)
+{
+    int pid = getpid();
+    has_row("processes", "pid=%d|user=%s|command=", pid, getpwuid(getuid())->pw_name);
+    has_row("procgroups", "pid=%d|command line=", pid);
+    has_row("threads", "pid=%d|command=test_gdb_target|tid=%d|core=", pid, pid);
+    int fd = open("/dev/null", O_RDONLY);
+    has_row("files", "pid=%d|command=test_gdb_target|file descriptor=%d|name=/dev/null", pid, fd);
+    close(fd);
+}
+END_TEST
+
+START_TEST(os_sockets)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof at;
+    int s = socket(AF_INET, SOCK_STREAM, 0);
+    ck_assert_int_eq(bind(s, (struct sockaddr *)&at, sizeof at), 0);
+    ck_assert_int_eq(listen(s, 1), 0);
+    ck_assert_int_eq(getsockname(s, (struct sockaddr *)&at, &size), 0);
+    has_row("sockets",
+            "local address=127.0.0.1|local port=%d|remote address=0.0.0.0|remote port=0|"
+            "state=LISTEN|user=%s|family=INET|protocol=STREAM",
+            ntohs(at.sin_port), getpwuid(getuid())->pw_name);
+    close(s);
+}
+END_TEST
+
+START_TEST(os_ipc)
+{
+    int memory = shmget(IPC_PRIVATE, 4096, 0600), set = semget(IPC_PRIVATE, 2, 0600);
+    int queue = msgget(IPC_PRIVATE, 0600);
+    has_row("shm", "shmid=%d|permissions=600|size=4096|creator command=test_gdb_target", memory);
+    has_row("semaphores", "semid=%d|permissions=600|num semaphores=2", set);
+    has_row("msg", "msqid=%d|permissions=600|num used bytes=0|num messages=0", queue);
+    shmctl(memory, IPC_RMID, NULL);
+    semctl(set, 0, IPC_RMID);
+    msgctl(queue, IPC_RMID, NULL);
+}
+END_TEST
+
+START_TEST(os_types)
+{
+    struct bytes none = {0};
+    has_row("", "Type=shm|Description=Listing of all shared-memory regions");
+    has_row("cpus", "processor=0");
+    osdata("unknown", &none);
+    ck_assert_uint_eq(none.size, 0);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("gdb_target");
@@ -285,6 +370,13 @@ static Suite *suite(void)
     tcase_add_test(tc, hidden_maps);
     tcase_add_test(tc, paths_of_maps);
     tcase_add_test(tc, own_process);
+    suite_add_tcase(s, tc);
+
+    tc = tcase_create("osdata");
+    tcase_add_test(tc, os_processes);
+    tcase_add_test(tc, os_sockets);
+    tcase_add_test(tc, os_ipc);
+    tcase_add_test(tc, os_types);
     suite_add_tcase(s, tc);
     return s;
 }
