@@ -187,7 +187,7 @@ static void tell_moved(struct by_message *b, int moved, uint64_t goal, const str
 }
 
 /*
- * A process with several threads cannot be copied: it is made anew, and runs to the goal. Returns
+ * Events of several threads end at no one place: the process is made anew, and runs on. Returns
  * 1 if it is there already, 0 if it is to run, or -1 with *err.
  */
 static int begin_again(struct by_message *b, struct target *t, uint64_t goal, struct err *err)

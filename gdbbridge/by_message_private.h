@@ -25,8 +25,8 @@ struct message_break {
     struct message_filter filter;
 };
 
-/* A place to come back to: a copy of the process, stopped; or, where it has several threads and
- * cannot be copied, an event. */
+/* A place to come back to: a copy of the process, stopped; or, where it cannot be copied, an
+ * event. */
 struct kept {
     unsigned number; /* of a checkpoint */
     pid_t pid;       /* 0: no copy, it is at event `here` */

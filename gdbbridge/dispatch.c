@@ -11,6 +11,7 @@
 #include <sys/user.h>
 
 #include "gdbbridge/procfs.h"
+#include "gdbbridge/reverse_crowd.h"
 #include "msgcounter/log/system_table.h"
 #include "runtime/half/gate.h"
 
@@ -127,4 +128,27 @@ int dispatch_copy(pid_t from, pid_t to)
     if (get(from, &d))
         return errno == EIO ? 0 : -1; /* a kernel that has none of it: nor has the process */
     return d.mode && ptrace(SET_DISPATCH, to, sizeof d, &d) ? -1 : 0;
+}
+
+uint64_t dispatch_of_stop(pid_t tid, int signal)
+{
+    siginfo_t info;
+    return ptrace(PTRACE_GETSIGINFO, tid, NULL, &info) ? 0 : dispatch_behind(tid, signal, &info);
+}
+
+void dispatch_renumber(const struct crowd *from, const struct crowd *to)
+{
+    uint64_t stub, at;
+    long tid;
+    const struct member *m = from->members, *copy = to->members;
+    if (!peek(to->pid, GATE_ADDR + offsetof(struct gate, stub), &stub, sizeof stub) ||
+        !peek(to->pid, stub + offsetof(struct gate_stub, turn_tid), &at, sizeof at) ||
+        !peek(to->pid, at, &tid, sizeof tid))
+        return;
+    while (m && copy && m->tid != tid) {
+        m = m->next;
+        copy = copy->next;
+    }
+    if (m && copy)
+        ptrace(PTRACE_POKEDATA, to->pid, at, (long)copy->tid);
 }

@@ -19,6 +19,9 @@
  * signal. */
 uint64_t dispatch_behind(pid_t tid, int signal, const siginfo_t *info);
 
+/* The same of the stop that the thread is in. */
+uint64_t dispatch_of_stop(pid_t tid, int signal);
+
 /* Memory that was read, with such instructions as the program's file has them. */
 void dispatch_show(pid_t pid, uint64_t addr, uint8_t *data, size_t size);
 
@@ -28,5 +31,9 @@ bool dispatch_active(pid_t tid);
 /* Gives a copy what the kernel does not copy. Both are stopped. Returns 0, or -1 if it cannot (it
  * needs Linux 6.4). */
 int dispatch_copy(pid_t from, pid_t to);
+
+/* Threads of a copy have other numbers: one of which the process keeps the number for itself. */
+struct crowd;
+void dispatch_renumber(const struct crowd *from, const struct crowd *to);
 
 #endif

@@ -16,6 +16,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
@@ -24,6 +25,7 @@
 #include "gdbbridge/by_message.h"
 #include "gdbbridge/bytes.h"
 #include "gdbbridge/gdbserver.h"
+#include "gdbbridge/procfs.h"
 #include "gdbbridge/ptrace_target.h"
 #include "gdbbridge/registers.h"
 #include "msgcounter/log/log_format.h"
@@ -36,6 +38,7 @@
 #define PATH_BYTES   4096
 #define THREADS_MAX  1024
 #define RETURN_MS    2000
+#define TURN_MS      200  /* it may have to wait for a thread that is not let run */
 #define SHOWN_EVENTS (1ul << 30) /* whose output is remembered: a sparse file of 128 MiB */
 #define STOP_DIVERGED 3 /* GATE->stop's code where the rank does something else than recorded */
 #define BORDER_STEPS 1000000 /* far more than it takes to leave the lower half */
@@ -142,15 +145,32 @@ static int run_to_own_stop(struct isolated *is, struct err *err)
     }
 }
 
-/* Steps one stopped thread until it is in the application's half. */
-static int step_over_border(struct isolated *is, pid_t tid, struct err *err)
+/* A signal that has come while a thread is stepped comes again when it runs: one that somebody has
+ * sent is sent again, others are what an instruction causes, which a system call is behind. */
+static void put_back(const struct isolated *is, pid_t tid)
+{
+    struct user_regs_struct regs;
+    siginfo_t info;
+    if (ptrace(PTRACE_GETSIGINFO, tid, NULL, &info) || info.si_signo == SIGTRAP)
+        return;
+    if (info.si_code <= 0) {
+        syscall(SYS_rt_tgsigqueueinfo, is->pid, tid, info.si_signo, &info);
+    } else if (info.si_signo == SIGSYS && !ptrace(PTRACE_GETREGS, tid, NULL, &regs)) {
+        regs.rip -= 2;
+        ptrace(PTRACE_SETREGS, tid, NULL, &regs);
+    }
+}
+
+/* Steps one stopped thread until it is in the application's half, and (own_tls) where it has its
+ * thread-local data, by which it is known. */
+static int step_over_border(struct isolated *is, pid_t tid, bool own_tls, struct err *err)
 {
     for (int i = 0; i < BORDER_STEPS; i++) {
         struct user_regs_struct regs;
         int status;
         if (ptrace(PTRACE_GETREGS, tid, NULL, &regs) < 0)
             return fail(is, err, "cannot read the isolated rank's registers");
-        if (regs.rip < GATE_ADDR)
+        if (regs.rip < GATE_ADDR && (!own_tls || regs.fs_base < GATE_ADDR))
             return 0;
         if (ptrace(PTRACE_SINGLESTEP, tid, NULL, 0) < 0)
             return fail(is, err, "cannot step the isolated rank");
@@ -158,27 +178,28 @@ static int step_over_border(struct isolated *is, pid_t tid, struct err *err)
             ;
         if (!WIFSTOPPED(status))
             return fail(is, err, "the isolated rank ended while it was restored");
+        put_back(is, tid);
     }
     return fail(is, err, "the isolated rank does not reach the application");
 }
 
-/* Stops a thread that waits for the main thread, and lets it follow over the border. */
-static int bring_thread(struct isolated *is, pid_t tid, struct err *err)
+/* Stops a thread that waits for the main thread to go on. */
+static int stop_thread(struct isolated *is, pid_t tid, struct err *err)
 {
     int status;
     if (ptrace(PTRACE_INTERRUPT, tid, NULL, 0) < 0)
         return fail(is, err, "cannot stop a thread of the isolated rank");
     while (waitpid(tid, &status, __WALL) < 0 && errno == EINTR)
         ;
-    return step_over_border(is, tid, err);
+    return WIFSTOPPED(status) ? 0 : fail(is, err, "the isolated rank ended while it was restored");
 }
 
 /* ---- to where the application is ---- */
 
 /* Waits for a stop of the thread. Returns its status, -1 if there was none in time. */
-static int wait_briefly(pid_t tid)
+static int wait_briefly(pid_t tid, int most_ms)
 {
-    for (int ms = 0; ms < RETURN_MS; ms++) {
+    for (int ms = 0; ms < most_ms; ms++) {
         int status;
         pid_t r = waitpid(tid, &status, __WALL | WNOHANG);
         if (r == tid)
@@ -201,6 +222,38 @@ static void step_back(pid_t tid, int status)
     ptrace(PTRACE_SETREGS, tid, NULL, &regs);
 }
 
+/* ---- what the stub shows to debuggers */
+
+static uint64_t peek(pid_t pid, uint64_t addr)
+{
+    errno = 0;
+    long word = ptrace(PTRACE_PEEKDATA, pid, addr, NULL);
+    return errno ? 0 : (uint64_t)word;
+}
+
+/* A word of it; 0: it does not show that. */
+static uint64_t shown_by_stub(pid_t pid, size_t offset)
+{
+    uint64_t stub = peek(pid, GATE_ADDR + offsetof(struct gate, stub));
+    return stub ? peek(pid, stub + offset) : 0;
+}
+
+/* Also while it runs. */
+static pid_t thread_in_turn(void *arg, pid_t pid)
+{
+    struct gate_stub stub;
+    uint64_t at, turn, tid;
+    uint8_t on;
+    (void)arg;
+    if (procfs_peek(pid, GATE_ADDR + offsetof(struct gate, stub), &at, sizeof at) != sizeof at ||
+        procfs_peek(pid, at, &stub, sizeof stub) != sizeof stub ||
+        procfs_peek(pid, (uint64_t)stub.turns, &on, sizeof on) != sizeof on || !on ||
+        procfs_peek(pid, (uint64_t)stub.turn, &turn, sizeof turn) != sizeof turn ||
+        procfs_peek(pid, (uint64_t)stub.turn_tid, &tid, sizeof tid) != sizeof tid)
+        return -1;
+    return turn % 4 == GATE_TURN_TAKEN ? (pid_t)tid : 0;
+}
+
 /*
  * A fine checkpoint is taken at the end of an MPI call, inside the stub. The main thread runs on to
  * where that call returns, so that the first thing GDB shows is the application. Whatever stops it
@@ -209,6 +262,9 @@ static void step_back(pid_t tid, int status)
 static int return_to_application(struct isolated *is, struct err *err)
 {
     uint64_t site = 0;
+    pid_t in_turn = is->nthreads ? thread_in_turn(is, is->pid) : 0;
+    if (in_turn > 0 && in_turn != is->pid)
+        return 0; /* it would wait for that one */
     long at = GATE_ADDR + offsetof(struct gate, replay_returns_to);
     site = (uint64_t)ptrace(PTRACE_PEEKDATA, is->pid, at, NULL);
     if (site == 0 || site >= GATE_ADDR)
@@ -219,7 +275,7 @@ static int return_to_application(struct isolated *is, struct err *err)
         return 0;
     if (ptrace(PTRACE_CONT, is->pid, NULL, 0) < 0)
         return fail(is, err, "cannot continue the isolated rank");
-    int status = wait_briefly(is->pid);
+    int status = wait_briefly(is->pid, is->nthreads ? TURN_MS : RETURN_MS);
     if (status < 0 && ptrace(PTRACE_INTERRUPT, is->pid, NULL, 0) == 0)
         while (waitpid(is->pid, &status, __WALL) < 0 && errno == EINTR)
             ;
@@ -250,10 +306,15 @@ static int make(struct isolated *is, const char *image, struct err *err)
         return fail(is, err, "cannot trace the isolated rank");
     }
     close(go[1]);
-    if (run_to_own_stop(is, err) < 0 || step_over_border(is, is->pid, err) < 0)
+    if (run_to_own_stop(is, err) < 0)
         return -1;
     for (size_t i = 0; i < is->nthreads; i++)
-        if (bring_thread(is, is->thread[i], err) < 0)
+        if (stop_thread(is, is->thread[i], err) < 0)
+            return -1;
+    if (step_over_border(is, is->pid, false, err) < 0)
+        return -1;
+    for (size_t i = 0; i < is->nthreads; i++)
+        if (step_over_border(is, is->thread[i], true, err) < 0)
             return -1;
     return return_to_application(is, err);
 }
@@ -278,13 +339,6 @@ static int make_again(void *arg, struct adopted *out, struct err *err)
 
 /* ---- where in the recording ---- */
 
-static uint64_t peek(pid_t pid, uint64_t addr)
-{
-    errno = 0;
-    long word = ptrace(PTRACE_PEEKDATA, pid, addr, NULL);
-    return errno ? 0 : (uint64_t)word;
-}
-
 /* The stub_thread of the main thread. */
 static uint64_t stub_thread_of(pid_t pid)
 {
@@ -297,18 +351,14 @@ static uint64_t stub_thread_of(pid_t pid)
 
 static uint64_t event_word(void *arg, pid_t pid)
 {
-    uint64_t thread = stub_thread_of(pid);
     (void)arg;
-    return thread ? thread + offsetof(struct stub_thread, cursor) +
-                        offsetof(struct log_position, event)
-                  : 0;
+    return shown_by_stub(pid, offsetof(struct gate_stub, event));
 }
 
 static uint64_t next_event(void *arg, pid_t pid)
 {
-    uint64_t valid = peek(pid, stub_thread_of(pid) + offsetof(struct stub_thread, cursor_valid));
-    return (uint32_t)valid ? peek(pid, event_word(arg, pid))
-                           : peek(pid, GATE_ADDR + offsetof(struct gate, log_start_event));
+    uint64_t at = event_word(arg, pid), event = at ? peek(pid, at) : 0;
+    return event ? event : peek(pid, GATE_ADDR + offsetof(struct gate, log_start_event));
 }
 
 static bool in_call(void *arg, pid_t pid)
@@ -437,7 +487,7 @@ static int serve(struct isolated *is, struct err *err)
                                      .monitor = by_message_commands(is->by_message),
                                      .reverse = true,
                                      .recorded = {is, next_event, event_word, call_site, in_call,
-                                                  arriving, start_at},
+                                                  arriving, thread_in_turn, start_at},
                                      .stdio = {0, 1, 2}};
     struct gdbserver_options server = {.once = pipe_mode, .multi = true};
     struct transport tr;

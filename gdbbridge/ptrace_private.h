@@ -46,6 +46,7 @@ struct thread {
     bool walks;  /* the step is one of GDB's user, not one over a breakpoint */
     bool walked; /* such a step is what GDB heard of it last */
     int deliver; /* signal to hand over when it runs next, or 0 */
+    bool went_back; /* GDB knows it at a later stop; what it hands over belongs to that */
 
     /* Steps over a system call that the program handles itself (dispatch.h): until it is behind the
      * instruction again, on the same stack. */

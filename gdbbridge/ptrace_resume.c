@@ -79,7 +79,7 @@ static void apply(struct thread *th, const struct resume *a, size_t n)
     th->walks = th->stepping && (n > 1 || a->high > a->low);
     th->step_low = th->stepping ? a->low : 0;
     th->step_high = th->stepping ? a->high : 0;
-    if (th->resumed && a->signal && !th->process->owner->moved)
+    if (th->resumed && a->signal && !th->process->owner->moved && !th->went_back)
         th->deliver = a->signal;
     drop_void_event(th);
 }
@@ -114,6 +114,17 @@ static int resume_non_stop(struct ptrace_target *t, const struct resume *actions
     return t->processes ? 0 : -1;
 }
 
+/* The thread that steps, or the first one that runs. */
+static struct thread *first_resumed(const struct ptrace_target *t)
+{
+    struct thread *first = NULL;
+    for (struct process *p = t->processes; p; p = p->next)
+        for (struct thread *th = p->threads; th; th = th->next)
+            if (th->resumed && th->state == THREAD_STOPPED && (!first || th->stepping))
+                first = th;
+    return first;
+}
+
 int target_resume(struct target *base, const struct resume *actions, size_t n)
 {
     struct ptrace_target *t = ptrace_target_of(base);
@@ -141,11 +152,12 @@ int target_resume(struct target *base, const struct resume *actions, size_t n)
     }
     if (waiting) /* poll() reports it at once: nothing needs to run */
         return 0;
+    struct thread *leads = t->past ? first_resumed(t) : NULL;
+    if (leads)
+        past_resume(t->past, leads);
     for (struct process *p = t->processes; p; p = p->next)
         for (struct thread *th = p->threads; th; th = th->next)
             if (th->resumed && th->state == THREAD_STOPPED) {
-                if (t->past)
-                    past_resume(t->past, th);
                 if (t->options.run_hook.start)
                     t->options.run_hook.start(t->options.run_hook.arg, base, thread_shown(th),
                                               th->stepping);

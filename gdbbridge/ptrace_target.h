@@ -98,6 +98,10 @@ struct recorded {
     /* Which of the messages that the last event brings is being put into its buffer, from 1 (only
      * those with contents count); 0: none. Or NULL. */
     unsigned (*arriving)(void *arg, pid_t pid);
+    /* The thread of several that runs, while the others wait for it to give its turn up; 0: it is
+     * nobody's. -1: they do not take turns, and may run in another order again. Or NULL: the same.
+     * Called while they run, too. */
+    pid_t (*in_turn)(void *arg, pid_t pid);
     /* Makes the process anew, as it was when its next event was `event` or, failing that, as few
      * events before as can be had. 0, or -1 with *err: it cannot begin as early as that. */
     int (*start)(void *arg, uint64_t event, struct adopted *out, struct err *err);
@@ -143,7 +147,7 @@ void ptrace_target_ends_here(struct target *t);
 bool ptrace_target_diverted(struct target *t);
 
 /*
- * A copy of the one process, with one thread, as it stands; the caller's, to be killed with
+ * A copy of the one process as it stands; the caller's, to be killed with
  * copy_kill(). -1 with *err.
  */
 pid_t ptrace_target_copy(struct target *t, struct err *err);

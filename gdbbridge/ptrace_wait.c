@@ -20,6 +20,11 @@
 #include "gdbbridge/procfs.h"
 #include "gdbbridge/ptrace_private.h"
 #include "gdbbridge/reverse.h"
+#include "gdbbridge/reverse_wait.h"
+
+#ifndef TRAP_PERF
+#define TRAP_PERF 6
+#endif
 
 _Static_assert(sizeof((struct stop){0}.text) == sizeof((struct event){0}.console) &&
                    sizeof((struct stop){0}.text) == sizeof((struct process){0}.exit_text),
@@ -476,6 +481,10 @@ static void on_signal(struct thread *th, int signal, int injecting)
         journal_signal(th->tid, &info);
     if (is_deferred(th, signal, &info))
         return;
+    if (signal == SIGTRAP && info.si_code == TRAP_PERF) { /* of the copy that it was */
+        wait_go_on(th, 0);
+        return;
+    }
     if (dispatch_behind(th->tid, signal, &info)) {
         steps_over_call(th, signal, &info);
         wait_go_on(th, signal);
@@ -504,7 +513,7 @@ static void on_signal(struct thread *th, int signal, int injecting)
     }
     th->stop_pc = thread_pc(th);
     if (trap == TRAP_STEP && t->past)
-        past_stepped(t->past, th->stop_pc);
+        past_stepped(t->past, th, th->stop_pc);
     if (trap == TRAP_STEP) {
         uint64_t pc = thread_pc(th);
         if (pc >= th->step_low && pc < th->step_high) {
@@ -611,7 +620,8 @@ static void reap(struct ptrace_target *t)
 {
     int status;
     pid_t tid;
-    while ((tid = wait_for(-1, &status, WNOHANG)) > 0)
+    while ((tid = reverse_wait_kept_any(&status)) > 0 ||
+           (tid = wait_for(-1, &status, WNOHANG)) > 0)
         wait_handle(t, tid, status);
 }
 
@@ -780,7 +790,7 @@ static void report_end(struct process *p, struct event *e)
 static void report(struct ptrace_target *t, struct thread *th, struct event *e)
 {
     *e = th->event;
-    th->has_event = false;
+    th->has_event = th->went_back = false;
     if (e->trap == TRAP_STEP || e->trap == TRAP_SW_BREAK || e->trap == TRAP_HW_BREAK)
         pass_arrived(th); /* GDB steps over it from here */
     th->walked = th->walks && e->kind == EVENT_STOPPED && e->trap == TRAP_STEP;
@@ -849,6 +859,9 @@ static void send_interrupt(struct ptrace_target *t)
     for (struct process *p = t->processes; !found && p; p = p->next)
         if (p->shown != t->newest && is_interrupted(p, &found))
             return;
+    struct thread *runs = found && t->past ? past_in_turn(t->past, found->process) : NULL;
+    if (runs && runs->resumed && can_stop(runs) && !runs->newborn)
+        found = runs;
     if (found)
         found->interrupting = !ptrace(PTRACE_INTERRUPT, found->tid, NULL, 0);
 }

@@ -1,5 +1,5 @@
 /*
- * reverse.c - the past of a process with one thread: its life, and GDB's commands
+ * reverse.c - the past of a process: its life, and GDB's commands
  */
 #include "gdbbridge/reverse_private.h"
 
@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "gdbbridge/dispatch.h"
 #include "gdbbridge/journal.h"
 #include "gdbbridge/reverse_wait.h"
 
@@ -139,15 +140,81 @@ static void collect_points(const struct process *p, struct copy_points *points)
                 p->debug.slot[i].script};
 }
 
+uint64_t past_key(struct thread *th)
+{
+    const struct user_regs_struct *user = th == th->process->threads ? NULL : thread_user(th);
+    return user ? user->fs_base : 0;
+}
+
+/* The process's threads, as what copies are made of; NULL: it has one. The caller forgets it. */
+static struct crowd *crowd_present(struct process *p)
+{
+    if (!p->threads->next)
+        return NULL;
+    struct crowd *c = crowd_add(p->pid);
+    for (struct thread *th = p->threads; th; th = th->next) {
+        struct member *m = c->members;
+        if (th->state != THREAD_STOPPED)
+            continue;
+        if (th != p->threads)
+            m = crowd_join(c, th->tid, past_key(th));
+        m->signal = th->deliver;
+        m->info = th->info;
+    }
+    return c;
+}
+
 pid_t past_copy_present(struct thread *th)
 {
-    pid_t pid = copy_make(th->tid);
-    for (const struct breakpoint *b = th->process->breakpoints; pid > 0 && b; b = b->next)
+    struct process *p = th->process;
+    struct crowd *c = crowd_present(p);
+    pid_t pid = copy_make(p->pid);
+    for (const struct breakpoint *b = p->breakpoints; pid > 0 && b; b = b->next)
         if (b->inserted)
             copy_poke(pid, b->addr, b->original);
-    th->can_inject = false; /* it is in another stop now */
-    thread_forget_registers(th);
+    for (th = p->threads; th; th = th->next) {
+        th->can_inject = c && th->deliver; /* it is in another stop now */
+        thread_forget_registers(th);
+    }
+    crowd_forget(c);
     return pid;
+}
+
+struct thread *past_in_turn(const struct past *h, const struct process *p)
+{
+    const struct recorded *r = past_recorded(h);
+    pid_t tid = p->threads && p->threads->next && r->in_turn ? r->in_turn(r->arg, p->pid) : 0;
+    return tid > 0 ? thread_find(h->target, tid) : NULL;
+}
+
+/* Can this thread of several be copied as it is? */
+static bool can_copy(struct past *h, const struct thread *th)
+{
+    if (th->state == THREAD_EXITING)
+        snprintf(h->why, sizeof h->why, "a thread is about to end");
+    else if (th->in_call || th->in_vfork)
+        snprintf(h->why, sizeof h->why, "a thread is in a system call");
+    else if (th->deliver && !dispatch_behind(th->tid, th->deliver, &th->info))
+        snprintf(h->why, sizeof h->why, "a signal was handed to the program");
+    return !h->why[0];
+}
+
+/* Do several threads do again what they did? */
+static bool take_turns(struct past *h, const struct process *p)
+{
+    const struct recorded *r = past_recorded(h);
+    bool yes = !p->threads->next || (r->in_turn && r->in_turn(r->arg, p->pid) >= 0);
+    if (!yes)
+        snprintf(h->why, sizeof h->why, SEVERAL_THREADS);
+    return yes;
+}
+
+static bool crowd_can_follow(struct past *h, const struct process *p)
+{
+    take_turns(h, p);
+    for (const struct thread *th = p->threads; th && !h->why[0]; th = th->next)
+        can_copy(h, th);
+    return !h->why[0];
 }
 
 bool past_can_follow(struct past *h, const struct thread *th)
@@ -157,7 +224,7 @@ bool past_can_follow(struct past *h, const struct thread *th)
     if (p->next)
         snprintf(h->why, sizeof h->why, "the program has several processes");
     else if (p->threads->next)
-        snprintf(h->why, sizeof h->why, SEVERAL_THREADS);
+        return crowd_can_follow(h, p);
     else if (th->deliver && journal_met(th->tid) == JOURNAL_NONE)
         snprintf(h->why, sizeof h->why, "a signal was handed to the program");
     else if (h->target->options.record && journal_shares())
@@ -184,7 +251,8 @@ void past_resume(struct past *h, struct thread *th)
         journal_begin(th->tid);
         l = NULL;
     }
-    if (th->stepping && l && l->trace && !h->touched && trace_steps(l->trace) < TRACE_MAX)
+    if (th->stepping && l && l->trace && l->end.thread == past_key(th) && !h->touched &&
+        trace_steps(l->trace) < TRACE_MAX)
         return;
     pid_t anchor = past_copy_present(th);
     bool touched = h->touched;
@@ -197,8 +265,10 @@ void past_resume(struct past *h, struct thread *th)
     l = past_add(h, anchor);
     l->diverted = touched;
     collect_points(th->process, &l->points);
-    if (th->stepping)
-        l->trace = trace_create(l->start);
+    if (!th->stepping)
+        return;
+    l->end.thread = past_key(th);
+    l->trace = trace_create(leg_start(l, l->end.thread));
 }
 
 void past_hand(struct past *h, struct thread *th, int signal)
@@ -213,10 +283,10 @@ void past_hand(struct past *h, struct thread *th, int signal)
     }
 }
 
-void past_stepped(struct past *h, uint64_t pc)
+void past_stepped(struct past *h, struct thread *th, uint64_t pc)
 {
     struct leg *l = past_last(h);
-    if (l && l->trace)
+    if (l && l->trace && l->end.thread == past_key(th))
         trace_add(l->trace, pc);
 }
 
@@ -228,52 +298,124 @@ void past_ends_here(struct past *h)
 void past_stopped(struct past *h, struct thread *th, uint64_t pc)
 {
     struct leg *l = past_last(h);
-    bool by_event = h->by_event;
+    bool by_event = h->by_event, interrupted = th->faked == SIGINT;
     h->by_event = false;
     if (!l)
         return;
-    if (l->trace && trace_pc(l->trace) == pc)
+    struct thread *runs = interrupted ? past_in_turn(h, th->process) : NULL;
+    if (runs && runs != th) { /* where the others are follows from that */
+        th = runs;
+        pc = thread_pc(th);
+    }
+    uint64_t thread = past_key(th);
+    if (l->trace && l->end.thread == thread && trace_pc(l->trace) == pc)
         return;
     if (l->trace) { /* a stop that was no step: back to what can be run again */
         trace_destroy(l->trace);
         l->trace = NULL;
     }
-    bool interrupted = th->faked == SIGINT;
     l->bound = journal_met(th->tid);
     l->measured = false;
-    l->by_place = event_place(past_recorded(h), th->tid, interrupted, &l->place) == 0 &&
+    struct crowd *c = crowd_present(th->process);
+    l->by_place = event_place(past_recorded(h), th->process->pid, thread, interrupted,
+                              &l->place) == 0 &&
                   (by_event || interrupted);
-    l->end = (struct mark){.addr = pc};
+    crowd_forget(c);
+    l->end = (struct mark){.addr = pc, .thread = thread};
 }
 
 /* ---- the present ---- */
 
-void past_become(struct past *h, pid_t pid)
+/* A thread of the process is what it has become in the copy. */
+static void thread_become(struct thread *th, const struct member *m)
+{
+    struct user_regs_struct regs;
+    th->tid = m->tid;
+    th->state = THREAD_STOPPED;
+    th->can_inject = th->has_event = th->tripped = th->in_call = false;
+    th->injecting = th->faked = th->reported = th->deliver = 0;
+    th->deferral = DEFER_NONE;
+    th->debug_generation = 0;
+    th->went_back = true;
+    thread_forget_registers(th);
+    if (m->signal) {
+        th->deliver = m->signal;
+        th->info = m->info;
+        th->can_inject = true;
+    }
+    if (!copy_registers(m->tid, &regs) && regs.eflags & COPY_COUNTED_FLAG) {
+        regs.eflags &= ~(unsigned long long)COPY_COUNTED_FLAG;
+        thread_set_user(th, &regs);
+    }
+}
+
+static struct thread *thread_of_key(struct process *p, uint64_t key, const uint64_t *keys)
+{
+    size_t i = 0;
+    for (struct thread *th = p->threads; th; th = th->next, i++)
+        if (keys[i] == key)
+            return th;
+    return NULL;
+}
+
+/* Threads keep the names that GDB has for them; those that are not yet, or not any more, go. */
+static void threads_become(struct process *p, const struct crowd *c, const uint64_t *keys)
+{
+    size_t n = 0;
+    struct thread *now[CROWD_MAX] = {NULL};
+    for (const struct member *m = c->members; m && n < CROWD_MAX; m = m->next)
+        now[n++] = thread_of_key(p, m->key, keys);
+    for (struct thread *th = p->threads, *next; th; th = next) {
+        bool stays = false;
+        next = th->next;
+        for (size_t i = 0; i < n; i++)
+            stays |= now[i] == th;
+        if (!stays)
+            thread_remove(th);
+    }
+    size_t i = 0;
+    for (const struct member *m = c->members; m && i < n; m = m->next, i++)
+        thread_become(now[i] ? now[i] : thread_add(p, m->tid, THREAD_STOPPED), m);
+}
+
+/* Ends the process; *keys are those that its threads had, in their order. */
+static void end_present(struct process *p, uint64_t *keys, size_t max)
+{
+    size_t n = 0;
+    for (struct thread *th = p->threads; th && n < max; th = th->next)
+        keys[n++] = past_key(th);
+    crowd_present(p);
+    copy_kill(p->pid);
+}
+
+static struct thread *thread_with(struct process *p, uint64_t key)
+{
+    struct thread *th = p->threads;
+    while (th && past_key(th) != key)
+        th = th->next;
+    return th ? th : p->threads;
+}
+
+void past_become(struct past *h, pid_t pid, uint64_t thread)
 {
     struct process *p = h->target->processes;
-    struct thread *th = p->threads;
-    struct user_regs_struct regs;
-    copy_kill(p->pid);
-    p->pid = th->tid = pid;
+    struct crowd *c = crowd_of(pid), *alone = c ? NULL : crowd_add(pid);
+    uint64_t keys[CROWD_MAX] = {0};
+    end_present(p, keys, CROWD_MAX);
+    p->pid = pid;
     p->told_end = false;
     journal_bound(pid, JOURNAL_NONE);
     if (p->memory >= 0)
         close(p->memory);
     p->memory = -1;
-    th->can_inject = th->has_event = th->tripped = false;
-    th->injecting = th->faked = th->reported = th->deliver = 0;
-    th->deferral = DEFER_NONE;
-    th->debug_generation = 0;
-    thread_forget_registers(th);
-    if (!copy_registers(pid, &regs)) {
-        regs.eflags &= ~0x10000ull; /* RF */
-        thread_set_user(th, &regs);
-    }
+    threads_become(p, c ? c : alone, keys);
+    crowd_forget(c ? c : alone);
     for (struct breakpoint *b = p->breakpoints; b; b = b->next)
         b->inserted = false;
     points_put_back(p);
     h->touched = false;
-    h->target->last = pid;
+    h->thread = thread;
+    h->target->last = thread_with(p, thread)->tid;
     look_for_diversion(h);
 }
 
@@ -281,7 +423,8 @@ static void pend(struct past *h, enum trap trap, uint64_t addr, enum history whe
                  const char *text)
 {
     struct ptrace_target *t = h->target;
-    struct thread *th = t->processes->threads;
+    struct thread *th = thread_with(t->processes, h->thread);
+    th->went_back = false;
     t->pending = (struct event){.kind = EVENT_STOPPED,
                                 .code = SIGTRAP,
                                 .trap = trap,
@@ -304,7 +447,7 @@ static void pend_interrupted(struct past *h)
 {
     pend(h, TRAP_OTHER, 0, HISTORY_INSIDE, NULL);
     h->target->pending.code = SIGINT;
-    h->target->processes->threads->faked = SIGINT;
+    thread_with(h->target->processes, h->thread)->faked = SIGINT;
 }
 
 /* ---- copies that the caller keeps ---- */
@@ -335,7 +478,7 @@ int ptrace_target_return(struct target *base, pid_t kept, struct err *err)
         return err_set(err, "%s", t->processes ? "the process cannot be copied"
                                                : "the program has ended; type: run");
     past_begin(h);
-    past_become(h, pid);
+    past_become(h, pid, 0);
     t->moved = true;
     return 0;
 }
@@ -367,11 +510,7 @@ static bool refuse(struct past *h)
     const struct process *p = h->target->processes;
     err_set(&h->begin, "nothing is known of what was before");
     past_begin_here(h, p->threads);
-    if (p->threads->next)
-        pend(h, TRAP_OTHER, 0, HISTORY_BEGIN,
-             past_recorded(h)->start ? SEVERAL_THREADS "; recorded events can be gone to (goto-msg)"
-                                     : SEVERAL_THREADS);
-    else if (!h->n)
+    if (!h->n || !take_turns(h, p))
         pend(h, TRAP_OTHER, 0, HISTORY_BEGIN, h->why[0] ? h->why : NULL);
     else
         return false;
@@ -381,20 +520,22 @@ static bool refuse(struct past *h)
 int target_reverse_step(struct target *base, struct ptid thread)
 {
     struct ptrace_target *t = ptrace_target_of(base);
-    (void)thread; /* there is one */
     if (!t->processes || !t->past)
         return -1;
+    struct thread *th = thread_find(t, thread.tid);
+    t->past->thread = th && th->process == t->processes ? past_key(th) : 0;
     if (refuse(t->past))
         return 0;
     if (t->options.run_hook.back)
         t->options.run_hook.back(t->options.run_hook.arg, base, true);
     past_search_begin(t->past, "going back");
-    int r = past_step_back(t->past);
+    t->past->why[0] = '\0';
+    int r = past_step_back(t->past, t->past->thread);
     if (reverse_wait_end() && r < 0)
         pend_interrupted(t->past);
     else
         pend(t->past, r > 0 ? TRAP_STEP : TRAP_OTHER, 0, r > 0 ? HISTORY_INSIDE : HISTORY_BEGIN,
-             r < 0 ? LOST : NULL);
+             r >= 0 ? NULL : t->past->why[0] ? t->past->why : LOST);
     return 0;
 }
 
@@ -424,6 +565,7 @@ int target_reverse_continue(struct target *base)
     const struct run_hook *hook = &t->options.run_hook;
     collect_points(t->processes, &points);
     points.fast = true;
+    t->past->thread = 0;
     t->past->limit = hook->back ? hook->back(hook->arg, base, false) : 0;
     past_search_begin(t->past, "going back");
     int r = points.n || !t->past->limit ? past_continue_back(t->past, &points, &point) : 0;

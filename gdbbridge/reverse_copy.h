@@ -1,12 +1,13 @@
 /*
  * reverse_copy.h - copies of a stopped process, and running them to an exact place
  *
- * A copy is a fork of a traced, stopped process with one thread, made by a system call that it is
- * made to execute: copy-on-write, traced by us, stopped where the original is, a child of the
- * original's parent. Given the same inputs it runs as the original ran, so that a place in its
- * future is told by a mark: the n-th time that an instruction is about to run, or that bytes have
- * been read or written. The kernel counts (a breakpoint of perf_event_open(2), at hit n a SIGTRAP);
- * the processor's performance counters, which virtual machines often lack, are not needed.
+ * A copy is a fork of a traced, stopped process, made by a system call that it is made to execute:
+ * copy-on-write, traced by us, stopped where the original is, a child of the original's parent; its
+ * other threads are made anew (reverse_crowd.h). Given the same inputs it runs as the original ran,
+ * so that a place in its future is told by a mark: the n-th time that an instruction of a thread is
+ * about to run, or that it has read or written bytes. The kernel counts (a breakpoint of
+ * perf_event_open(2), at hit n a SIGTRAP); the processor's performance counters, which virtual
+ * machines often lack, are not needed.
  *
  * What a copy writes to its descriptors while it runs here is not written: it has been before. A
  * process that handles its own system calls (dispatch.h) knows that better, and sees to it itself.
@@ -31,7 +32,10 @@ struct mark {
     unsigned size; /* 0: executions of the instruction; else accesses to that many bytes */
     uint64_t n;    /* from 1. The instruction at which a copy starts counts as executed once. */
     bool written;  /* count only what writes to these bytes */
+    uint64_t thread; /* whose (reverse_crowd.h: its key) */
+    uint64_t until;  /* or, if not 0: any thread's write by which the word is at least that */
 };
+#define NO_THREAD UINT64_MAX
 
 /* A break- or watchpoint that is looked for in a copy. */
 struct copy_point {
@@ -65,6 +69,9 @@ struct copy_stop {
     const struct copy_point *point;
     uint64_t pc;
     bool counted; /* the instruction at pc has been counted as executed */
+    uint64_t thread; /* that has stopped */
+    pid_t tid;
+    const struct copy_lane *lane;
 };
 
 /* What a debug register counts, where perf events are forbidden. */
@@ -72,20 +79,33 @@ struct copy_register {
     uint64_t data, period, hits;
 };
 
-/* A process that runs to a mark, with points in place. */
-struct copy_run {
-    pid_t pid;
-    struct mark mark;
-    const struct copy_points *points; /* may be NULL */
+/* What is counted of one thread. */
+struct copy_lane {
+    struct copy_lane *next;
+    pid_t tid;       /* 0: it has ended */
+    uint64_t thread; /* its key */
     int mark_fd, count_fd, point_fd[COPY_POINTS_MAX]; /* or numbers of debug registers */
     struct copy_register reg[4];
     int nregs;
     uint64_t due; /* the datum of the one that stopped it */
+    uint64_t traps[COPY_POINTS_MAX]; /* of points in memory */
+    /* of threads that have ended and had the same key */
+    uint64_t mark_base, count_base, point_base[COPY_POINTS_MAX];
+    bool skipping; /* a system call for output */
+};
+
+/* A process that runs to a mark, with points in place. */
+struct copy_run {
+    pid_t pid;
+    uint64_t number; /* of this run, among all */
+    struct mark mark, count;
+    const struct copy_points *points; /* may be NULL */
     bool in_memory[COPY_POINTS_MAX]; /* is an int3 */
-    uint64_t traps[COPY_POINTS_MAX]; /* of those */
     uint64_t *passed; /* counts stops at points, also where their scripts say to go on; or NULL */
     bool silent; /* its output is ours to suppress, not its own */
+    bool failed; /* there is no counter for a new thread */
     uint64_t hits; /* of the mark, where it shares its address with a point */
+    struct copy_lane lane; /* of the first thread; then of others */
 };
 
 /*
@@ -95,9 +115,31 @@ struct copy_run {
  */
 bool copy_without_perf(void);
 
-/* Copies the process; the original stays as it is. Returns the copy's pid or -1. */
+/* Copies the process; the original stays as it is. Returns the copy's pid or -1. What has several
+ * threads must have a crowd. */
 pid_t copy_make(pid_t pid);
 void copy_kill(pid_t pid);
+
+/*
+ * Has a stopped thread make a system call, by the instruction at `at`, with the registers `base`
+ * but for those of the call. It has other registers then, and is in another stop. `born`, or NULL:
+ * the call is clone(2), and that is what it has made, stopped. 0, or -1: it failed.
+ */
+int copy_call(pid_t tid, uint64_t at, const struct user_regs_struct *base, long number,
+              const uint64_t args[6], pid_t *born);
+
+/* Blocks all signals but that of a single step, so that none comes in the way of copy_call(). */
+int copy_mask(pid_t tid, uint64_t *was);
+
+/* Of a thread that a stop has interrupted in a system call: it is about to make that call. The
+ * kernel does so only for the thread itself. */
+void copy_restart_call(struct user_regs_struct *regs);
+
+/* Is there a system call at this address of a process? */
+bool copy_at_call(pid_t pid, uint64_t addr);
+
+/* Does this system call send out as many bytes as its third argument says? */
+bool copy_is_output(unsigned long long number);
 
 /* The flag by which the kernel lets an instruction run at which an execution breakpoint has fired:
  * set in eflags, the instruction to come has been counted already. */
@@ -115,14 +157,15 @@ int copy_run_begin(struct copy_run *run, pid_t pid, const struct mark *mark,
                    const struct copy_points *points, const struct mark *count);
 void copy_run_on(struct copy_run *run, struct copy_stop *stop);
 uint64_t copy_run_count(const struct copy_run *run);
-/* How often a point has been met so far, wherever the run has stopped for it. */
-uint64_t copy_run_hits(const struct copy_run *run, const struct copy_point *point);
+/* How often the thread that has stopped at a point has met it so far. */
+uint64_t copy_run_hits(const struct copy_run *run, const struct copy_stop *stop);
 void copy_run_end(struct copy_run *run);
 
 /* Runs to the mark and nowhere else. Returns 0, or -1: it is not there. */
 int copy_run_to(pid_t pid, const struct mark *mark, const struct mark *count, uint64_t *counted);
 
-/* One instruction. Returns the new pc, 0 if the process is gone or meets a signal. */
-uint64_t copy_step(pid_t pid);
+/* One instruction of a thread; others run only where it waits for them. Returns the new pc, 0 if
+ * the thread is gone or meets a signal. */
+uint64_t copy_step(pid_t pid, uint64_t thread);
 
 #endif

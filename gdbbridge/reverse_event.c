@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "gdbbridge/procfs.h"
+#include "gdbbridge/reverse_crowd.h"
 
 #define RED_ZONE 128 /* System V ABI for x86-64: below the stack pointer */
 
@@ -15,12 +16,16 @@ static size_t read_stack(pid_t pid, uint64_t sp, uint8_t *to)
     return n > 0 ? (size_t)n : 0;
 }
 
-int event_place(const struct recorded *r, pid_t pid, bool exact, struct place *place)
+int event_place(const struct recorded *r, pid_t pid, uint64_t thread, bool exact,
+                struct place *place)
 {
     struct user_regs_struct regs;
-    if (copy_registers(pid, &regs))
+    pid_t tid = crowd_tid(pid, thread);
+    if (tid <= 0 || copy_registers(tid, &regs))
         return -1;
     *place = (struct place){.event = r->next ? r->next(r->arg, pid) : 0,
+                            .thread = thread,
+                            .several = crowd_of(pid) != NULL,
                             .pc = regs.rip,
                             .sp = regs.rsp,
                             .exact = exact,
@@ -35,10 +40,15 @@ bool event_at_place(pid_t pid, const struct place *place)
 {
     struct user_regs_struct now;
     uint8_t stack[PLACE_STACK];
-    if (copy_registers(pid, &now) || now.rip != place->pc || now.rsp != place->sp)
+    pid_t tid = crowd_tid(pid, place->thread);
+    if (tid <= 0 || copy_registers(tid, &now) || now.rip != place->pc || now.rsp != place->sp)
         return false;
     if (!place->exact)
         return true;
+    if (place->regs.rcx == place->pc + 2) { /* at a system call that is made again */
+        now.rcx = place->regs.rcx;
+        now.r11 = place->regs.r11;
+    }
     now.eflags = place->regs.eflags;
     now.orig_rax = place->regs.orig_rax;
     return !memcmp(&now, &place->regs, sizeof now) &&
@@ -47,10 +57,10 @@ bool event_at_place(pid_t pid, const struct place *place)
 }
 
 /* Where a write and the instruction behind it are told of at once, that one has been counted. */
-static bool has_counted(pid_t pid)
+static bool has_counted(pid_t tid)
 {
     struct user_regs_struct now;
-    return !copy_registers(pid, &now) && now.eflags & COPY_COUNTED_FLAG;
+    return tid > 0 && !copy_registers(tid, &now) && now.eflags & COPY_COUNTED_FLAG;
 }
 
 /* How many writes to the word there are at least until `event` is next. */
@@ -63,9 +73,29 @@ static struct mark until(const struct recorded *r, pid_t pid, uint64_t event)
                          .written = true};
 }
 
+/* Several threads take the events: the word is looked at whenever one of them has written it. */
+static int reach_in_crowd(const struct recorded *r, pid_t pid, uint64_t event,
+                          const struct mark *count, uint64_t *counted)
+{
+    struct copy_points word = {.point = {{POINT_WRITE, r->word(r->arg, pid), 8, 0, NULL}}, .n = 1};
+    struct copy_run run;
+    struct copy_stop stop;
+    if (copy_run_begin(&run, pid, NULL, &word, count) < 0)
+        return -1;
+    do
+        copy_run_on(&run, &stop);
+    while (stop.end == COPY_POINT && r->next(r->arg, pid) < event);
+    if (counted)
+        *counted += copy_run_count(&run);
+    copy_run_end(&run);
+    return r->next(r->arg, pid) == event ? 0 : -1;
+}
+
 int event_reach(const struct recorded *r, pid_t pid, uint64_t event, const struct mark *count,
                 uint64_t *counted)
 {
+    if (crowd_of(pid))
+        return reach_in_crowd(r, pid, event, count, counted);
     struct mark mark = until(r, pid, event);
     while (mark.n && mark.addr) {
         uint64_t n = 0;
@@ -96,18 +126,47 @@ pid_t event_boundary(const struct recorded *r, pid_t pid, uint64_t event)
     return back ? ahead : pid;
 }
 
+/*
+ * The same where there are several threads. The others may take events while this one is on its way
+ * to the place, but it does not come there before all events have been taken that it waited for: so
+ * the place is where it comes by first when they have.
+ */
+static int mark_in_crowd(const struct recorded *r, pid_t pid, const struct place *place,
+                         struct mark *mark)
+{
+    struct copy_points at = {.point = {{POINT_HW, place->pc, 0, 0, NULL}}, .n = 1};
+    struct copy_run run;
+    struct copy_stop stop;
+    uint64_t n = 0;
+    bool there;
+    if (copy_run_begin(&run, pid, NULL, &at, NULL) < 0)
+        return -1;
+    do {
+        copy_run_on(&run, &stop);
+        n += stop.thread == place->thread;
+        there = stop.end == COPY_POINT && stop.thread == place->thread &&
+                r->next(r->arg, pid) >= place->event && event_at_place(pid, place);
+    } while (stop.end == COPY_POINT && !there);
+    copy_run_end(&run);
+    *mark = (struct mark){.addr = place->pc, .n = n, .thread = place->thread};
+    return there ? 0 : -1;
+}
+
 int event_mark(const struct recorded *r, pid_t pid, const struct place *place, struct mark *mark)
 {
     struct copy_points at = {.point = {{POINT_HW, place->pc, 0, 0, NULL}}, .n = 1};
-    struct mark count = {.addr = place->pc};
+    struct mark count = {.addr = place->pc, .thread = place->thread};
     struct copy_run run;
     struct copy_stop stop;
     uint64_t n = 0;
     bool behind = r->next && r->next(r->arg, pid) < place->event;
+    if ((crowd_of(pid) || place->several) && r->next)
+        return mark_in_crowd(r, pid, place, mark);
     if (behind && event_reach(r, pid, place->event, &count, &n) < 0)
         return -1;
     if (event_at_place(pid, place)) {
-        *mark = (struct mark){.addr = place->pc, .n = n + !(behind && has_counted(pid))};
+        bool counted = behind && has_counted(crowd_tid(pid, place->thread));
+        *mark = (struct mark){.addr = place->pc, .n = n + !counted, .thread = place->thread};
         return 0;
     }
     /* not further than the next event: what it writes then would be seen */
@@ -118,9 +177,9 @@ int event_mark(const struct recorded *r, pid_t pid, const struct place *place, s
         return -1;
     do {
         copy_run_on(&run, &stop);
-        n++;
+        n += stop.thread == place->thread;
     } while (stop.end == COPY_POINT && !event_at_place(pid, place));
     copy_run_end(&run);
-    *mark = (struct mark){.addr = place->pc, .n = n};
+    *mark = (struct mark){.addr = place->pc, .n = n, .thread = place->thread};
     return stop.end == COPY_POINT ? 0 : -1;
 }

@@ -21,6 +21,8 @@
 /* A place in a process's future by what can be known of it without having been there. */
 struct place {
     uint64_t event; /* the one that is next; 0 where no recording tells */
+    uint64_t thread; /* whose place it is (reverse_crowd.h) */
+    bool several;    /* there are others */
     uint64_t pc, sp;
     bool exact; /* the following hold, too: one of several turns of a loop is meant */
     struct user_regs_struct regs;
@@ -28,9 +30,11 @@ struct place {
     size_t nstack;
 };
 
-/* The place where a stopped process is. Not exact where it came there over a stop that code in the
- * process takes part in, and its copies do not make: what calls leave in registers differs. */
-int event_place(const struct recorded *r, pid_t pid, bool exact, struct place *place);
+/* The place where a thread of a stopped process is. Not exact where it came there over a stop that
+ * code in the process takes part in, and its copies do not make: what calls leave in registers
+ * differs. */
+int event_place(const struct recorded *r, pid_t pid, uint64_t thread, bool exact,
+                struct place *place);
 
 /* Is this process there? Flags of the processor are left out. */
 bool event_at_place(pid_t pid, const struct place *place);

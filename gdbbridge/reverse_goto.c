@@ -18,12 +18,25 @@ static pid_t start_at(struct past *h, uint64_t event, struct err *err)
     struct adopted made;
     if (r->start(r->arg, event, &made, err) < 0)
         return -1;
-    if (procfs_tasks(made.pid, NULL, 0) != 1 ||
-        ptrace(PTRACE_SETOPTIONS, made.pid, NULL, trace_options(false))) {
+    struct crowd *c = crowd_look(made.pid);
+    bool ok = !ptrace(PTRACE_SETOPTIONS, made.pid, NULL, trace_options(false));
+    for (const struct member *m = c ? c->members->next : NULL; m; m = m->next)
+        ok = ok && !ptrace(PTRACE_SETOPTIONS, m->tid, NULL, trace_options(false));
+    if (!ok) {
         copy_kill(made.pid);
-        return err_set(err, SEVERAL_THREADS);
+        return err_sys(err, "cannot trace the process");
     }
     return made.pid;
+}
+
+/* The thread of a copy that a place is told by: the one whose turn it is. NO_THREAD: they all wait,
+ * and what they wait for is an event. */
+static uint64_t thread_in_turn(const struct recorded *r, pid_t pid)
+{
+    const struct crowd *c = crowd_of(pid);
+    pid_t tid = c && r->in_turn ? r->in_turn(r->arg, pid) : 0;
+    const struct member *m = tid > 0 ? crowd_member(c, tid) : NULL;
+    return !c ? 0 : m ? m->key : NO_THREAD;
 }
 
 struct leg *past_leg_before(struct past *h, uint64_t events)
@@ -32,16 +45,28 @@ struct leg *past_leg_before(struct past *h, uint64_t events)
     struct leg *l, *first = h->n ? h->leg[0] : NULL;
     struct place begin;
     err_set(&h->begin, "nothing is known of what was before");
-    if (!r->start || !first || !h->rooted || event_place(r, first->anchor, false, &begin) < 0)
+    uint64_t thread = first ? thread_in_turn(r, first->anchor) : 0;
+    bool told = thread != NO_THREAD;
+    if (!r->start || !first || !h->rooted ||
+        event_place(r, first->anchor, told ? thread : 0, told && thread, &begin) < 0)
         events = 0;
     pid_t anchor = -1;
     for (; anchor <= 0 && events; events /= 2)
         anchor = begin.event < events ? -1 : start_at(h, begin.event - events, &h->begin);
     if (anchor <= 0 || !(l = leg_create(anchor)))
         return NULL;
-    l->by_place = true;
+    l->by_place = told;
     l->place = begin;
-    l->end.addr = begin.pc;
+    l->end = (struct mark){.addr = begin.pc, .thread = begin.thread};
+    if (told)
+        return l;
+    l->place.event = 0;
+    leg_set_end(l, &(struct mark){.addr = r->word(r->arg, anchor),
+                                  .size = sizeof(uint64_t),
+                                  .n = 1,
+                                  .written = true,
+                                  .thread = NO_THREAD,
+                                  .until = begin.event});
     return l;
 }
 
@@ -61,7 +86,7 @@ int past_put_first(struct past *h, struct leg *l)
 static struct leg *leg_to(struct past *h, pid_t anchor, pid_t pid)
 {
     struct leg *l = past_add(h, anchor);
-    l->by_place = event_place(past_recorded(h), pid, false, &l->place) == 0;
+    l->by_place = event_place(past_recorded(h), pid, 0, false, &l->place) == 0;
     l->end.addr = l->place.pc;
     return l;
 }
@@ -106,7 +131,7 @@ static int go_by_leg(struct past *h, uint64_t event)
     while (h->n >= n)
         past_drop_last(h);
     leg_to(h, anchor, pid)->diverted = diverted;
-    past_become(h, pid);
+    past_become(h, pid, 0);
     return 1;
 }
 
@@ -122,7 +147,7 @@ static int go_by_start(struct past *h, uint64_t event, struct err *err)
     }
     past_begin(h);
     leg_to(h, anchor, pid);
-    past_become(h, pid);
+    past_become(h, pid, 0);
     return 0;
 }
 
@@ -135,7 +160,7 @@ static int go_forward(struct past *h, struct thread *th, uint64_t event, struct 
         return err_set(err, NOT_THERE);
     }
     leg_to(h, anchor, pid)->diverted = h->touched;
-    past_become(h, pid);
+    past_become(h, pid, 0);
     return 0;
 }
 
@@ -147,6 +172,8 @@ int ptrace_target_goto(struct target *base, uint64_t event, struct err *err)
     if (!t->processes || !h || !r->start)
         return err_set(err, "there is no recording to move in");
     struct thread *th = t->processes->threads;
+    if (th->next)
+        return err_set(err, "cannot move: the program has several threads");
     if (!past_can_follow(h, th))
         return err_set(err, "cannot move: %s", h->why);
     int went;
@@ -170,8 +197,8 @@ bool ptrace_target_is_at(struct target *base, uint64_t event)
     struct past *h = t->past;
     struct thread *th = t->processes ? t->processes->threads : NULL;
     struct place here;
-    if (!th || !h || !r->start || !past_can_follow(h, th) ||
-        event_place(r, th->tid, true, &here) < 0 || here.event != event ||
+    if (!th || th->next || !h || !r->start || !past_can_follow(h, th) ||
+        event_place(r, th->tid, 0, true, &here) < 0 || here.event != event ||
         here.pc != r->site(r->arg, th->tid))
         return false;
     /* It may have come to this instruction in another way since. */

@@ -83,7 +83,7 @@ struct leg *past_add(struct past *h, pid_t anchor)
 /* Counts to the first stop, with the points that were in place. */
 static int measure_by_stop(struct leg *l, pid_t pid)
 {
-    struct mark count = {.addr = l->end.addr};
+    struct mark count = {.addr = l->end.addr, .thread = l->end.thread};
     struct copy_run run;
     struct copy_stop stop;
     if (copy_run_begin(&run, pid, NULL, &l->points, &count) < 0)
@@ -91,14 +91,16 @@ static int measure_by_stop(struct leg *l, pid_t pid)
     copy_run_on(&run, &stop);
     l->end.n = copy_run_count(&run) + (stop.counted ? 0 : 1);
     copy_run_end(&run);
-    return stop.end != COPY_GONE && stop.pc == l->end.addr ? 0 : -1;
+    return stop.end != COPY_GONE && stop.pc == l->end.addr && stop.thread == l->end.thread ? 0 : -1;
 }
 
 int leg_measure(struct past *h, struct leg *l)
 {
     int r;
     if (l->trace) {
-        l->end = (struct mark){.addr = trace_pc(l->trace), .n = trace_count(l->trace)};
+        l->end = (struct mark){.addr = trace_pc(l->trace),
+                               .n = trace_count(l->trace),
+                               .thread = l->end.thread};
         return 0;
     }
     if (l->measured)
@@ -115,16 +117,29 @@ int leg_measure(struct past *h, struct leg *l)
 
 bool leg_is_empty(const struct leg *l)
 {
-    return l->end.addr == l->start && l->end.n == 1;
+    return !l->end.until && l->end.n == 1 && l->end.addr == leg_start(l, l->end.thread);
+}
+
+uint64_t leg_start(const struct leg *l, uint64_t thread)
+{
+    struct user_regs_struct regs;
+    pid_t tid = thread ? crowd_tid(l->anchor, thread) : 0;
+    return !thread ? l->start : tid > 0 && !copy_registers(tid, &regs) ? regs.rip : 0;
 }
 
 void leg_set_end(struct leg *l, const struct mark *end)
 {
+    bool traced = l->trace && l->end.thread == end->thread;
     l->end = *end;
     l->measured = true;
     l->bound = JOURNAL_NONE;
     l->place.event = 0;
     size_t step;
+    if (l->trace && !traced) {
+        leg_drop_stations(l, 0);
+        trace_destroy(l->trace);
+        l->trace = NULL;
+    }
     if (l->trace && !trace_find(l->trace, end->addr, end->n, &step)) {
         trace_cut(l->trace, step);
         leg_drop_stations(l, step);
@@ -142,6 +157,8 @@ void past_split_at_event(struct past *h)
     const struct recorded *r = past_recorded(h);
     struct user_regs_struct regs;
     uint64_t event = l && !l->trace && r->next ? l->place.event : 0, passed = 0;
+    if (h->target->processes->threads->next) /* which of them takes it may differ */
+        return;
     if (event < 2 || r->next(r->arg, l->anchor) >= --event)
         return;
     struct mark count = {.addr = l->end.addr};
@@ -152,7 +169,7 @@ void past_split_at_event(struct past *h)
         return;
     }
     end = *l;
-    l->by_place = event_place(r, pid, false, &l->place) == 0;
+    l->by_place = event_place(r, pid, 0, false, &l->place) == 0;
     l->measured = false;
     l->end = (struct mark){.addr = regs.rip};
     l = past_add(h, pid);
@@ -174,17 +191,18 @@ bool past_thin(struct past *h)
     struct user_regs_struct regs;
     if (next->diverted || leg_measure(h, l) < 0 || leg_measure(h, next) < 0)
         return false;
-    struct mark end = next->end, count = {.addr = end.addr};
+    struct mark end = next->end, count = {.addr = end.addr, .thread = end.thread};
+    regs.rip = 0;
     uint64_t passed = 0;
     pid_t pid = leg_copy(l);
     int r = pid > 0 ? copy_run_to(pid, &l->end, &count, &passed) : -1;
-    if (r == 0)
-        r = copy_registers(pid, &regs);
+    if (r == 0 && !end.until)
+        r = copy_registers(crowd_tid(pid, end.thread), &regs);
     copy_kill(pid);
     if (r < 0)
         return false;
     bool twice = regs.rip == end.addr && regs.eflags & COPY_COUNTED_FLAG;
-    end.n += passed - (twice ? 1 : 0);
+    end.n += end.until ? 0 : passed - (twice ? 1 : 0);
     leg_drop_stations(l, 0);
     trace_destroy(l->trace);
     l->trace = NULL;
@@ -199,47 +217,66 @@ bool past_thin(struct past *h)
 
 /* ---- splitting ---- */
 
-/* Splits the last, measured leg at a place before its end. Returns 1 if it did, 0 if that place is
- * its start, -1 if it cannot be reached. */
+/* Of several threads: does it run, or wait for its turn, in its stub? That it does as often as it
+ * takes, and what it does there is no place that can be found again. */
+static bool has_no_turn(struct past *h, pid_t pid, uint64_t thread)
+{
+    const struct recorded *r = past_recorded(h);
+    return crowd_of(pid) && r->in_turn &&
+           r->in_turn(r->arg, pid) != crowd_tid(pid, thread);
+}
+
+/* The mark of a thread's access as one of executions of the instruction behind it. 0 or -1. */
+static int as_executions(const struct leg *l, const struct mark *at, struct mark *here)
+{
+    struct user_regs_struct regs;
+    pid_t pid = leg_copy(l);
+    uint64_t n = 0;
+    int r = pid > 0 ? copy_run_to(pid, at, here, &n) : -1;
+    if (r == 0)
+        r = copy_registers(crowd_tid(pid, at->thread), &regs);
+    copy_kill(pid);
+    if (r == 0)
+        here->n = n + (regs.eflags & COPY_COUNTED_FLAG ? 0 : 1);
+    return r == 0 && regs.rip == here->addr ? 0 : -1;
+}
+
+/* Splits the last, measured leg at a place before its end, of the same thread. Returns 1 if it did,
+ * 0 if that place is its start or no place, -1 if it cannot be reached. */
 static int split(struct past *h, const struct mark *at)
 {
     struct leg *l = past_last(h);
-    struct mark count = {.addr = l->end.addr}, end = l->end;
+    struct mark count = {.addr = l->end.addr, .thread = at->thread}, end = l->end;
     struct user_regs_struct regs;
-    uint64_t passed = 0, n = 0;
+    uint64_t passed = 0;
     pid_t pid = leg_copy(l);
     if (pid <= 0)
         return -1;
-    if (copy_run_to(pid, at, &count, &passed) < 0 || copy_registers(pid, &regs)) {
+    if (copy_run_to(pid, at, &count, &passed) < 0 ||
+        copy_registers(crowd_tid(pid, at->thread), &regs)) {
         copy_kill(pid);
         return -1;
+    }
+    if (has_no_turn(h, pid, at->thread)) {
+        copy_kill(pid);
+        return 0;
     }
     bool counted = regs.eflags & COPY_COUNTED_FLAG;
     /* the end itself: */
     if (regs.rip == end.addr && passed + (counted ? 0 : 1) == end.n && at->size) {
         copy_kill(pid);
-        struct mark before = {.addr = at->addr, .size = at->size, .n = at->n - 1};
-        return before.n ? split(h, &before) : 0;
+        struct mark before = *at;
+        return --before.n ? split(h, &before) : 0;
     }
     bool twice = regs.rip == end.addr && counted; /* up to there, and again from there */
     uint64_t event = l->place.event;
-    end.n = end.n - passed + (twice ? 1 : 0);
-    struct mark here = {.addr = regs.rip, .n = at->n};
-    if (at->size) { /* as executions of the instruction behind the write */
-        pid_t again = leg_copy(l);
-        struct mark which = {.addr = regs.rip};
-        int r = again > 0 ? copy_run_to(again, at, &which, &n) : -1;
-        if (r == 0)
-            r = copy_registers(again, &regs);
-        counted = regs.eflags & COPY_COUNTED_FLAG;
-        copy_kill(again);
-        if (r < 0) {
-            copy_kill(pid);
-            return -1;
-        }
-        here.n = n + (counted ? 0 : 1);
+    struct mark here = {.addr = regs.rip, .n = at->n, .thread = at->thread};
+    if (passed - (twice ? 1 : 0) >= end.n || (at->size && as_executions(l, at, &here) < 0)) {
+        copy_kill(pid);
+        return -1;
     }
-    if (here.addr == l->start && here.n == 1) {
+    end.n = end.n - passed + (twice ? 1 : 0);
+    if (here.addr == leg_start(l, here.thread) && here.n == 1) {
         copy_kill(pid);
         return 0;
     }
@@ -255,6 +292,7 @@ static int split(struct past *h, const struct mark *at)
 int past_split_at_last(struct past *h, struct mark what)
 {
     struct leg *l = past_last(h);
+    what.thread = l->end.thread;
     if (!what.size && what.addr == l->end.addr) {
         what.n = l->end.n - 1;
     } else {

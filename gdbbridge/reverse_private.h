@@ -13,6 +13,7 @@
 #include "gdbbridge/journal.h"
 #include "gdbbridge/reverse.h"
 #include "gdbbridge/reverse_copy.h"
+#include "gdbbridge/reverse_crowd.h"
 #include "gdbbridge/reverse_event.h"
 #include "gdbbridge/reverse_trace.h"
 
@@ -20,7 +21,7 @@
 #define STATIONS_MAX 32
 
 /* Why there is no going back. */
-#define SEVERAL_THREADS "the program has several threads, and a copy of a process has but one"
+#define SEVERAL_THREADS "the program has several threads, which do not take turns"
 #define LOST            "the program does not run as it ran before"
 
 struct station {
@@ -30,7 +31,7 @@ struct station {
 
 struct leg {
     pid_t anchor;
-    uint64_t start; /* program counter of the anchor */
+    uint64_t start; /* program counter of the anchor's first thread */
     struct copy_points points; /* in place when it ran forward */
     struct mark end;
     bool measured; /* `end` is known; until then its address only */
@@ -61,6 +62,7 @@ struct past {
     bool touched;
     bool diverted;    /* the present does not follow from the recording */
     bool by_event;    /* the stop to come is one that only the recording tells */
+    uint64_t thread;  /* that has stopped, after going back */
     size_t thinned;   /* how often, ever */
     bool told;        /* that it is slower here */
     bool rooted;      /* leg 0 begins where the caller started the process */
@@ -82,14 +84,17 @@ void past_search_in(struct past *h, pid_t anchor);
 /* A copy of the process as it stands, with no breakpoint in its memory. */
 pid_t past_copy_present(struct thread *th);
 
-/* Is there one process with one thread, and can it be copied as it stands? Else h->why. */
+/* Is there one process, and can it be copied as it stands? Else h->why. */
 bool past_can_follow(struct past *h, const struct thread *th);
 
 /* Where the process has not run yet: a leg of no length, so that what is before can be reached. */
 void past_begin_here(struct past *h, struct thread *th);
 
-/* A copy becomes the process that GDB sees. */
-void past_become(struct past *h, pid_t pid);
+/* A copy becomes the process that GDB sees, with this thread as the one that has stopped. */
+void past_become(struct past *h, pid_t pid, uint64_t thread);
+
+/* The key of one of its threads. */
+uint64_t past_key(struct thread *th);
 
 /* ---- legs (reverse_leg.c) ---- */
 
@@ -117,18 +122,21 @@ void leg_drop_stations(struct leg *l, size_t beyond);
 int leg_measure(struct past *h, struct leg *l);
 void leg_set_end(struct leg *l, const struct mark *end);
 bool leg_is_empty(const struct leg *l);
+/* Program counter of one of the anchor's threads, 0: it has no such thread. */
+uint64_t leg_start(const struct leg *l, uint64_t thread);
 
 /* Ends the past with a leg that takes one event, where the end's event is known. */
 void past_split_at_event(struct past *h);
 
-/* Splits the last, measured leg at the last time before its end that `what` happened. Returns 1 if
- * it did, 0 if it never happened, or only at its start, -1 if that cannot be reached. */
+/* Splits the last, measured leg at the last time before its end that `what` happened in the thread
+ * whose end that is. Returns 1 if it did, 0 if it never happened, or only at its start, -1 if that
+ * cannot be reached. */
 int past_split_at_last(struct past *h, struct mark what);
 
 /* ---- back ---- */
 
-/* Goes one instruction back. Returns 1, 0 at the beginning, or -1. */
-int past_step_back(struct past *h);
+/* Goes back to before the last instruction of a thread. Returns 1, 0 at the beginning, or -1. */
+int past_step_back(struct past *h, uint64_t thread);
 
 /* Goes back to the last of the points' stops. Returns 1 with *point, 0 at the beginning, or -1. */
 int past_continue_back(struct past *h, const struct copy_points *points,

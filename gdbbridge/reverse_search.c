@@ -58,8 +58,8 @@ static void find(struct found *f, const struct copy_run *run, const struct copy_
     const struct copy_point *p = stop->point;
     bool data = p->kind >= POINT_WRITE;
     *f = (struct found){.point = p,
-                        .mark = {p->addr, data ? p->size : 0, copy_run_hits(run, p),
-                                 p->kind == POINT_WRITE},
+                        .mark = {p->addr, data ? p->size : 0, copy_run_hits(run, stop),
+                                 p->kind == POINT_WRITE, stop->thread},
                         .pc = stop->pc};
 }
 
@@ -89,16 +89,18 @@ static int run_stops(struct past *h, struct leg *l, pid_t pid, const struct copy
 /* Runs a copy of the leg's anchor to the stop, where the leg then ends. Returns 0 or -1. */
 static int run_to_found(struct past *h, struct leg *l, pid_t pid, const struct found *f)
 {
-    struct mark end = f->mark, count = {.addr = f->pc};
+    struct mark end = f->mark, count = {.addr = f->pc, .thread = f->mark.thread};
     struct user_regs_struct regs;
     bool data = f->mark.size;
     if (copy_run_to(pid, &f->mark, data ? &count : NULL, data ? &count.n : NULL) < 0 ||
-        copy_registers(pid, &regs) || regs.rip != f->pc)
+        copy_registers(crowd_tid(pid, end.thread), &regs) || regs.rip != f->pc)
         return -1;
     if (data)
-        end = (struct mark){.addr = f->pc, .n = count.n + !(regs.eflags & COPY_COUNTED_FLAG)};
+        end = (struct mark){.addr = f->pc,
+                            .n = count.n + !(regs.eflags & COPY_COUNTED_FLAG),
+                            .thread = end.thread};
     leg_set_end(l, &end);
-    event_place(past_recorded(h), pid, false, &l->place);
+    event_place(past_recorded(h), pid, end.thread, false, &l->place);
     return 0;
 }
 
@@ -131,7 +133,7 @@ static int to_beginning(struct past *h)
         return -1;
     past_keep_legs(h, 1);
     leg_set_end(l, &(struct mark){.addr = l->start, .n = 1});
-    past_become(h, pid);
+    past_become(h, pid, 0);
     return 0;
 }
 
@@ -156,7 +158,7 @@ static int continue_before(struct past *h, const struct copy_points *points,
         }
         if (pid > 0) {
             past_keep_legs(h, 1);
-            past_become(h, pid);
+            past_become(h, pid, l->end.thread);
             return 1;
         }
         if (past_behind_limit(h, l->anchor))
@@ -183,13 +185,13 @@ int past_continue_back(struct past *h, const struct copy_points *points,
         if (!pid)
             continue;
         past_keep_legs(h, i);
-        past_become(h, pid);
+        past_become(h, pid, l->end.thread);
         r = 1;
     }
     if (!r && h->n)
         r = continue_before(h, points, point);
     if (r > 0 && (*point)->kind >= POINT_WRITE) /* GDB wants it before the access */
-        return past_step_back(h) < 0 ? -1 : 1;
+        return past_step_back(h, h->thread) < 0 ? -1 : 1;
     return r;
 }
 
@@ -245,6 +247,8 @@ int ptrace_target_last_write(struct target *base, uint64_t addr, unsigned size,
     struct user_regs_struct regs;
     if (!th || !h || !r->start)
         return err_set(err, "there is no recording to look in");
+    if (th->process->threads->next)
+        return err_set(err, "the program has several threads");
     if (!past_can_follow(h, th))
         return err_set(err, "%s", h->why);
     err_set(&h->begin, "nothing is known of what was before");

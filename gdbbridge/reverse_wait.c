@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 
@@ -75,4 +76,57 @@ int reverse_wait(pid_t pid)
 int reverse_wait_soon(pid_t pid)
 {
     return wait_stop(pid, true);
+}
+
+pid_t reverse_wait_any(int *status)
+{
+    pid_t got = -1;
+    errno = EINTR;
+    while (got < 0 && errno == EINTR && go_on_waiting())
+        got = waitpid(-1, status, __WALL);
+    return got;
+}
+
+/* ---- statuses of others ---- */
+
+static struct kept {
+    struct kept *next;
+    pid_t pid;
+    int status;
+} *kept;
+
+void reverse_wait_keep(pid_t pid, int status)
+{
+    struct kept *k = malloc(sizeof *k), **end = &kept;
+    if (!k)
+        abort();
+    *k = (struct kept){NULL, pid, status};
+    while (*end)
+        end = &(*end)->next;
+    *end = k;
+}
+
+static pid_t take(struct kept **at, int *status)
+{
+    struct kept *k = *at;
+    if (!k)
+        return 0;
+    pid_t pid = k->pid;
+    *status = k->status;
+    *at = k->next;
+    free(k);
+    return pid;
+}
+
+bool reverse_wait_kept(pid_t pid, int *status)
+{
+    struct kept **at = &kept;
+    while (*at && (*at)->pid != pid)
+        at = &(*at)->next;
+    return take(at, status) != 0;
+}
+
+pid_t reverse_wait_kept_any(int *status)
+{
+    return take(&kept, status);
 }

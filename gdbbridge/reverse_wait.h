@@ -23,4 +23,13 @@ int reverse_wait(pid_t pid);
 /* The same for what must be waited for, and comes soon: -1 if it is gone. */
 int reverse_wait_soon(pid_t pid);
 
+/* The next status of any child, as for reverse_wait(). Returns its number, or -1. */
+pid_t reverse_wait_any(int *status);
+
+/* A status that reverse_wait_any() has given and that is somebody else's: it is kept until that one
+ * asks for it. */
+void reverse_wait_keep(pid_t pid, int status);
+bool reverse_wait_kept(pid_t pid, int *status);
+pid_t reverse_wait_kept_any(int *status);
+
 #endif

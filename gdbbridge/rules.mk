@@ -8,7 +8,7 @@ GDBBRIDGE_OBJS := $(RSP_OBJS) $(patsubst %,$(BUILD)/gdbbridge/%.o,procfs osdata 
                     ptrace_start ptrace_wait ptrace_pass ptrace_resume ptrace_state \
                     ptrace_points agent agent_print script dispatch journal reverse \
                     reverse_goto reverse_leg reverse_search reverse_step \
-                    reverse_copy reverse_event reverse_trace reverse_wait transport \
+                    reverse_copy reverse_crowd reverse_event reverse_run reverse_trace reverse_wait transport \
                     gdbserver gdbserver_main)
 
 # GDB's end of moving by messages.

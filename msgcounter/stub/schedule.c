@@ -89,6 +89,14 @@ static uint64_t now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+void schedule_show(void)
+{
+    stub_gate.turns = (const uint8_t *)&schedule_on;
+    stub_gate.turn = &schedule.word;
+    stub_gate.turn_tid = &schedule.tid;
+    stub_gate.event = schedule_event();
+}
+
 /* ---- the end of turns ---- */
 
 void schedule_stop(void)

@@ -47,6 +47,9 @@ enum schedule_what {
 /* Whether threads take turns. False in batch. */
 extern bool schedule_on;
 
+/* Tells debuggers of turns, through the gate. */
+void schedule_show(void);
+
 /* Recording or replay begins here for threads that there are already. */
 void schedule_attach(void);
 

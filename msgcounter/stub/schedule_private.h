@@ -5,6 +5,7 @@
 #define DBG3_STUB_SCHEDULE_PRIVATE_H
 
 #include "msgcounter/stub/schedule.h"
+#include "runtime/half/gate.h"
 
 #define LOOK_NS 1000000 /* a thread that waits for a turn looks after the one that has it */
 
@@ -50,7 +51,11 @@ void schedule_wait_until_gone(void);
 /* Turns have ended: threads that wait for one go on. */
 void schedule_stop(void);
 
+_Static_assert(SCHEDULE_TAKEN == GATE_TURN_TAKEN && SCHEDULE_GIVEN == 4, "debuggers look at it");
+
 /* schedule_replay.c */
+/* Where the number of the event stands that is taken next. */
+const volatile uint64_t *schedule_event(void);
 void schedule_attach_replay(void);
 bool schedule_begin_replay(void);
 void schedule_give_replay(void);

@@ -69,6 +69,7 @@ __attribute__((constructor)) static void stub_start(void)
         _exit(125);
     }
     stub_active = true;
+    schedule_show();
     stub_gate.tls_thread = (int64_t)((uint64_t)&stub_thread - fs_base());
     stub_thread_init();
     pid_init();

@@ -27,7 +27,7 @@
 #define GATE_ADDR    0x7d0000000000ul /* SPLIT: below is saved, from here on is not */
 #define GATE_SIZE    0x10000ul
 #define GATE_MAGIC   0x3367626445544147ul /* "GATEdbg3" */
-#define GATE_VERSION 6u
+#define GATE_VERSION 7u
 
 /* The lower half's program text, then the arena for its later mappings. */
 #define LOWER_TEXT_ADDR  0x7d1000000000ul
@@ -208,7 +208,17 @@ struct gate_stub {
     /* For a debugger: what has GATE_TRAP_CODE in its place, ascending. */
     const struct gate_instruction *instructions;
     uint64_t ninstructions;
+
+    /* For a debugger, in a replay: the event that is taken next, by whatever thread; whether
+     * threads take turns (msgcounter/stub/schedule.h); whether it is anybody's turn (a word with
+     * GATE_TURN_TAKEN in the two lowest bits), and the kernel's number of the thread that has or
+     * had it last, 0: not known. */
+    const volatile uint64_t *event;
+    const uint8_t *turns;
+    const volatile uint64_t *turn;
+    long *turn_tid;
 };
+#define GATE_TURN_TAKEN 1u
 
 /* The first two bytes in the place of such an instruction: reserved opcode 0f 04, which no compiler
  * emits and every processor refuses (SIGILL). */
