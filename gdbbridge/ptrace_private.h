@@ -51,7 +51,6 @@ struct thread {
     /* Steps over a system call that the program handles itself (dispatch.h): until it is behind the
      * instruction again, on the same stack. */
     uint64_t call_pc, call_sp;
-    uint64_t step_cut; /* where an interrupt met a step whose own stop may still come; or 0 */
     bool newborn;      /* its first stop, which comes by itself, has not been seen */
     bool interrupting; /* PTRACE_INTERRUPT sent, its stop not seen */
     enum deferral deferral; /* of an interrupt, to the end of a handler that blocks all signals */

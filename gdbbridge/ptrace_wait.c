@@ -278,6 +278,16 @@ static bool is_deferred(struct thread *th, int signal, const siginfo_t *info)
     return true;
 }
 
+/* The kernel reports a stop that we have asked for before the end of a step, which waits then, as a
+ * signal. A thread that has made its step goes on to that stop: it executes no instruction. */
+static bool goes_to_end_of_step(struct thread *th)
+{
+    if (!th->stepping || !procfs_task_pending(th->process->pid, th->tid, SIGTRAP))
+        return false;
+    thread_start(th, 0);
+    return true;
+}
+
 /* The stop that PTRACE_INTERRUPT asks for, that a newborn begins with, or that of job control. */
 static void on_event_stop(struct thread *th, int signal, bool interrupted)
 {
@@ -292,9 +302,8 @@ static void on_event_stop(struct thread *th, int signal, bool interrupted)
     }
     bool job = signal != SIGTRAP;
     th->job_stopped = job;
-    /* The kernel reports this stop before a signal that waits, which the end of a step is. */
-    if (th->stepping && interrupted)
-        th->step_cut = thread_pc(th);
+    if (!job && goes_to_end_of_step(th))
+        return;
     bool wanted = t->interrupt && t->running && interrupted && th->resumed &&
                   !wait_is_stopping(th->process);
     if (!wanted || defers(th)) {
@@ -447,15 +456,6 @@ static bool steps_over_call(struct thread *th, int signal, const siginfo_t *info
     return false;
 }
 
-/* Is it the end of a step that an interrupt came before? Whoever asked for it does not wait for it
- * any more, and no further instruction has been executed. */
-static bool is_late_step(struct thread *th, enum trap trap)
-{
-    uint64_t cut = th->step_cut;
-    th->step_cut = 0;
-    return trap == TRAP_STEP && cut && thread_pc(th) == cut;
-}
-
 static void on_signal(struct thread *th, int signal, int injecting)
 {
     struct ptrace_target *t = th->process->owner;
@@ -503,7 +503,7 @@ static void on_signal(struct thread *th, int signal, int injecting)
     }
     bool passed = trap == TRAP_STEP && th->passing;
     th->passing = false;
-    if (passed || is_late_step(th, trap)) {
+    if (passed) {
         wait_go_on(th, 0);
         return;
     }

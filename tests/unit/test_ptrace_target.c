@@ -5,10 +5,12 @@
 #include <check.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <time.h>
 
 #include "gdbbridge/ptrace_target.h"
+#include "gdbbridge/registers.h"
 #include "tests/unit/unit.h"
 
 static struct target *target;
@@ -48,7 +50,7 @@ static struct event next_event(void)
 {
     struct event event;
     while (!target->ops->poll(target, &event))
-        nanosleep(&(struct timespec){0, 1000000}, NULL);
+        nanosleep(&(struct timespec){0, 50000}, NULL);
     return event;
 }
 
@@ -154,6 +156,60 @@ START_TEST(signal_is_taken_along)
 }
 END_TEST
 
+/* ------------------------------------------------------------------ steps and stops */
+
+/* As a program of its own: only instructions of one byte, wherever it is stopped. */
+static void slide(void)
+{
+    raise(SIGUSR1);
+    for (;;)
+        __asm__ volatile(".fill 65536, 1, 0x90");
+}
+
+static uint64_t *pc_in(uint8_t *block)
+{
+    size_t offset;
+    registers_find(target->ops->registers(target), REGISTER_RIP, &offset);
+    return (uint64_t *)(block + offset);
+}
+
+/*
+ * GDB stops a thread that it steps, out of line maybe, and must hear whether the step was made: it
+ * then puts the thread where the instruction was, or behind it. No end of a step comes after that.
+ */
+START_TEST(stop_tells_of_the_end_of_a_step)
+{
+    char *argv[] = {"/proc/self/exe", "slide", NULL}, *env[] = {NULL};
+    struct run how = {.argv = argv, .env = env};
+    struct event e;
+    struct err err;
+    uint8_t block[4096];
+    ck_assert_msg(!target->ops->run(target, &how, &e, &err), "%s", err.text);
+    target->ops->set_non_stop(target, true);
+    resume(e.thread, RESUME_CONT);
+    e = next_event();
+    ck_assert_int_eq(e.code, SIGUSR1);
+    for (int i = 0; i < 256; i++) {
+        resume(e.thread, RESUME_CONT);
+        resume(e.thread, RESUME_NOT);
+        e = next_event();
+        ck_assert_int_eq(e.kind, EVENT_STOPPED);
+        ck_assert_int_eq(e.code, 0);
+        ck_assert_int_eq(target->ops->read_registers(target, e.thread, block), 0);
+        uint64_t before = *pc_in(block);
+        resume(e.thread, RESUME_STEP);
+        for (volatile int wait = i % 64 * 20; wait > 0; wait--)
+            ; /* the thread is on its way in more than one place */
+        resume(e.thread, RESUME_NOT);
+        e = next_event();
+        ck_assert_int_eq(target->ops->read_registers(target, e.thread, block), 0);
+        ck_assert_int_eq(e.trap == TRAP_STEP, *pc_in(block) != before);
+        *pc_in(block) = before;
+        ck_assert_int_eq(target->ops->write_registers(target, e.thread, block), 0);
+    }
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("ptrace_target");
@@ -168,10 +224,18 @@ static Suite *suite(void)
     tcase_add_loop_test(tc, signal_of_a_call_stays_behind, 0, sizeof calls / sizeof calls[0]);
     tcase_add_test(tc, signal_is_taken_along);
     suite_add_tcase(s, tc);
+
+    tc = tcase_create("steps");
+    tcase_add_checked_fixture(tc, create, destroy);
+    tcase_set_timeout(tc, 60); /* the thread competes with whatever else runs */
+    tcase_add_test(tc, stop_tells_of_the_end_of_a_step);
+    suite_add_tcase(s, tc);
     return s;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc > 1 && !strcmp(argv[1], "slide"))
+        slide();
     return unit_run(suite());
 }
