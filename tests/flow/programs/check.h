@@ -47,6 +47,18 @@ static inline int neighbour(int distance)
     return ((rank + distance) % size + size) % size;
 }
 
+/* So many messages round the ring, during which a checkpoint may fall. */
+static inline void check_talk(int messages)
+{
+    for (int i = 0; i < messages; i++) {
+        int token = rank * 100 + i;
+
+        MPI_Sendrecv_replace(&token, 1, MPI_INT, neighbour(1), 1, neighbour(-1), 1, MPI_COMM_WORLD,
+                             MPI_STATUS_IGNORE);
+        CHECK(token == neighbour(-1) * 100 + i);
+    }
+}
+
 /* True if ROUNDS is a number. */
 static inline bool check_counted(const char *rounds)
 {

@@ -27,18 +27,6 @@
 
 enum { TALKS = 20 };
 
-/* Messages, during which a checkpoint may fall. */
-static void talk(void)
-{
-    for (int i = 0; i < TALKS; i++) {
-        int token = rank * 100 + i;
-
-        MPI_Sendrecv_replace(&token, 1, MPI_INT, neighbour(1), 1, neighbour(-1), 1, MPI_COMM_WORLD,
-                             MPI_STATUS_IGNORE);
-        CHECK(token == neighbour(-1) * 100 + i);
-    }
-}
-
 static void check_flags(int fd, int status, int descriptor)
 {
     CHECK((fcntl(fd, F_GETFL) & (O_ACCMODE | O_APPEND | O_NONBLOCK)) == status);
@@ -58,7 +46,7 @@ static void deleted_file(int round)
     CHECK(write(fd, text, sizeof(text)) == sizeof(text));
     CHECK(fputs(text, file) >= 0 && fflush(file) == 0);
     CHECK(lseek(fd, 6, SEEK_SET) == 6);
-    talk();
+    check_talk(TALKS);
     CHECK(fstat(fd, &st) == 0 && st.st_size == sizeof(text) && st.st_nlink == 0);
     CHECK(read(fd, back, sizeof(text) - 6) == sizeof(text) - 6 && strcmp(back, text + 6) == 0);
     rewind(file);
@@ -72,7 +60,7 @@ static void memory_file(int round)
     int fd = memfd_create("thing", MFD_CLOEXEC), number = -1;
 
     CHECK(fd >= 0 && write(fd, &round, sizeof(round)) == sizeof(round));
-    talk();
+    check_talk(TALKS);
     check_flags(fd, O_RDWR, FD_CLOEXEC);
     CHECK(pread(fd, &number, sizeof(number), 0) == sizeof(number) && number == round);
     close(fd);
@@ -86,7 +74,7 @@ static void pipe_to_itself(int round)
     copy = dup(ends[1]);
     CHECK(write(ends[1], &round, sizeof(round)) == sizeof(round));
     CHECK(write(copy, &rank, sizeof(rank)) == sizeof(rank));
-    talk();
+    check_talk(TALKS);
     check_flags(ends[0], O_RDONLY | O_NONBLOCK, FD_CLOEXEC);
     check_flags(copy, O_WRONLY | O_NONBLOCK, 0);
     CHECK(read(ends[0], &token, sizeof(token)) == sizeof(token) && token == round);
@@ -106,7 +94,7 @@ static void socket_pair(int round)
     CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
     CHECK(write(ends[0], &round, sizeof(round)) == sizeof(round));
     CHECK(write(ends[1], &rank, sizeof(rank)) == sizeof(rank));
-    talk();
+    check_talk(TALKS);
     CHECK(read(ends[1], &token, sizeof(token)) == sizeof(token) && token == round);
     CHECK(read(ends[0], &token, sizeof(token)) == sizeof(token) && token == rank);
     close(ends[0]);
@@ -119,7 +107,7 @@ static void events(int round)
     uint64_t add = 5, count = 0;
 
     CHECK(fd >= 0 && write(fd, &add, sizeof(add)) == sizeof(add));
-    talk();
+    check_talk(TALKS);
     CHECK(read(fd, &count, sizeof(count)) == sizeof(count) && count == (uint64_t)round + 5);
     CHECK(read(fd, &count, sizeof(count)) < 0 && errno == EAGAIN);
     close(fd);
@@ -132,7 +120,7 @@ static void timer(int round)
     uint64_t times = 0;
 
     CHECK(timerfd_settime(soon, 0, &once, NULL) == 0 && timerfd_settime(late, 0, &far, NULL) == 0);
-    talk();
+    check_talk(TALKS);
     CHECK(read(soon, &times, sizeof(times)) == sizeof(times) && times == 1);
     CHECK(timerfd_gettime(late, &left) == 0 && left.it_interval.tv_sec == 50);
     CHECK(left.it_value.tv_sec > 30 && left.it_value.tv_sec <= 100);
@@ -151,7 +139,7 @@ static void signals(int round)
     int fd = signalfd(-1, &set, SFD_NONBLOCK);
     CHECK(fd >= 0 && pthread_sigqueue(pthread_self(), SIGUSR1,
                                      (union sigval){.sival_int = round}) == 0);
-    talk();
+    check_talk(TALKS);
     CHECK(read(fd, &info, sizeof(info)) == sizeof(info));
     CHECK(info.ssi_signo == SIGUSR1 && info.ssi_int == round);
     CHECK(read(fd, &info, sizeof(info)) < 0 && errno == EAGAIN);
@@ -169,7 +157,7 @@ static void polling(int round)
     CHECK(epoll_ctl(poll_fd, EPOLL_CTL_ADD, event, &in) == 0);
     in.data.fd = ends[0];
     CHECK(epoll_ctl(poll_fd, EPOLL_CTL_ADD, ends[0], &in) == 0);
-    talk();
+    check_talk(TALKS);
     CHECK(epoll_wait(poll_fd, &out, 1, 0) == 0);
     CHECK(write(event, &one, sizeof(one)) == sizeof(one));
     CHECK(epoll_wait(poll_fd, &out, 1, -1) == 1 && out.data.u64 == 0x123456789abcdefull);
@@ -191,7 +179,7 @@ static void shared_offset(int round)
     int other = open(path, O_RDONLY | O_CLOEXEC);
     CHECK(fd >= 0 && twin >= 0 && other >= 0 && write(fd, "0123456789", 10) == 10);
     CHECK(lseek(fd, 4, SEEK_SET) == 4 && lseek(other, 1, SEEK_SET) == 1);
-    talk();
+    check_talk(TALKS);
     CHECK(read(twin, text, 2) == 2 && memcmp(text, "45", 2) == 0);
     CHECK(read(fd, text, 2) == 2 && memcmp(text, "67", 2) == 0);
     CHECK(read(other, text, 2) == 2 && memcmp(text, "12", 2) == 0);
@@ -213,7 +201,7 @@ static void rewritten(int round)
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0640), in = open(path, O_RDONLY);
     struct stat st;
     CHECK(fd >= 0 && in >= 0 && write(fd, text, (size_t)size) == size);
-    talk();
+    check_talk(TALKS);
     CHECK(write(fd, "end", 3) == 3 && close(fd) == 0);
     CHECK(read(in, now, sizeof(now)) == size + 3 && memcmp(now, text, (size_t)size) == 0);
     CHECK(fstat(in, &st) == 0 && (st.st_mode & 0777) == 0640);
@@ -231,7 +219,7 @@ static void places(int round)
 
     CHECK(here && readdir(here) && status >= 0 && null >= 0 && random >= 0 && out >= 0);
     CHECK(read(status, text, 5) == 5 && memcmp(text, "Name:", 5) == 0);
-    talk();
+    check_talk(TALKS);
     CHECK(read(status, text, 1) == 1 && text[0] == '\t');
     CHECK(write(null, text, 10) == 10 && read(random, text, 10) == 10);
     CHECK(readdir(here) && fcntl(out, F_GETFL) == fcntl(STDERR_FILENO, F_GETFL));

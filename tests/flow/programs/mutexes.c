@@ -16,18 +16,6 @@
 
 enum { TALKS = 12, CROWD = 6 };
 
-/* Messages, during which a checkpoint may fall. */
-static void talk(void)
-{
-    for (int i = 0; i < TALKS; i++) {
-        int token = rank * 100 + i;
-
-        MPI_Sendrecv_replace(&token, 1, MPI_INT, neighbour(1), 1, neighbour(-1), 1, MPI_COMM_WORLD,
-                             MPI_STATUS_IGNORE);
-        CHECK(token == neighbour(-1) * 100 + i);
-    }
-}
-
 static void make(pthread_mutex_t *lock, int type, int robust)
 {
     pthread_mutexattr_t attr;
@@ -73,14 +61,14 @@ static void owners(int round)
     CHECK(pthread_mutex_lock(&held.plain) == 0 && pthread_mutex_lock(&held.robust) == 0);
     CHECK(pthread_mutex_lock(&held.recursive) == 0 && pthread_mutex_lock(&held.checking) == 0);
     CHECK(pthread_rwlock_wrlock(&held.both) == 0);
-    talk();
+    check_talk(TALKS);
     CHECK(pthread_mutex_lock(&held.recursive) == 0);
     CHECK(pthread_mutex_lock(&held.checking) == EDEADLK);
     CHECK(pthread_rwlock_wrlock(&held.both) == EDEADLK);
     CHECK(pthread_create(&other, NULL, want_all, NULL) == 0);
     while (!held.wanted)
         usleep(100);
-    talk();
+    check_talk(TALKS);
     CHECK(held.got == 0);
     CHECK(pthread_mutex_unlock(&held.recursive) == 0 && pthread_mutex_unlock(&held.recursive) == 0);
     CHECK(pthread_mutex_unlock(&held.recursive) == EPERM);
@@ -110,7 +98,7 @@ static void robust(int round)
     CHECK(pthread_barrier_init(&meet, NULL, 2) == 0);
     CHECK(pthread_create(&thread, NULL, leave_locked, NULL) == 0);
     pthread_barrier_wait(&meet);
-    talk();
+    check_talk(TALKS);
     CHECK(pthread_mutex_trylock(&left) == EBUSY);
     pthread_barrier_wait(&meet);
     CHECK(pthread_mutex_lock(&left) == EOWNERDEAD && pthread_mutex_consistent(&left) == 0);
@@ -161,7 +149,7 @@ static void reach(int round)
     signals_got = cleaned = 0;
     CHECK(pthread_create(&thread, NULL, sleep_on, &round) == 0);
     CHECK(pthread_setname_np(thread, named) == 0);
-    talk();
+    check_talk(TALKS);
     CHECK(getpid() == process && gettid() == self && syscall(SYS_gettid) == self);
     CHECK(pthread_getname_np(thread, name, sizeof(name)) == 0 && strcmp(name, named) == 0);
     CHECK(pthread_getaffinity_np(thread, sizeof(before), &before) == 0);
@@ -209,7 +197,7 @@ static void crowd(int round)
 
     lived = 0;
     CHECK(pthread_create(&maker, NULL, make_threads, &lock) == 0);
-    talk();
+    check_talk(TALKS);
     CHECK(pthread_join(maker, NULL) == 0);
     while (lived < CROWD)
         usleep(100);
