@@ -332,12 +332,12 @@ void schedule_threads(int more)
 void schedule_thread_ends(void)
 {
     int *address = NULL;
-    schedule_threads(-1);
-    if (!schedule_on || !stub_thread.has_turn)
-        return;
-    sys_call(SYS_prctl, PR_GET_TID_ADDRESS, &address, 0, 0, 0, 0);
-    schedule.leaving = address;
-    schedule_give();
+    if (schedule_on && stub_thread.has_turn) {
+        sys_call(SYS_prctl, PR_GET_TID_ADDRESS, &address, 0, 0, 0, 0);
+        schedule.leaving = address;
+        schedule_give();
+    }
+    schedule_threads(-1); /* not before: while it has the turn, not all that there are wait */
 }
 
 static void begin_recording(uint32_t first)

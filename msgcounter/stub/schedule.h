@@ -77,7 +77,7 @@ void schedule_say_free(const char *reason);
 /* There will be one thread more, or there is one less. */
 void schedule_threads(int more);
 
-/* The calling thread, which counts no more, is about to end. */
+/* The calling thread is about to end, and then counts no more. */
 void schedule_thread_ends(void);
 
 /* The calling thread, with this upper FS base, is about to go on from an image, in code of the

@@ -54,7 +54,7 @@ bool signal_exact(void)
 
 void signal_place_thread_begins(bool is_main)
 {
-    mine = is_main ? &of_main : stub_alloc(sizeof *mine);
+    mine = is_main ? &of_main : stub_thread_alloc(sizeof *mine);
 }
 
 void signal_place_thread_ends(void)
@@ -63,7 +63,7 @@ void signal_place_thread_ends(void)
     mine = NULL;
     if (s && s->timer.generation == GATE->generation)
         sys_call(SYS_timer_delete, s->timer.id, 0, 0, 0, 0, 0);
-    stub_free(s);
+    stub_thread_free(s);
 }
 
 /* What was held when an image was saved is in the log. */

@@ -771,6 +771,19 @@ static long call(ucontext_t *uc, long number, const long *args, bool own)
     return of_application(uc, number, args);
 }
 
+/*
+ * Whether the thread is behind a system call of the application that has not been made. The kernel
+ * keeps one SIGSYS for a thread: where one that somebody has sent is pending, that of a call is
+ * dropped, and the call with it. The instruction has left rcx and r11 as it does; behind a call
+ * that was made r11 is 0. Source: Linux kernel/signal.c, legacy_queue().
+ */
+static bool call_was_dropped(const ucontext_t *uc)
+{
+    const greg_t *g = uc->uc_mcontext.gregs;
+    return (uint64_t)g[REG_RIP] < GATE_ADDR && g[REG_RCX] == g[REG_RIP] &&
+           g[REG_R11] == g[REG_EFL] && memcmp((char *)g[REG_RIP] - 2, "\x0f\x05", 2) == 0;
+}
+
 /* Called by system_entry(). Returns the frame to go on in. The return of a handler that has
  * interrupted the lower half comes on that half's FS: nothing of this thread is looked at then. */
 uint64_t system_signal(int sig, siginfo_t *info, ucontext_t *uc)
@@ -779,6 +792,9 @@ uint64_t system_signal(int sig, siginfo_t *info, ucontext_t *uc)
     if (info->si_code == SYS_USER_DISPATCH && fs_base() >= GATE_ADDR)
         return (uint64_t)g[REG_RSP];
     struct stub_thread *t = &stub_thread;
+    if (info->si_code != SYS_USER_DISPATCH && fs_base() < GATE_ADDR &&
+        t->dispatch == DISPATCH_BLOCK && call_was_dropped(uc))
+        g[REG_RIP] -= 2; /* as if the signal had come before it */
     if (schedule_signal(info, uc))
         return (uint64_t)uc;
     if (info->si_code != SYS_USER_DISPATCH) {
@@ -797,7 +813,7 @@ uint64_t system_signal(int sig, siginfo_t *info, ucontext_t *uc)
         bool own = system_is_own(uc) || waits_outside(g[REG_RAX]);
         g[REG_RAX] = call(uc, g[REG_RAX], args, own);
         g[REG_RCX] = g[REG_RIP]; /* as the instruction does */
-        g[REG_R11] = g[REG_EFL];
+        g[REG_R11] = 0; /* call_was_dropped() */
         if (!own && stub_active && !t->outside)
             signal_place((uint64_t)g[REG_RIP]);
     }
@@ -891,6 +907,8 @@ void system_thread_resumes(uint64_t upper_fs, void *frame)
         memcpy(&uc->uc_sigmask, &mask, sizeof mask);
         t->dispatched = 1;
         t->dispatch = DISPATCH_BLOCK;
+        if (call_was_dropped(uc)) /* no: it was made when no call was looked at */
+            uc->uc_mcontext.gregs[REG_R11] = 0;
     }
     if (!t->dispatched)
         return;

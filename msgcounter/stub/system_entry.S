@@ -159,6 +159,7 @@ system_clone:
     mov -96(%rsp), %r14
     mov -104(%rsp), %r15
     mov -8(%rsp), %rcx
+    xor %r11d, %r11d             /* a call that was made: see call_was_dropped() */
     xor %eax, %eax
     jmp *%rcx
     .cfi_endproc

@@ -3,7 +3,6 @@
  */
 #include "msgcounter/stub/thread.h"
 
-#include <errno.h>
 #include <limits.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -87,6 +86,21 @@ static uint32_t next_child(void)
     return ORDINAL_DEEP | (uint32_t)(mixed >> 33);
 }
 
+void *stub_thread_alloc(size_t size)
+{
+    stub_thread.inside++;
+    void *p = stub_alloc(size);
+    stub_thread.inside--;
+    return p;
+}
+
+void stub_thread_free(void *p)
+{
+    stub_thread.inside++;
+    stub_free(p);
+    stub_thread.inside--;
+}
+
 struct start {
     void *(*fn)(void *);
     void *arg;
@@ -97,7 +111,7 @@ struct start {
 static void *start_thread(void *arg)
 {
     struct start start = *(struct start *)arg;
-    stub_free(arg);
+    stub_thread_free(arg);
     stub_thread.outside = start.outside;
     stub_thread.ordinal = start.ordinal;
     stub_thread.named = 1;
@@ -119,9 +133,7 @@ EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
         stub_next("pthread_create", &known);
     if (!stub_active)
         return next(thread, attr, fn, arg);
-    struct start *start = stub_alloc(sizeof *start);
-    if (!start)
-        return EAGAIN;
+    struct start *start = stub_thread_alloc(sizeof *start);
     *start = (struct start){fn, arg, next_child(), stub_thread.region};
     signal_place(0);
     bool first = !stub_threads_made;
@@ -137,7 +149,7 @@ EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
         return 0;
     }
     schedule_threads(-1);
-    stub_free(start);
+    stub_thread_free(start);
     return rc;
 }
 

@@ -67,6 +67,10 @@ uint32_t stub_thread_ordinal(void);
 /* True once the application has made a thread. */
 extern bool stub_threads_made;
 
+/* stub_alloc() and stub_free() outside of the stub's calls, where a checkpoint must not fall. */
+void *stub_thread_alloc(size_t size) __attribute__((malloc, returns_nonnull));
+void stub_thread_free(void *p);
+
 /* Calls `fn` in the lower half with n arguments on the lower FS. Returns what fn returns (rax).
  * No TLS, errno or signal handler of the application runs in between. */
 uint64_t gate_cross(void *fn, const uint64_t *args, uint64_t n);
