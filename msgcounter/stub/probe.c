@@ -67,8 +67,9 @@ struct probed {
     struct gate_status status;
 };
 
-/* Looks for a message of `source`, or waits. Returns MPI's code or, if the process replays now or
- * (with BRIEF) the rank has become free, GATE_EAGAIN. */
+/* Looks for a message of `source`, or waits. Returns MPI's code, or GATE_EAGAIN: the process replays
+ * now, the rank has become free (with BRIEF), or it follows batch from the epoch that came between
+ * (without). */
 static int probe_live(const struct probe *p, uint32_t how, int source, const uint64_t *v,
                       struct probed *out)
 {
@@ -88,7 +89,8 @@ static int probe_live(const struct probe *p, uint32_t how, int source, const uin
         if (rc != GATE_EAGAIN)
             return rc;
         bool comes = wait_came_back();
-        if (replaying() || (!comes && how & GATE_COMPLETE_BRIEF))
+        bool brief = how & GATE_COMPLETE_BRIEF;
+        if (replaying() || (!comes && brief) || (c && order_following && !brief))
             return rc;
     }
 }
@@ -151,23 +153,6 @@ static int probe_threads(const struct probe *p, const uint64_t *v, struct probed
     }
 }
 
-/* The call waited at an epoch, goes on in refine, and has found something: what batch found is
- * there, too. A message that is taken already cannot be exchanged. */
-static int probe_after_epoch(const struct probe *p, const uint64_t *v, struct probed *out)
-{
-    if ((int)v[0] != MPI_ANY_SOURCE)
-        return MPI_SUCCESS;
-    if (p->message) {
-        int source = order_source(comm_of((MPI_Comm)v[2]), MPI_ANY_SOURCE);
-        order_source_taken();
-        if (order_following && source != out->status.source)
-            order_unfit();
-        return MPI_SUCCESS;
-    }
-    int rc = probe_again(p, v, out);
-    return rc == GATE_EAGAIN && !replaying() ? MPI_SUCCESS : rc;
-}
-
 /* Looks or waits, as the call does. Returns MPI's code or, if the process replays now,
  * GATE_EAGAIN. */
 static int probe_run(const struct probe *p, const uint64_t *v, struct probed *out)
@@ -175,13 +160,15 @@ static int probe_run(const struct probe *p, const uint64_t *v, struct probed *ou
     int rc = GATE_EAGAIN;
     if (stub_threads_multiple && GATE->order && (int)v[0] == MPI_ANY_SOURCE)
         return probe_threads(p, v, out);
-    bool following = order_following;
-    if (following && comm_of((MPI_Comm)v[2]))
-        rc = probe_again(p, v, out);
-    if (rc == GATE_EAGAIN && !replaying())
-        rc = probe_live(p, p->flag ? 0 : GATE_COMPLETE_WAIT, (int)v[0], v, out);
-    if (rc == MPI_SUCCESS && order_following && !following && comm_of((MPI_Comm)v[2]))
-        rc = probe_after_epoch(p, v, out);
+    bool following;
+    do {
+        following = order_following;
+        if (following && comm_of((MPI_Comm)v[2]))
+            rc = probe_again(p, v, out);
+        if (rc == GATE_EAGAIN && !replaying())
+            rc = probe_live(p, p->flag ? 0 : GATE_COMPLETE_WAIT, (int)v[0], v, out);
+        /* it may have waited at an epoch, and go on in a refine that follows batch from there */
+    } while (rc == GATE_EAGAIN && !replaying() && order_following && !following);
     if (rc == MPI_SUCCESS)
         keep_answer(p, v, out);
     return rc;
