@@ -50,6 +50,9 @@ static void *work_arg;
 static long work_result;
 static volatile uint32_t work_seq, work_done;
 
+/* The same for all parked threads: `take_seq` grows when they are to take what waits for them. */
+static volatile uint32_t take_seq, ntaken;
+
 static void (*fine_fn)(struct parked *);
 static uint64_t main_lower_fs;
 
@@ -72,6 +75,7 @@ static void announce_change(void)
 /* Stays here while park_wanted. */
 static void stay(struct parked *self, bool is_main)
 {
+    uint32_t taken = __atomic_load_n(&take_seq, __ATOMIC_SEQ_CST);
     __atomic_add_fetch(&nparked, 1, __ATOMIC_SEQ_CST);
     sys_futex_wake(&nparked, INT32_MAX);
     for (;;) {
@@ -83,6 +87,14 @@ static void stay(struct parked *self, bool is_main)
             work_result = work_fn(work_arg);
             __atomic_store_n(&work_done, seq, __ATOMIC_SEQ_CST);
             sys_futex_wake(&work_done, INT32_MAX);
+            continue;
+        }
+        uint32_t take = __atomic_load_n(&take_seq, __ATOMIC_SEQ_CST);
+        if (take != taken) {
+            pending_take(self->tid);
+            taken = take;
+            __atomic_add_fetch(&ntaken, 1, __ATOMIC_SEQ_CST);
+            sys_futex_wake(&ntaken, INT32_MAX);
             continue;
         }
         sys_futex_wait(&change, seen);
@@ -290,4 +302,14 @@ long park_run_on_main(long (*work)(void *arg), void *arg)
     while (__atomic_load_n(&work_done, __ATOMIC_SEQ_CST) == before)
         sys_futex_wait(&work_done, before);
     return work_result;
+}
+
+void park_take_pending(void)
+{
+    uint32_t all = nparked;
+    __atomic_store_n(&ntaken, 0, __ATOMIC_SEQ_CST);
+    __atomic_add_fetch(&take_seq, 1, __ATOMIC_SEQ_CST);
+    announce_change();
+    for (uint32_t n; (n = ntaken) < all;)
+        sys_futex_wait(&ntaken, n);
 }

@@ -53,6 +53,10 @@ const struct parked *park_threads(size_t *n);
  * result. */
 long park_run_on_main(long (*work)(void *arg), void *arg);
 
+/* [agent, all parked] Each parked thread takes what has come for it alone (pending_take()) since it
+ * did so on its way here. */
+void park_take_pending(void);
+
 /* What the handler does with a parked main thread when GATE->word has GATE_WORD_FINE. Lower FS. */
 void park_on_fine(void (*fine)(struct parked *self));
 

@@ -214,14 +214,18 @@ int save_image(const struct save_request *request, struct image_written *written
                              .mpi_level = (int64_t)GATE->stub->mpi_level,
                              .stack_limit = save_identity.stack_limit, .mm = save_identity.mm};
     bool whole = request->kind == IMAGE_FULL && request->checkpoint == 0;
+    /* Timers before signals: one that expires now must be in either. */
     size_t npending, ntimers = 0;
+    struct timer_record *timers = whole ? timers_describe(&ntimers) : NULL;
+    if (ntimers)
+        park_take_pending();
     const struct pending_signal *pending = pending_take_process(&npending);
+    timers_settle(timers, ntimers, pending, npending);
     struct image_blob blobs[] = {{SAVE_BLOB, &blob, sizeof blob},
                                  {PENDING_BLOB, pending, npending * sizeof *pending},
                                  {FILES_BLOB, NULL, 0},
                                  {LOCKS_BLOB, NULL, 0},
-                                 {TIMERS_BLOB, NULL, 0}};
-    struct timer_record *timers = NULL;
+                                 {TIMERS_BLOB, timers, ntimers * sizeof *timers}};
     struct files files = {0};
     struct image_thread *threads = calloc(request->nthreads + 1, sizeof *threads);
     char(*names)[NAME_BYTES] = calloc(request->nthreads + 1, sizeof *names);
@@ -248,9 +252,6 @@ int save_image(const struct save_request *request, struct image_written *written
     blobs[2] = (struct image_blob){FILES_BLOB, files.records, files.bytes};
     blobs[3] = (struct image_blob){LOCKS_BLOB, files.locks.some,
                                    files.locks.n * sizeof *files.locks.some};
-    if (whole)
-        timers = timers_describe(&ntimers);
-    blobs[4] = (struct image_blob){TIMERS_BLOB, timers, ntimers * sizeof *timers};
     fill_meta(&state.meta, request, host, sizeof host, cwd, sizeof cwd);
     state.meta.xcr0 = request->nthreads ? xsave_features(&threads[0]) : 0;
     state.meta.argv = app_argv(&state.meta.argc);

@@ -59,6 +59,33 @@ struct timer_record *timers_describe(size_t *n)
     return list;
 }
 
+static uint64_t nanoseconds(const struct timespec *t)
+{
+    return (uint64_t)t->tv_sec * 1000000000u + (uint64_t)t->tv_nsec;
+}
+
+/* It has expired once. If it does so again and again, the end of its present turn tells when. */
+static void expired(struct itimerspec *left)
+{
+    uint64_t every = nanoseconds(&left->it_interval), ns = nanoseconds(&left->it_value);
+    if (every && ns > every / 2)
+        return; /* before it was described */
+    ns = every ? ns + every : 0;
+    left->it_value = (struct timespec){(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
+}
+
+void timers_settle(struct timer_record *timers, size_t ntimers,
+                   const struct pending_signal *pending, size_t npending)
+{
+    for (size_t i = 0; i < npending; i++) {
+        siginfo_t info;
+        memcpy(&info, pending[i].info, sizeof info);
+        for (size_t k = 0; k < ntimers && info.si_code == SI_TIMER; k++)
+            if (timers[k].id == info.si_timerid)
+                expired(&timers[k].left);
+    }
+}
+
 static int create(const struct timer_record *t, pid_t (*tid_of)(pid_t was))
 {
     struct sigevent e = {.sigev_notify = t->notify, .sigev_signo = t->signal};

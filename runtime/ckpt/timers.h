@@ -14,6 +14,7 @@
 #include <time.h>
 
 #include "runtime/base/err.h"
+#include "runtime/ckpt/pending.h"
 #include "runtime/image/image.h"
 
 #define TIMERS_BLOB "dbg3.timers"
@@ -29,6 +30,13 @@ struct timer_record {
 
 /* The rank's timers, malloc'ed; NULL: none. */
 struct timer_record *timers_describe(size_t *n);
+
+/*
+ * Signals that were taken after the timers had been described: of a timer that expired in between,
+ * the signal and what is left of it must not tell of the same expiry twice.
+ */
+void timers_settle(struct timer_record *timers, size_t ntimers,
+                   const struct pending_signal *pending, size_t npending);
 
 /* Makes them again. `tid_of` tells what number a thread has now. */
 int timers_restore(const struct image_state *state, pid_t (*tid_of)(pid_t was), struct err *err);
