@@ -47,13 +47,14 @@
 #define RX_BYTES          (PROTO_BODY_MAX + PROTO_HEADER)
 #define COMMS_MAX         65536
 #define FINE_BATCH        256
+#define HEARD_S           1
 
 enum agent_stage { STAGE_IDLE, STAGE_ASKED, STAGE_PARKED, STAGE_SAVED };
 
 static struct {
     const struct half_env *env;
     pthread_mutex_t lock;
-    pthread_cond_t moved; /* a hold may have ended */
+    pthread_cond_t moved; /* a hold may have ended, or an abort has been heard */
     int sock;             /* -1: no coordinator */
     uint8_t *rx;          /* 8-aligned */
     size_t rx_n;
@@ -65,7 +66,7 @@ static struct {
     bool running; /* the rank may be parked and saved: between MPI_Init and MPI_Finalize */
     bool started; /* running, or has been */
     uint64_t postponed; /* epoch that was asked for before; 0: none */
-    bool finalized;
+    bool finalized, heard;
     /* Requests of application threads to the agent thread. */
     volatile uint32_t want_epoch;
     struct proto_fine fine[FINE_BATCH];
@@ -426,6 +427,12 @@ static void on_message(const struct proto_msg *msg)
             agent.postponed = 0;
         if (ours)
             unpark();
+        break;
+    case PROTO_HEARD:
+        pthread_mutex_lock(&agent.lock);
+        agent.heard = true;
+        pthread_cond_broadcast(&agent.moved);
+        pthread_mutex_unlock(&agent.lock);
         break;
     case PROTO_EXAMINE:
         fatal_examine(msg->u.text);
@@ -855,6 +862,19 @@ static void locate(uint64_t pc, char *module, size_t cap, uint64_t *offset)
     save_regions_free(&regions);
 }
 
+/* An abort ends all ranks: first the coordinator sees which of them had gone before. */
+static void wait_until_heard(void)
+{
+    struct timespec limit;
+    clock_gettime(CLOCK_REALTIME, &limit);
+    limit.tv_sec += HEARD_S;
+    pthread_mutex_lock(&agent.lock);
+    while (agent.sock >= 0 && !agent.heard &&
+           pthread_cond_timedwait(&agent.moved, &agent.lock, &limit) == 0)
+        ;
+    pthread_mutex_unlock(&agent.lock);
+}
+
 void agent_failure(const struct agent_failure *f)
 {
     int32_t call = -1;
@@ -876,6 +896,8 @@ void agent_failure(const struct agent_failure *f)
     msg.u.failure.module = module;
     set_state(COUNTERS_DEAD);
     send_msg(&msg);
+    if (f->kind == PROTO_FAILURE_ABORT)
+        wait_until_heard();
     /* what is sent must have left before the launcher kills us */
     if (agent.sock >= 0 && f->kind != PROTO_FAILURE_HANG)
         shutdown(agent.sock, SHUT_WR);

@@ -39,6 +39,7 @@
 #define EXAMINE_MS      30000 /* for failure images after a hang */
 #define TERM_MS         5000  /* between SIGTERM and SIGKILL to the launcher */
 #define SAME_MOMENT_MS  100
+#define ABORT_MS        100   /* for which an abort waits for the ends of ranks before it */
 #define INTERRUPT_MS    1000  /* Ctrl-C at a terminal reaches the launcher without us */
 #define WRONG_SECRETS   5     /* reported one by one */
 
@@ -56,7 +57,7 @@ struct coord {
     uv_loop_t loop;
     uv_tcp_t listener;
     uv_process_t launcher;
-    uv_timer_t cut_timer, house_timer, every_timer, end_timer;
+    uv_timer_t cut_timer, house_timer, every_timer, end_timer, abort_timer;
     uv_signal_t sigint, sigterm, sighup;
     struct control *control;
     char token[PROTO_TOKEN_LEN + 1];
@@ -83,6 +84,11 @@ struct coord {
     bool signalled; /* we have ended the launcher ourselves */
     int interrupts, failures;
     int real_failures; /* that are not the launcher's way of ending the job */
+    struct {
+        void *frame; /* its FAILURE; NULL: there is none */
+        size_t size;
+        unsigned rank;
+    } abort; /* that waits for HEARD */
     uint64_t vanished_ms;
     int vanished;      /* rank whose connection ended first, without a word; -1 */
     uint64_t term_ms; /* when to send the launcher the next, stronger signal; 0: never */
@@ -94,6 +100,7 @@ struct coord {
 
 static void epoch_want(struct coord *c, struct control_client *client);
 static void epoch_after(struct coord *c);
+static void abort_settle(struct coord *c);
 
 static uint64_t now_ms(const struct coord *c)
 {
@@ -307,6 +314,8 @@ static void on_conn_end(struct conn *conn, const char *why)
             continue;
         c->rank[r].conn = NULL;
         c->connected--;
+        if (c->abort.frame && c->abort.rank == r)
+            abort_settle(c);
         if (why)
             notify(c, COORD_NOTE, "rank %u broke the protocol (%s): no further epochs", r, why);
         rank_vanished(c, r);
@@ -416,14 +425,60 @@ static bool is_termination(const struct proto_msg *msg)
            (code == SIGTERM || code == SIGKILL || code == SIGINT || code == SIGHUP);
 }
 
-static void on_failure(struct coord *c, unsigned rank, const struct proto_msg *msg)
+static void failure_take(struct coord *c, unsigned rank, const struct proto_msg *msg,
+                         bool same_moment)
 {
-    vanished_add(c, !is_termination(msg));
+    vanished_add(c, same_moment && !is_termination(msg));
     c->real_failures += !is_termination(msg);
     c->refused |= msg->u.failure.kind == PROTO_FAILURE_RESTORE;
     failure_add(c, rank, msg);
     if (msg->u.failure.kind != PROTO_FAILURE_HANG)
         launcher_end_at(c, now_ms(c) + FAILED_MS);
+}
+
+/*
+ * A rank that finds another one gone calls MPI_Abort, and may say so before the end of that one's
+ * connection is read. So an abort waits for a moment: the ranks that end meanwhile did not end
+ * because of it.
+ */
+static void abort_settle(struct coord *c)
+{
+    struct proto_msg msg;
+    struct err err;
+    void *frame = c->abort.frame;
+    if (!frame)
+        return;
+    c->abort.frame = NULL;
+    uv_timer_stop(&c->abort_timer);
+    if (proto_decode(frame, c->abort.size, &msg, &err) > 0)
+        failure_take(c, c->abort.rank, &msg, false);
+    free(frame);
+    struct conn *conn = c->rank[c->abort.rank].conn;
+    if (conn)
+        conn_send(conn, &(struct proto_msg){.type = PROTO_HEARD});
+}
+
+static void on_abort_timer(uv_timer_t *timer)
+{
+    abort_settle(timer->data);
+}
+
+static void on_failure(struct coord *c, unsigned rank, const struct proto_msg *msg)
+{
+    struct err err;
+    abort_settle(c);
+    if (msg->u.failure.kind == PROTO_FAILURE_ABORT) {
+        c->abort.size = proto_size(msg);
+        c->abort.rank = rank;
+        c->abort.frame = malloc(c->abort.size);
+    }
+    if (c->abort.frame && proto_encode(msg, c->abort.frame, c->abort.size, &err) > 0) {
+        uv_timer_start(&c->abort_timer, on_abort_timer, ABORT_MS, 0);
+        return;
+    }
+    free(c->abort.frame);
+    c->abort.frame = NULL;
+    failure_take(c, rank, msg, true);
 }
 
 static void on_finalized(struct coord *c, unsigned rank, const struct proto_msg *msg)
@@ -829,7 +884,8 @@ static void start_handles(struct coord *c)
 {
     uv_tcp_init(&c->loop, &c->listener);
     c->listener.data = c;
-    uv_timer_t *timers[] = {&c->cut_timer, &c->house_timer, &c->every_timer, &c->end_timer};
+    uv_timer_t *timers[] = {&c->cut_timer, &c->house_timer, &c->every_timer, &c->end_timer,
+                            &c->abort_timer};
     for (size_t i = 0; i < sizeof timers / sizeof timers[0]; i++) {
         uv_timer_init(&c->loop, timers[i]);
         timers[i]->data = c;
@@ -868,6 +924,7 @@ static void stop_handles(struct coord *c)
         (uv_handle_t *)&c->house_timer, (uv_handle_t *)&c->every_timer,
         (uv_handle_t *)&c->end_timer,   (uv_handle_t *)&c->sigint,
         (uv_handle_t *)&c->sigterm,     (uv_handle_t *)&c->sighup,
+        (uv_handle_t *)&c->abort_timer,
     };
     for (size_t i = 0; i < sizeof handles / sizeof handles[0]; i++)
         close_handle(handles[i], NULL);
@@ -893,6 +950,7 @@ static enum session_outcome outcome_of(const struct coord *c)
 
 static void store_end(struct coord *c)
 {
+    abort_settle(c);
     if (!WIFSIGNALED(c->result.status) || c->signalled)
         vanished_add(c, false);
     recording_settle(c);

@@ -75,6 +75,7 @@ static const struct layout layouts[] = {
     {PROTO_WELCOME, "WELCOME", {NUM(u.welcome.last_epoch, "last_epoch"),
         NUM(u.welcome.every_n_msgs, "every_n_msgs"), NUM(u.welcome.keep, "keep")}},
     {PROTO_REFUSED, "REFUSED", {STR(u.text, "text")}},
+    {PROTO_HEARD, "HEARD", {{0}}},
     {PROTO_INTENT, "INTENT", {EPOCH}},
     {PROTO_ARM, "ARM", {EPOCH, COMMS("target")}},
     {PROTO_RAISE, "RAISE", {EPOCH, NUM(u.coll.gid, "gid"), NUM(u.coll.entered, "target")}},

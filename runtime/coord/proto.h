@@ -37,6 +37,7 @@
  *
  *     FINALIZED        ->                                   MPI_Finalize returned
  *     FAILURE          ->                                   last words, after the image
+ *                      <-  HEARD                            of an ABORT: the rank may go on to it
  *     BYE              ->                                   an orderly end of the process
  *                      <-  EXAMINE                          the job hangs: write a failure image,
  *                                                           answer FAILURE (HANG), stay as you are
@@ -71,7 +72,7 @@
 #include "runtime/base/err.h"
 
 #define PROTO_MAGIC      0x33676264u /* "dbg3" in HELLO */
-#define PROTO_VERSION    3u
+#define PROTO_VERSION    4u
 #define PROTO_HEADER     8u
 #define PROTO_BODY_MAX   ((8u << 20) + 64) /* a STOPPED of a million ranks */
 #define PROTO_TEXT_MAX   4096u      /* longest string, NUL not counted */
@@ -92,7 +93,7 @@
     /* coordinator -> rank */                                                                      \
     X(WELCOME,   64) X(REFUSED,  65) X(INTENT,  66) X(ARM,     67) X(RAISE,   68) X(STOP,   69)   \
     X(DRAIN,     70) X(WRITE,    71) X(RESUME,  72) X(CANCEL,  73) X(SHUTDOWN, 74) \
-    X(EXAMINE,   75)
+    X(EXAMINE,   75) X(HEARD,   76)
 /* clang-format on */
 
 enum proto_type {

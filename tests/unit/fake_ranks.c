@@ -10,6 +10,7 @@
  * ACT makes something go wrong half-way:
  *     die        rank 1 reports SIGSEGV, then every connection ends
  *     abort      rank 1 reports MPI_Abort(7)
+ *     notice     the same, because rank 2 is gone, whose connection ends a little later
  *     kill       rank 1's connection ends without a word, then the others'
  *     hang       nobody moves any more; EXAMINE is answered
  *     unable     rank 1 answers INTENT with UNABLE
@@ -252,16 +253,21 @@ static void fail_now(void)
     struct proto_msg msg = {.type = PROTO_FAILURE,
                             .u.failure = {.kind = PROTO_FAILURE_SIGNAL, .code = SIGSEGV,
                                           .call = "MPI_Recv", .event = 42, .address = 0x10}};
-    if (acts("abort")) {
+    bool abort = acts("abort") || acts("notice");
+    if (abort) {
         msg.u.failure.kind = PROTO_FAILURE_ABORT;
         msg.u.failure.code = 7;
         msg.u.failure.text = "MPI_Abort(MPI_COMM_WORLD, 7)";
     }
     if (!acts("kill"))
         transmit(1, &msg);
+    if (acts("notice")) {
+        usleep(20000);
+        hang_up(2);
+    }
     hang_up(1);
     usleep(300000); /* the order of two ends that are read at once cannot be told */
-    exit(acts("abort") ? 7 : 9);
+    exit(abort ? 7 : 9);
 }
 
 /* The mishap, once half of the work is done. */
@@ -270,7 +276,7 @@ static bool act_now(uint64_t total)
     if (acted || sim_progress(sim, 1) < total / 2)
         return false;
     acted = true;
-    if (acts("die") || acts("kill") || acts("abort"))
+    if (acts("die") || acts("kill") || acts("abort") || acts("notice"))
         fail_now();
     if (acts("launcher"))
         raise(SIGKILL);

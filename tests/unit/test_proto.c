@@ -35,7 +35,7 @@ static const struct {
                   .phase = PROTO_PHASE_REFINE,
                   .host = "node7",
                   .program = "/bin/app"}},
-     "HELLO magic 862413412 version 3 rank 3 size 4 pid 99 phase 2 host \"node7\" program "
+     "HELLO magic 862413412 version 4 rank 3 size 4 pid 99 phase 2 host \"node7\" program "
      "\"/bin/app\""},
     {{.type = PROTO_ACK, .epoch = 7, .u.comms = {2, comm}}, "ACK epoch 7 entered[2]"},
     {{.type = PROTO_ENTER, .epoch = 7, .u.coll = {1, 0, 18}}, "ENTER epoch 7 gid 1 entered 18"},
@@ -75,6 +75,7 @@ static const struct {
     {{.type = PROTO_CANCEL, .epoch = 7, .u.text = "why"}, "CANCEL epoch 7 text \"why\""},
     {{.type = PROTO_SHUTDOWN, .u.text = "over"}, "SHUTDOWN text \"over\""},
     {{.type = PROTO_EXAMINE, .u.text = "hang"}, "EXAMINE text \"hang\""},
+    {{.type = PROTO_HEARD}, "HEARD"},
 };
 
 #define EXAMPLES ((int)(sizeof examples / sizeof examples[0]))
@@ -171,7 +172,7 @@ START_TEST(bad_values)
         const char *error;
     } bad[] = {
         {0, 1, 1, "protocol version"},                     /* magic */
-        {0, 2, PROTO_VERSION + 1, "protocol version 4"},
+        {0, 2, PROTO_VERSION + 1, "protocol version 5"},
         {0, 3, PROTO_TEXT_MAX + 1, "bad token"},           /* string length */
         {0, 3, UINT64_MAX, "bad token"},
         {0, 5, 0, "bad token"},                            /* a NUL inside */
@@ -222,7 +223,7 @@ START_TEST(random_damage)
         for (unsigned k = 1 + sim_random(&seed) % 3; k > 0; k--)
             ((uint8_t *)copy)[sim_random(&seed) % n] ^= (uint8_t)(1u << sim_random(&seed) % 8);
         ssize_t got = proto_decode(copy, n, &msg, NULL);
-        ck_assert(got == -1 || got == 0 || got == (ssize_t)n);
+        ck_assert(got >= -1 && got <= (ssize_t)n); /* a damaged length may be shorter */
         free(copy);
     }
 }
