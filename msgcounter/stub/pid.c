@@ -304,6 +304,25 @@ EXPORT int pthread_getaffinity_np(pthread_t thread, size_t size, cpu_set_t *set)
     return error_of(sched_getaffinity(tid, size, set));
 }
 
+/* libc's asks the kernel about the number in struct pthread. Only the thread itself can lend it
+ * another one meanwhile: it holds no lock by it then, and no epoch falls into that. */
+EXPORT int pthread_getattr_np(pthread_t thread, pthread_attr_t *attr)
+{
+    static void *fn;
+    int (*next)(pthread_t, pthread_attr_t *) = stub_next("pthread_getattr_np", &fn);
+    int tid = moved(thread);
+    if (!tid || thread != pthread_self())
+        return next(thread, attr);
+    bool live = !stub_thread.dispatched;
+    int was = *tid_of(thread);
+    stub_thread.inside += live;
+    *tid_of(thread) = tid;
+    int r = next(thread, attr);
+    *tid_of(thread) = was;
+    stub_thread.inside -= live;
+    return r;
+}
+
 EXPORT int pthread_setschedparam(pthread_t thread, int policy, const struct sched_param *param)
 {
     static void *fn;

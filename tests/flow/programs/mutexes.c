@@ -115,8 +115,8 @@ static _Thread_local int mine;
 
 static void note_signal(int sig)
 {
-    signals_got++;
     signalled = (long)pthread_self();
+    signals_got++; /* which others wait for */
 }
 
 static void clean(void *arg)
@@ -141,6 +141,7 @@ static void reach(int round)
     pid_t process = getpid(), self = gettid();
     char name[16] = "", named[16];
     cpu_set_t before, after;
+    pthread_attr_t attr;
     pthread_t thread;
     void *result;
 
@@ -154,6 +155,7 @@ static void reach(int round)
     CHECK(pthread_getname_np(thread, name, sizeof(name)) == 0 && strcmp(name, named) == 0);
     CHECK(pthread_getaffinity_np(thread, sizeof(before), &before) == 0);
     CHECK(pthread_setaffinity_np(thread, sizeof(before), &before) == 0);
+    CHECK(pthread_getattr_np(pthread_self(), &attr) == 0 && pthread_attr_destroy(&attr) == 0);
     CHECK(sched_getaffinity(self, sizeof(after), &after) == 0 && CPU_EQUAL(&before, &after));
     CHECK(pthread_kill(thread, SIGUSR2) == 0);
     while (signals_got < 1)
