@@ -67,9 +67,9 @@ struct probed {
     struct gate_status status;
 };
 
-/* Looks for a message of `source`, or waits. Returns MPI's code, or GATE_EAGAIN: the process replays
- * now, the rank has become free (with BRIEF), or it follows batch from the epoch that came between
- * (without). */
+/* Looks for a message of `source`, or waits. Returns MPI's code, or GATE_EAGAIN: the process
+ * replays now, the rank has become free (with BRIEF), or it follows batch from the epoch that came
+ * between (without). */
 static int probe_live(const struct probe *p, uint32_t how, int source, const uint64_t *v,
                       struct probed *out)
 {
