@@ -88,6 +88,11 @@ $(BUILD)/tests/unit/test_reverse: $(patsubst %,$(BUILD)/%.o,tests/unit/test_reve
                                     gdbbridge/reverse_trace)
 	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check)
 
+UNIT_TESTS += $(BUILD)/tests/unit/test_reverse_copy
+$(BUILD)/tests/unit/test_reverse_copy: $(BUILD)/tests/unit/test_reverse_copy.o $(GDBBRIDGE_OBJS) \
+                                         $(SYSTEM_OBJS) $(BASE_OBJS)
+	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check)
+
 UNIT_TESTS += $(BUILD)/tests/unit/test_agent
 PURE_TESTS += $(BUILD)/tests/unit/test_agent
 $(BUILD)/tests/unit/test_agent: $(patsubst %,$(BUILD)/%.o,tests/unit/test_agent gdbbridge/agent \
