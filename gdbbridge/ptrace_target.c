@@ -14,6 +14,7 @@
 #include "gdbbridge/procfs.h"
 #include "gdbbridge/ptrace_private.h"
 #include "gdbbridge/reverse.h"
+#include "gdbbridge/reverse_copy.h"
 #include "gdbbridge/tls.h"
 
 /* ------------------------------------------------------------------ processes, threads */
@@ -235,6 +236,8 @@ static int target_tls_address(struct target *t, struct ptid id, uint64_t link_ma
 static void target_want(struct target *t, const struct wanted *wanted)
 {
     ptrace_target_of(t)->wanted = *wanted;
+    if (ptrace_target_of(t)->past)
+        copy_pass(&wanted->pass);
 }
 
 static void target_set_non_stop(struct target *base, bool on)

@@ -45,6 +45,20 @@ int copy_registers(pid_t pid, struct user_regs_struct *regs)
     return ptrace(PTRACE_GETREGS, pid, NULL, regs) ? -1 : 0;
 }
 
+/* ---- signals ---- */
+
+static sigset_t passed;
+
+void copy_pass(const sigset_t *signals)
+{
+    passed = *signals;
+}
+
+bool copy_passes(int signal)
+{
+    return signal != SIGTRAP && sigismember(&passed, signal) == 1;
+}
+
 /* ---- waiting ---- */
 
 void copy_kill(pid_t pid)
@@ -273,7 +287,8 @@ static bool step_once(pid_t pid, pid_t tid, struct user_regs_struct *regs, int *
         if (status < 0)
             return false;
         *signal = status >> 16 || WSTOPSIG(status) == SIGTRAP ? 0 : WSTOPSIG(status);
-        if (status >> 16 || (*signal && journal_signal_past(tid, signal)))
+        bool passes = !recorded && copy_passes(*signal);
+        if (status >> 16 || passes || (*signal && journal_signal_past(tid, signal)))
             continue;
         return journal_stepped(tid) >= 0 && !copy_registers(tid, regs);
     }

@@ -17,6 +17,7 @@
 #ifndef DBG3_GDBBRIDGE_REVERSE_COPY_H
 #define DBG3_GDBBRIDGE_REVERSE_COPY_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -114,6 +115,10 @@ struct copy_run {
  * slower.
  */
 bool copy_without_perf(void);
+
+/* Signals that copies get without a stop, as the process got them when it ran. */
+void copy_pass(const sigset_t *signals);
+bool copy_passes(int signal);
 
 /* Copies the process; the original stays as it is. Returns the copy's pid or -1. What has several
  * threads must have a crowd. */

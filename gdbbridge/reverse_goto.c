@@ -39,6 +39,27 @@ static uint64_t thread_in_turn(const struct recorded *r, pid_t pid)
     return !c ? 0 : m ? m->key : NO_THREAD;
 }
 
+/*
+ * The process at least `events` events before `begin`, or as many as can be had. Where threads take
+ * turns it may have taken some as soon as it is started: it must be a checkpoint before, then.
+ */
+static pid_t start_before(struct past *h, uint64_t begin, uint64_t events)
+{
+    const struct recorded *r = past_recorded(h);
+    pid_t pid = -1;
+    for (; pid <= 0 && events; events /= 2)
+        pid = begin < events ? -1 : start_at(h, begin - events, &h->begin);
+    for (events = events ? events * 4 : 2; pid > 0 && r->next(r->arg, pid) >= begin; events *= 2) {
+        copy_kill(pid);
+        pid = start_at(h, events < begin ? begin - events : 0, &h->begin);
+        if (events >= begin && pid > 0 && r->next(r->arg, pid) >= begin) {
+            copy_kill(pid);
+            return -1;
+        }
+    }
+    return pid;
+}
+
 struct leg *past_leg_before(struct past *h, uint64_t events)
 {
     const struct recorded *r = past_recorded(h);
@@ -50,9 +71,7 @@ struct leg *past_leg_before(struct past *h, uint64_t events)
     if (!r->start || !first || !h->rooted ||
         event_place(r, first->anchor, told ? thread : 0, told && thread, &begin) < 0)
         events = 0;
-    pid_t anchor = -1;
-    for (; anchor <= 0 && events; events /= 2)
-        anchor = begin.event < events ? -1 : start_at(h, begin.event - events, &h->begin);
+    pid_t anchor = start_before(h, begin.event, events);
     if (anchor <= 0 || !(l = leg_create(anchor)))
         return NULL;
     l->by_place = told;

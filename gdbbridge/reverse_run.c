@@ -494,7 +494,8 @@ static bool goes_on(struct copy_run *run, struct copy_lane *lane, int status, in
     if (stop->signal == SIGTRAP && is_counted_only(run, lane))
         return true;
     *signal = stop->signal;
-    if (journal_signal_past(lane->tid, signal))
+    if (journal_signal_past(lane->tid, signal) ||
+        (!journal_has(lane->tid) && copy_passes(*signal)))
         return true;
     if (stop->signal == SIGTRAP) {
         if (!on_trap(run, lane, stop, &regs))
