@@ -283,24 +283,35 @@ static int seize_tasks(struct process *p)
     return seized;
 }
 
+/* Seizes and stops all threads. While others end, a listing of /proc may leave out one that runs:
+ * none is left when two listings with all known ones standing still tell of no other. Returns 0, or
+ * -1 with errno set; the process may have ended. */
+static int seize_all(struct process *p)
+{
+    struct ptrace_target *t = p->owner;
+    for (int rounds = 0, quiet = 0; quiet < 2 && rounds < ATTACH_ROUNDS && !p->gone; rounds++) {
+        int n = seize_tasks(p);
+        if (n < 0)
+            return -1;
+        quiet = n ? 0 : quiet + 1;
+        wait_stop_all(t, t->non_stop ? p : NULL);
+    }
+    return 0;
+}
+
 int ptrace_target_attach(struct target *base, pid_t pid, struct event *stop, struct err *err)
 {
     struct ptrace_target *t = ptrace_target_of(base);
-    int n, rounds = 0;
     if (pid <= 1 || pid == getpid() || process_find(t, pid))
         return err_set(err, "cannot attach to process %d", (int)pid);
     if (!is_x86_64(pid))
         return err_set(err, "process %d is not an x86-64 program", (int)pid);
     struct process *p = process_add(t, pid, true);
-    do
-        n = seize_tasks(p);
-    while (n > 0 && ++rounds < ATTACH_ROUNDS);
-    if (n < 0) {
+    if (seize_all(p)) {
         err_sys(err, "cannot attach to process %d", (int)pid);
         process_remove(p);
         return -1;
     }
-    wait_stop_all(t, t->non_stop ? p : NULL);
     if (p->gone) {
         process_remove(p);
         return err_set(err, "process %d has ended", (int)pid);

@@ -3,12 +3,16 @@
  * only under load
  */
 #include <check.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
+#include "gdbbridge/procfs.h"
 #include "gdbbridge/ptrace_target.h"
 #include "gdbbridge/registers.h"
 #include "tests/unit/unit.h"
@@ -210,6 +214,62 @@ START_TEST(stop_tells_of_the_end_of_a_step)
 }
 END_TEST
 
+/* ------------------------------------------------------------------ attaching */
+
+static void *short_lived(void *arg)
+{
+    pthread_t next;
+    pthread_detach(pthread_self());
+    pthread_create(&next, NULL, short_lived, arg);
+    return NULL;
+}
+
+/* As a program of its own: threads that make a thread each, and end. */
+static void brood(void)
+{
+    for (int i = 0; i < 8; i++)
+        short_lived(NULL);
+    for (;;)
+        pause();
+}
+
+static pid_t tracer_of(pid_t pid, pid_t tid)
+{
+    char path[64], line[256];
+    int tracer = -1;
+    snprintf(path, sizeof path, "/proc/%d/task/%d/status", (int)pid, (int)tid);
+    FILE *f = fopen(path, "r");
+    while (f && fgets(line, sizeof line, f))
+        sscanf(line, "TracerPid: %d", &tracer);
+    if (f)
+        fclose(f);
+    return tracer;
+}
+
+/* A thread that is left out would run on, and end the process at GDB's first breakpoint. */
+START_TEST(attaching_leaves_no_thread_out)
+{
+    struct event stop;
+    struct err err;
+    pid_t tids[256], pid = fork();
+    if (pid == 0) {
+        execl("/proc/self/exe", "test", "brood", NULL);
+        _exit(127);
+    }
+    for (int i = 0; i < 30; i++) {
+        nanosleep(&(struct timespec){0, 2000000}, NULL);
+        ck_assert_msg(!target->ops->attach(target, pid, &stop, &err), "%s", err.text);
+        ssize_t n = procfs_tasks(pid, tids, 256);
+        for (ssize_t j = 0; j < n && j < 256; j++)
+            ck_assert_int_ne(tracer_of(pid, tids[j]), 0); /* -1: it has ended */
+        ck_assert_int_eq(target->ops->detach(target, pid), 0);
+    }
+    kill(pid, SIGKILL);
+    while (waitpid(-1, NULL, __WALL) != pid)
+        ; /* threads that were about to end are still ours */
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("ptrace_target");
@@ -230,6 +290,12 @@ static Suite *suite(void)
     tcase_set_timeout(tc, 60); /* the thread competes with whatever else runs */
     tcase_add_test(tc, stop_tells_of_the_end_of_a_step);
     suite_add_tcase(s, tc);
+
+    tc = tcase_create("attaching");
+    tcase_add_checked_fixture(tc, create, destroy);
+    tcase_set_timeout(tc, 60);
+    tcase_add_test(tc, attaching_leaves_no_thread_out);
+    suite_add_tcase(s, tc);
     return s;
 }
 
@@ -237,5 +303,7 @@ int main(int argc, char **argv)
 {
     if (argc > 1 && !strcmp(argv[1], "slide"))
         slide();
+    if (argc > 1 && !strcmp(argv[1], "brood"))
+        brood();
     return unit_run(suite());
 }
