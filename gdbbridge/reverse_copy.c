@@ -279,7 +279,10 @@ static bool step_once(pid_t pid, pid_t tid, struct user_regs_struct *regs, int *
     journal_send(tid);
     if (recorded && !*signal && !journal_sent(tid) && journal_at_call(tid) && !enter_call(tid))
         return false;
-    bool call = crowd_of(pid) && copy_at_call(tid, regs->rip);
+    struct crowd *c = crowd_of(pid);
+    bool call = c && copy_at_call(tid, regs->rip);
+    if (c)
+        crowd_breathe(c, crowd_member(c, tid));
     for (int stops = 0; stops < 4; stops++) {
         if (ptrace(PTRACE_SINGLESTEP, tid, NULL, *signal))
             return false;

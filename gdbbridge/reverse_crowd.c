@@ -31,6 +31,8 @@
 #define RED_ZONE     128 /* System V ABI for x86-64: below the stack pointer */
 #define SOON_LOOKS   20  /* at a thread that makes a system call, until it is taken to wait */
 #define LOOK_NS      50000
+#define STEPS_ALONE  4096 /* about 20 ms */
+#define MOMENT_NS    2000000
 
 #ifndef PR_GET_TID_ADDRESS
 #define PR_GET_TID_ADDRESS 40
@@ -503,18 +505,20 @@ void crowd_stop(struct crowd *c, const struct crowd_watch *w)
     } while (m);
 }
 
-/* A signal that is not for the program is handed over; others wait for somebody to look. */
-static void on_signal_of_other(struct member *m, int status, int request)
+/* A signal that is not for the program is handed over; others wait for somebody to look. Returns
+ * whether the member may go on. */
+static bool on_signal_of_other(struct member *m, int status)
 {
     siginfo_t info;
     int signal = WSTOPSIG(status);
-    if (!ptrace(PTRACE_GETSIGINFO, m->tid, NULL, &info) &&
-        dispatch_behind(m->tid, signal, &info)) {
+    if (ptrace(PTRACE_GETSIGINFO, m->tid, NULL, &info))
+        return false;
+    if (dispatch_behind(m->tid, signal, &info)) {
         m->signal = signal;
-        crowd_start(m, request);
-    } else if (signal == SIGTRAP) {
-        crowd_start(m, request);
+        m->info = info;
+        return true;
     }
+    return signal == SIGTRAP;
 }
 
 int crowd_wait_call(struct crowd *c, struct member *m)
@@ -531,8 +535,26 @@ int crowd_wait_call(struct crowd *c, struct member *m)
     crowd_start_all(c, watch.request);
     struct member *who;
     while ((who = crowd_wait(c, &status)) && who != m)
-        if (!crowd_status(c, who, status, &watch))
-            on_signal_of_other(who, status, watch.request);
+        if (!crowd_status(c, who, status, &watch) && on_signal_of_other(who, status))
+            crowd_start(who, watch.request);
     crowd_stop(c, &watch);
     return who && WIFSTOPPED(status) ? status : -1;
+}
+
+void crowd_breathe(struct crowd *c, const struct member *m)
+{
+    const struct crowd_watch watch = {.request = PTRACE_CONT};
+    const struct timespec moment = {0, MOMENT_NS};
+    if (++c->steps % STEPS_ALONE)
+        return;
+    for (struct member *other = c->members; other; other = other->next)
+        if (other != m && other->state == MEMBER_STOPPED && !other->met)
+            crowd_start(other, watch.request);
+    nanosleep(&moment, NULL);
+    crowd_stop(c, &watch);
+    for (struct member *other = c->members; other; other = other->next)
+        if (other != m && other->met && !is_end(c, other, other->status)) {
+            other->met = false;
+            on_signal_of_other(other, other->status);
+        }
 }

@@ -44,6 +44,7 @@ struct crowd {
     struct crowd *next;
     pid_t pid;
     struct member *members; /* the first thread first, then as they were made */
+    unsigned steps; /* of members alone, since others ran */
 };
 
 /* That of a process, or NULL. */
@@ -108,5 +109,9 @@ void crowd_stop(struct crowd *c, const struct crowd_watch *w);
  * until it has it. -1 as above.
  */
 int crowd_wait_call(struct crowd *c, struct member *m);
+
+/* A member is about to step, alone. Now and then others run for a moment, as it may spin for what
+ * one of them does. */
+void crowd_breathe(struct crowd *c, const struct member *m);
 
 #endif
