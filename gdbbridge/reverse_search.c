@@ -58,8 +58,11 @@ static void find(struct found *f, const struct copy_run *run, const struct copy_
     const struct copy_point *p = stop->point;
     bool data = p->kind >= POINT_WRITE;
     *f = (struct found){.point = p,
-                        .mark = {p->addr, data ? p->size : 0, copy_run_hits(run, stop),
-                                 p->kind == POINT_WRITE, stop->thread},
+                        .mark = {.addr = p->addr,
+                                 .size = data ? p->size : 0,
+                                 .n = copy_run_hits(run, stop),
+                                 .written = p->kind == POINT_WRITE,
+                                 .thread = stop->thread},
                         .pc = stop->pc};
 }
 
