@@ -174,7 +174,7 @@ uint64_t schedule_holder_ns(void)
 static const char *lose_patience(struct patience *p)
 {
     uint64_t word = schedule.word, ns = schedule_holder_ns();
-    if (p->word != word)
+    if (p->word != word || ns < p->last_ns) /* it is another thread's time, or that has ended */
         *p = (struct patience){.word = word, .cpu_ns = ns, .last_ns = ns};
     p->still = ns - p->last_ns < STILL_NS ? p->still + 1 : 0;
     p->last_ns = ns;
