@@ -373,7 +373,7 @@ static void coordinator_lost(const char *why)
         return;
     if (agent.stage != STAGE_IDLE)
         unpark();
-    if (save_identity.rank == 0)
+    if (save_identity.rank == 0 && !agent.heard)
         say(why);
 }
 
