@@ -48,8 +48,10 @@ static int rotate(struct log_writer *w, uint32_t segment, uint64_t min_size, str
 {
     void *base = NULL;
     uint64_t bytes = 0, number = segment;
+    stub_thread.writing = 1;
     int rc = (int)cross(GATE->log_segment, min_size, w->at.event, (uint64_t)&base, (uint64_t)&bytes,
                         (uint64_t)&number);
+    stub_thread.writing = 0;
     if (rc == 0)
         *map = (struct log_map){base, bytes};
     return rc;
@@ -58,7 +60,10 @@ static int rotate(struct log_writer *w, uint32_t segment, uint64_t min_size, str
 /* Past the mapping, into the file. */
 static int write_file(struct log_writer *w, uint64_t offset, const void *from, uint64_t bytes)
 {
-    return (int)cross(GATE->log_write, offset, (uint64_t)from, bytes, 0, 0);
+    stub_thread.writing = 1;
+    int rc = (int)cross(GATE->log_write, offset, (uint64_t)from, bytes, 0, 0);
+    stub_thread.writing = 0;
+    return rc;
 }
 
 static int rotate_early(struct log_writer *w, uint32_t segment, uint64_t min_size,

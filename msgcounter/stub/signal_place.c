@@ -17,7 +17,8 @@
 #include "msgcounter/stub/thread.h"
 #include "runtime/half/sys.h"
 
-#define HELD 64 /* a power of two */
+#define HELD    64 /* a power of two */
+#define IN_STUB 20 /* periods of SIGNAL_LATE_NS */
 
 /* What a thread has of them. */
 struct signals {
@@ -33,6 +34,9 @@ struct signals {
     /* Signals whose handlers have run aside in the present MPI call. */
     siginfo_t aside[HELD];
     volatile uint32_t naside;
+    /* Times in a row that it was late in code of dbg3's own, which is short, and from which a handler
+     * must not jump away. */
+    unsigned in_stub;
     /* The timer of the longest wait. */
     struct {
         int id;
@@ -362,6 +366,7 @@ void signal_in_call(uint64_t mask)
 static void run_late(bool outside)
 {
     siginfo_t first;
+    mine->in_stub = 0;
     bool exact = signal_exact();
     if (exact && !outside && cpu_ns() - mine->held.cpu_ns < SIGNAL_LATE_NS)
         return;
@@ -387,7 +392,9 @@ void signal_late(ucontext_t *uc)
     stub_thread.dispatch = 0;
     const struct stub_thread *t = &stub_thread;
     bool on_its_way = !lower && t->inside == 0 && !t->outside && system_is_stub(pc);
-    if (!on_its_way && !replaying() && mine)
+    bool in_stub = t->writing || (!lower && t->inside && !t->outside);
+    bool soon = in_stub && mine && ++mine->in_stub < IN_STUB;
+    if (!on_its_way && !soon && !replaying() && mine)
         run_late(lower || t->inside || t->outside);
     stub_thread.dispatch = before;
     if (lower)
