@@ -34,8 +34,8 @@ struct signals {
     /* Signals whose handlers have run aside in the present MPI call. */
     siginfo_t aside[HELD];
     volatile uint32_t naside;
-    /* Times in a row that it was late in code of dbg3's own, which is short, and from which a handler
-     * must not jump away. */
+    /* Times in a row that it was late in code of dbg3's own, which is short, and from which a
+     * handler must not jump away. */
     unsigned in_stub;
     /* The timer of the longest wait. */
     struct {

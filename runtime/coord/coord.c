@@ -276,6 +276,12 @@ static const struct proto_msg killed = {
     .type = PROTO_FAILURE,
     .u.failure = {.kind = PROTO_FAILURE_KILLED, .text = "", .call = "", .image = "", .module = ""}};
 
+/* Its end is why ranks end, and not the other way round: it was killed, or is done. */
+static bool launcher_is_cause(const struct coord *c)
+{
+    return !c->launcher_runs && (c->result.status == 0 || WIFSIGNALED(c->result.status));
+}
+
 /*
  * The connection ended without last words: killed. Only the first one counts, what follows is its
  * consequence. It is not a failure yet: the launcher may be what was killed, and its end not known.
@@ -283,7 +289,7 @@ static const struct proto_msg killed = {
 static void rank_vanished(struct coord *c, unsigned rank)
 {
     const struct rank *r = &c->rank[rank];
-    if (r->finalized || r->bye || r->failed || !c->launcher_runs || c->failures || c->hung ||
+    if (r->finalized || r->bye || r->failed || launcher_is_cause(c) || c->failures || c->hung ||
         c->interrupted || c->vanished >= 0)
         return;
     c->vanished = (int)rank;

@@ -261,11 +261,7 @@ static void fail_now(void)
     }
     if (!acts("kill"))
         transmit(1, &msg);
-    if (acts("notice")) {
-        usleep(20000);
-        hang_up(2);
-    }
-    hang_up(1);
+    hang_up(acts("notice") ? 2 : 1);
     usleep(300000); /* the order of two ends that are read at once cannot be told */
     exit(abort ? 7 : 9);
 }
