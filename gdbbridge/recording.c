@@ -389,18 +389,18 @@ static bool same(const struct stream *received, size_t early, const struct strea
     return true;
 }
 
-/* What was sent as the kth received message: one of the streams may begin earlier than the other.
- * The least shift with which they agree is right unless all their messages are alike. */
-static const struct message *counterpart(const struct stream *received, size_t k,
-                                         const struct stream *sent)
+/* Which sent message the kth received one is: one of the streams may begin earlier than the other.
+ * The least shift with which they agree is right unless all their messages are alike. Negative:
+ * sent before the stream begins; from sent->n on: behind its end. */
+static int64_t counterpart(const struct stream *received, size_t k, const struct stream *sent)
 {
-    for (size_t shift = 0; shift <= received->n + sent->n; shift++) {
-        if (shift <= k && k - shift < sent->n && same(received, shift, sent, 0))
-            return sent->link[k - shift].message;
-        if (k + shift < sent->n && same(received, 0, sent, shift))
-            return sent->link[k + shift].message;
+    for (size_t shift = 0; shift < received->n || shift < sent->n; shift++) {
+        if (shift < received->n && same(received, shift, sent, 0))
+            return (int64_t)k - (int64_t)shift;
+        if (shift < sent->n && same(received, 0, sent, shift))
+            return (int64_t)(k + shift);
     }
-    return NULL;
+    return -1;
 }
 
 int recording_find_sender(const struct recording *receiver, int to, const struct message *m,
@@ -410,19 +410,21 @@ int recording_find_sender(const struct recording *receiver, int to, const struct
     struct message_filter in = {MESSAGE_RECEIVED, true, true, true, m->peer, m->tag, m->comm};
     struct message_filter out = {MESSAGE_SENT, true, true, true, to, m->tag, m->comm};
     struct stream received, was_sent;
-    const struct message *found = NULL;
     stream_of(receiver, &in, &received);
     stream_of(sender, &out, &was_sent);
     if (received.n)
         qsort(received.link, received.n, sizeof *received.link, by_posting);
-    for (size_t k = 0; k < received.n && !found; k++)
-        if (received.link[k].message == m)
-            found = counterpart(&received, k, &was_sent);
+    size_t k = 0;
+    while (k < received.n && received.link[k].message != m)
+        k++;
+    int64_t which = k < received.n && was_sent.n ? counterpart(&received, k, &was_sent) : -1;
+    bool behind = which >= (int64_t)was_sent.n, found = which >= 0 && !behind;
+    if (found)
+        *sent = was_sent.link[which].message;
     free(received.link);
     free(was_sent.link);
-    if (!found)
-        return err_set(err, "the sender's recording does not have it: it was sent before that "
-                            "begins");
-    *sent = found;
-    return 0;
+    if (behind)
+        return err_set(err, "its recording ends in the call that sent it");
+    return found ? 0 : err_set(err, "the sender's recording does not have it: it was sent before "
+                                    "that begins");
 }

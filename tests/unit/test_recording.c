@@ -157,8 +157,8 @@ START_TEST(messages_of_events)
 }
 END_TEST
 
-/* Two receives that are completed in the other order, and one message that was under way when the
- * recordings began. */
+/* Two receives that are completed in the other order, one message that was under way when the
+ * recordings began, and one whose sending was when the sender's ended. */
 START_TEST(sender_of_a_message)
 {
     begin_log(0);
@@ -177,22 +177,28 @@ START_TEST(sender_of_a_message)
     put_completion(20, 0, 3, "zero");
     put_completion(21, 0, 3, "one");
     end();
+    irecv(0, 3, 23);
+    begin(CALL_MPI_Wait);
+    put_completion(23, 0, 3, "three");
+    end();
     end_log();
 
     static const struct {
         size_t message;
-        uint64_t event; /* UINT64_MAX: not in the sender's recording */
-    } wanted[] = {{0, 2}, {1, UINT64_MAX}, {2, 0}};
+        uint64_t event; /* UINT64_MAX: not in the sender's recording, and: */
+        const char *why;
+    } wanted[] = {{0, 2, ""}, {1, UINT64_MAX, "before"}, {2, 0, ""}, {3, UINT64_MAX, "ends in"}};
     struct recording *from = reopen(0), *to = reopen(1);
     size_t n;
     const struct message *m = recording_messages(to, &n), *sent;
-    ck_assert_uint_eq(n, 3);
-    for (size_t i = 0; i < 3; i++) {
-        struct err err;
+    ck_assert_uint_eq(n, 4);
+    for (size_t i = 0; i < 4; i++) {
+        struct err err = {0};
         int rc = recording_find_sender(to, 1, &m[wanted[i].message], from, &sent, &err);
         ck_assert_int_eq(rc, wanted[i].event == UINT64_MAX ? -1 : 0);
         if (rc == 0)
             ck_assert_uint_eq(sent->event, wanted[i].event);
+        ck_assert_ptr_nonnull(strstr(err.text, wanted[i].why));
     }
     recording_close(from);
     recording_close(to);
