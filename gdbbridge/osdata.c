@@ -43,22 +43,24 @@ static void put_number(struct bytes *out, const char *column, long value)
     put(out, column, text);
 }
 
+static void put_id(struct bytes *out, const char *column, const char *name, long id)
+{
+    if (name)
+        put(out, column, name);
+    else
+        put_number(out, column, id);
+}
+
 static void put_user(struct bytes *out, const char *column, long id)
 {
     const struct passwd *known = getpwuid((uid_t)id);
-    if (known)
-        put(out, column, known->pw_name);
-    else
-        put_number(out, column, id);
+    put_id(out, column, known ? known->pw_name : NULL, id);
 }
 
 static void put_group(struct bytes *out, const char *column, long id)
 {
     const struct group *known = getgrgid((gid_t)id);
-    if (known)
-        put(out, column, known->gr_name);
-    else
-        put_number(out, column, id);
+    put_id(out, column, known ? known->gr_name : NULL, id);
 }
 
 static void put_time(struct bytes *out, const char *column, long seconds)

@@ -34,7 +34,7 @@ struct block {
 
 struct heap {
     void *(*map)(size_t size);
-    struct stub_lock lock;
+    struct stub_lock lock; /* threads that call no MPI are made and end beside it */
     struct free_block {
         struct free_block *next;
     } *free[CLASSES];
@@ -93,17 +93,6 @@ static void *map_apart(size_t size)
     return map(size);
 }
 
-/* Also where no other thread may call MPI: threads are made and end beside it. */
-static void lock(struct heap *h)
-{
-    stub_lock_slow(&h->lock);
-}
-
-static void unlock(struct heap *h)
-{
-    __atomic_clear(&h->lock.held, __ATOMIC_RELEASE);
-}
-
 static unsigned class_of(size_t size)
 {
     unsigned c = 0;
@@ -133,7 +122,7 @@ static void *heap_alloc(struct heap *h, size_t size)
         *b = (struct block){.size = whole - HEADER, .class = LARGE};
         return b + 1;
     }
-    lock(h);
+    stub_lock_slow(&h->lock);
     struct block *b;
     struct free_block *f = h->free[class];
     if (f) {
@@ -142,7 +131,7 @@ static void *heap_alloc(struct heap *h, size_t size)
     } else {
         b = carve(h, class);
     }
-    unlock(h);
+    stub_unlock_slow(&h->lock);
     *b = (struct block){.size = (SMALLEST << class) - HEADER, .class = class};
     return memset(b + 1, 0, b->size); /* all of it: stub_realloc grows in place */
 }
@@ -157,10 +146,10 @@ static void heap_free(struct heap *h, void *p)
         return;
     }
     struct free_block *f = p;
-    lock(h);
+    stub_lock_slow(&h->lock);
     f->next = h->free[b->class];
     h->free[b->class] = f;
-    unlock(h);
+    stub_unlock_slow(&h->lock);
 }
 
 void *stub_alloc(size_t size)

@@ -43,7 +43,13 @@ struct stub_lock {
     volatile char held;
 };
 
+/* Also where one thread at a time may call MPI: of what other threads come by, too. */
 void stub_lock_slow(struct stub_lock *l);
+
+static inline void stub_unlock_slow(struct stub_lock *l)
+{
+    __atomic_clear(&l->held, __ATOMIC_RELEASE);
+}
 
 static inline void stub_lock(struct stub_lock *l)
 {
@@ -54,7 +60,7 @@ static inline void stub_lock(struct stub_lock *l)
 static inline void stub_unlock(struct stub_lock *l)
 {
     if (__builtin_expect(stub_threads_multiple, 0))
-        __atomic_clear(&l->held, __ATOMIC_RELEASE);
+        stub_unlock_slow(l);
 }
 
 /* Where a mapping of the stub's own should lie, for mmap(2): while calls are recorded or replayed,

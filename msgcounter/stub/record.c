@@ -136,7 +136,7 @@ static void writer_lock(void)
 static void writer_unlock(void)
 {
     if (stub_threads_made)
-        __atomic_clear(&lock.held, __ATOMIC_RELEASE);
+        stub_unlock_slow(&lock);
 }
 
 void record_flush(void)

@@ -57,7 +57,7 @@ static void lock(void)
 
 static void unlock(void)
 {
-    __atomic_clear(&past.lock.held, __ATOMIC_RELEASE);
+    stub_unlock_slow(&past.lock);
     stub_thread.inside--;
 }
 
