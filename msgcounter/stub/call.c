@@ -463,6 +463,8 @@ int stub_call(enum call call, const uint64_t *v, void *site)
     counters_set(&f->call, 0);
     counters_set(&f->state, stub_gate.finalized ? COUNTERS_FINALIZED : COUNTERS_COMPUTING);
     stub_leave();
+    if (GATE->mode != GATE_LIVE && !stub_thread.handler)
+        stack_wipe();
     return rc;
 }
 

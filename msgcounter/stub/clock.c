@@ -51,6 +51,7 @@ static int64_t reading(enum gate_vdso which, int64_t (*live)(const uint64_t *arg
         record_end(0);
     }
     stub_leave();
+    stack_wipe();
     return result;
 }
 

@@ -145,15 +145,16 @@ enum settle requests_settle(uint32_t how, int n, struct request *const *req)
 
 /* -------------------------------------------------------------- completions in the payload log */
 
-/* What came into the buffer: of a message that was too long (MPI_ERR_TRUNCATE) what had room. */
+/* What came into the buffer: of a message that was too long (MPI_ERR_TRUNCATE) what had room. A
+ * partitioned one that was shorter than the buffer ends in an error, too. */
 static uint64_t data_bytes(const struct request *r)
 {
     const struct gate_status *st = &r->status;
     if (r->coll)
         return icoll_bytes(r);
-    if (part_receives(r))
-        return st->error ? 0 : (uint64_t)r->bytes;
-    if (r->kind != REQUEST_RECV || st->cancelled)
+    if (part_receives(r) && !st->error)
+        return (uint64_t)r->bytes;
+    if ((r->kind != REQUEST_RECV && !part_receives(r)) || st->cancelled)
         return 0;
     int64_t room = st->error ? layout_packed_size(request_layout(r), r->count) : st->bytes;
     return (uint64_t)(st->bytes < room ? st->bytes : room);
@@ -622,8 +623,8 @@ static MPI_Status *status_at(MPI_Status *s, int i)
     return s == MPI_STATUSES_IGNORE ? s : s + i;
 }
 
-/* Errors of completion calls are raised on MPI_COMM_WORLD, as MPICH does (binding_c.py: calls
- * without a communicator). */
+/* Errors of completion calls are raised on MPI_COMM_WORLD, mostly, as MPICH does (binding_c.py:
+ * calls without a communicator). */
 static int finish(enum call call, int rc)
 {
     return rc ? error_return_comm(call, NULL, rc) : MPI_SUCCESS;
@@ -725,7 +726,11 @@ static int one(enum call call, MPI_Request *id, int *flag, MPI_Status *status, u
         return MPI_SUCCESS;
     }
     *flag = completion_run(&c, how);
-    return *flag ? finish(call, deliver(&c, 0, status)) : MPI_SUCCESS;
+    if (!*flag)
+        return MPI_SUCCESS;
+    /* Of a persistent request MPICH knows the communicator here (wait.c, test.c). */
+    struct comm *comm = c.req[0]->persistent ? c.req[0]->comm : NULL;
+    return error_return_comm(call, comm, deliver(&c, 0, status));
 }
 
 int hand_wait(enum call call, const uint64_t *v)

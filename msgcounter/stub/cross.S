@@ -13,6 +13,8 @@
  */
 #include "cross_offsets.h"
 
+#define STACK_WIPED 4096
+
     .globl gate_cross, gate_cross_double
     .hidden gate_cross, gate_cross_double
     .type gate_cross, @function
@@ -153,5 +155,20 @@ gate_up:
     ret
     .cfi_endproc
     .size gate_up, .-gate_up
+
+/* void stack_wipe(void): all below its return address. See thread.h. */
+    .globl stack_wipe
+    .hidden stack_wipe
+    .type stack_wipe, @function
+    .p2align 4
+stack_wipe:
+    .cfi_startproc
+    lea -STACK_WIPED(%rsp), %rdi
+    mov $(STACK_WIPED / 8), %ecx
+    xor %eax, %eax
+    rep stosq
+    ret
+    .cfi_endproc
+    .size stack_wipe, .-stack_wipe
 
     .section .note.GNU-stack,"",@progbits

@@ -122,6 +122,8 @@ static void *start_thread(void *arg)
     if (!start.outside)
         schedule_get(NULL);
     pid_thread_started();
+    if (GATE->mode != GATE_LIVE)
+        stack_wipe();
     return start.fn(start.arg);
 }
 

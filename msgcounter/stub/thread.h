@@ -114,6 +114,12 @@ static inline void stub_leave(void)
         stub_leave_in_turn();
 }
 
+/* The library, recording and replay leave different bytes on the stack, and some get into what a
+ * program sends: the padding of a struct that it makes there next, an array of which it fills a
+ * part. This makes 4 KiB below its caller's frame zeros. Not on a handler's stack, which may be
+ * smaller. */
+void stack_wipe(void);
+
 /* In a wait loop that got GATE_EAGAIN: the state of the call must be wholly in the request table
  * or in local variables of upper-half frames. Parks if asked to (epoch, fine checkpoint); may
  * return in another process (after a restart), where real handles have changed: look them up

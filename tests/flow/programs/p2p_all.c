@@ -534,6 +534,39 @@ static void case_self_order(int round)
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_ARE_FATAL);
 }
 
+struct holey {
+    char kind;
+    double value;
+    char last;
+};
+
+static __attribute__((noinline)) void send_holey(int round, int n)
+{
+    struct holey some[20];
+    char unread[sizeof some];
+    for (int i = 0; i < n; i++) {
+        some[i].kind = (char)i;
+        some[i].value = round;
+        some[i].last = 'x';
+    }
+    MPI_Sendrecv(some, n * (int)sizeof *some, MPI_BYTE, neighbour(1), 26, unread, sizeof unread,
+                 MPI_BYTE, neighbour(-1), 26, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+    CHECK(((struct holey *)unread)[n - 1].last == 'x');
+}
+
+/* The holes of what is sent were never written by this program: they hold what calls before have
+ * left on the stack. */
+static void case_holes(int round)
+{
+    int flag;
+    send_holey(round, 20);
+    MPI_Barrier(MPI_COMM_WORLD);
+    send_holey(round, 20);
+    MPI_Iprobe(MPI_ANY_SOURCE, 27, MPI_COMM_WORLD, &flag, MPI_STATUS_IGNORE);
+    MPI_Wtime();
+    send_holey(round, 7);
+}
+
 static const struct check_case cases[] = {
     {"send", case_send},
     {"ssend", case_ssend},
@@ -559,6 +592,7 @@ static const struct check_case cases[] = {
     {"test", case_test},
     {"self", case_self},
     {"self_order", case_self_order},
+    {"holes", case_holes},
     {NULL, NULL},
 };
 
