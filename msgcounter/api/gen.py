@@ -30,7 +30,7 @@ CLASSES = {'inquire', 'local', 'p2p', 'complete', 'coll', 'icoll', 'create', 'fr
            'io', 'spawn', 'tool'}
 FLAGS = {'pure': 'PURE', 'anytime': 'ANY_TIME', 'coll': 'COLLECTIVE', 'unable': 'UNABLE',
          'existing': 'EXISTING', 'value': 'VALUE', 'free': 'FREE', 'direct': 'DIRECT',
-         'neighbors': 'NEIGHBORS', 'persistent': 'PERSISTENT'}
+         'neighbors': 'NEIGHBORS', 'own': 'OWN', 'persistent': 'PERSISTENT'}
 
 
 class Fault(Exception):

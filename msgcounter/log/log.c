@@ -13,6 +13,12 @@
 
 #define PAGE 4096u
 
+/* Hashed in such pieces, what was just written is read from the processor's cache. */
+#define PIECE 131072u
+
+_Static_assert(sizeof(XXH3_state_t) == LOG_CHECK_STATE && _Alignof(XXH3_state_t) <= 64,
+               "the writer has room for the hash's state");
+
 /* Fuzzers are let past the checks: they could not guess them. */
 #ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
 #define CHECK_EQUAL(a, b) ((void)(b), true)
@@ -117,6 +123,45 @@ int log_begin_rotate(struct log_writer *w, uint64_t size)
     return 0;
 }
 
+static XXH3_state_t *check_state(struct log_writer *w)
+{
+    return (XXH3_state_t *)(void *)w->state;
+}
+
+/* Takes the open record up to `end` into its check word, from the log: a thread may write to where
+ * the bytes came from. */
+static void check_up_to(struct log_writer *w, const unsigned char *end)
+{
+    if (!w->checked) {
+        w->checked = w->map.base + w->at.offset + offsetof(struct log_record, event);
+        XXH3_64bits_reset(check_state(w));
+    }
+    XXH3_64bits_update(check_state(w), w->checked, (size_t)(end - w->checked));
+    w->checked = end;
+}
+
+void log_fill_large(struct log_writer *w, unsigned char *to, const unsigned char *from,
+                    uint64_t bytes)
+{
+    while (bytes) {
+        uint64_t n = bytes < PIECE ? bytes : PIECE;
+        if (!w->write || w->write(w, (uint64_t)(to - w->map.base), from, n) < 0)
+            memcpy(to, from, n);
+        to += n;
+        from += n;
+        bytes -= n;
+        check_up_to(w, to);
+    }
+}
+
+static uint32_t open_record_check(struct log_writer *w, const struct log_record *rec, uint64_t size)
+{
+    if (!w->checked)
+        return record_check(rec, size);
+    check_up_to(w, (const unsigned char *)rec + size);
+    return (uint32_t)XXH3_64bits_digest(check_state(w));
+}
+
 uint64_t log_commit(struct log_writer *w)
 {
     if (!w->field)
@@ -127,7 +172,7 @@ uint64_t log_commit(struct log_writer *w)
     /* An abandoned record may have left fields where the successor's head will stand. */
     if (end < w->map.size)
         ((struct log_record *)(w->map.base + end))->head = 0;
-    struct log_record head = {.words = (uint32_t)(size / 8), .check = record_check(rec, size)};
+    struct log_record head = {.words = (uint32_t)(size / 8), .check = open_record_check(w, rec, size)};
     __atomic_store_n(&rec->head, head.head, __ATOMIC_RELEASE);
     w->at.offset = end;
     w->field = NULL;

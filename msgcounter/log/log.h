@@ -63,6 +63,9 @@ typedef int log_write(struct log_writer *w, uint64_t offset, const void *from, u
 /* From so many bytes on that is worth a system call. */
 #define LOG_WRITE_MIN 16384
 
+/* Bytes of an XXH3_state_t: log.c makes sure. */
+#define LOG_CHECK_STATE 576
+
 /*
  * The writer. Lives in memory that checkpoints save: `owner` and `at` are the state that counts,
  * everything else is set by log_writer_attach() after a restore. Read `at` through
@@ -79,6 +82,9 @@ struct log_writer {
 
     unsigned char *field; /* where the next field of the open record goes; NULL if none is open */
     unsigned char *limit; /* first byte that the open record must not touch */
+
+    const unsigned char *checked;         /* the record's check word has all before; NULL: nothing */
+    _Alignas(64) unsigned char state[LOG_CHECK_STATE]; /* of its hash */
 };
 
 /* An empty log that starts with event 0 in segment 0. Nothing is mapped before the first record. */
@@ -124,6 +130,7 @@ static inline int log_begin(struct log_writer *w, uint16_t call, uint32_t thread
     rec->thread = thread;
     w->field = p + sizeof *rec;
     w->limit = p + size;
+    w->checked = NULL;
     return 0;
 }
 
@@ -147,12 +154,18 @@ static inline void *log_reserve(struct log_writer *w, uint8_t param, enum log_ro
     return f + 1;
 }
 
-/* Copies to a place that log_reserve() gave: what follows from `to` on, or a part of it. */
+/* log_fill of much. */
+void log_fill_large(struct log_writer *w, unsigned char *to, const unsigned char *from,
+                    uint64_t bytes);
+
+/* Copies to a place that log_reserve() gave: what follows from `to` on, or a part of it. What the
+ * record has before that is as it stays. */
 static inline void log_fill(struct log_writer *w, void *to, const void *from, uint64_t bytes)
 {
-    if (bytes < LOG_WRITE_MIN || !w->write ||
-        w->write(w, (uint64_t)((unsigned char *)to - w->map.base), from, bytes) < 0)
+    if (bytes < LOG_WRITE_MIN)
         __builtin_memcpy(to, from, bytes);
+    else
+        log_fill_large(w, (unsigned char *)to, (const unsigned char *)from, bytes);
 }
 
 static inline void log_put(struct log_writer *w, uint8_t param, enum log_role role,
@@ -191,7 +204,7 @@ static inline void log_put_status(struct log_writer *w, uint8_t param, const str
     log_put(w, param, LOG_ROLE_STATUS, st, sizeof *st);
 }
 
-/* Sets the flags of the open record (0 after log_begin). */
+/* Sets the flags of the open record (0 after log_begin), before its first field. */
 static inline void log_set_flags(struct log_writer *w, uint16_t flags)
 {
     ((struct log_record *)(w->map.base + w->at.offset))->flags = flags;

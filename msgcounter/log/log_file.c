@@ -65,8 +65,8 @@ int log_file_rotate(struct log_writer *w, uint32_t segment, uint64_t min_size, s
 {
     const struct log_file *file = w->arg;
     uint64_t size = file->segment_size ? file->segment_size : LOG_SEGMENT_SIZE;
-    if (size < min_size)
-        size = min_size;
+    if (size < min_size) /* and room for small ones that come behind */
+        size = min_size + size / 16;
     size = (size + PAGE - 1) & ~(uint64_t)(PAGE - 1);
 
     char path[PATH_MAX];

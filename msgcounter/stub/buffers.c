@@ -17,7 +17,7 @@ struct block {
 struct buffers buffers_of(const struct call_info *info, const uint64_t *v)
 {
     const struct comm *c = info->comm < 0 ? NULL : comm_of((MPI_Comm)v[info->comm]);
-    return (struct buffers){info, v, c};
+    return (struct buffers){.info = info, .v = v, .comm = c};
 }
 
 static int64_t element(const struct buffers *b, int param, int64_t k)
@@ -55,10 +55,12 @@ int64_t buffers_vector(const struct buffers *b, unsigned i)
 static int64_t blocks(const struct buffers *b, unsigned i)
 {
     const struct param_info *p = &b->info->params[i];
-    return p->span == SPAN_V || p->span == SPAN_W ? buffers_vector(b, i) : 1;
+    if (p->span == SPAN_V || p->span == SPAN_W)
+        return buffers_vector(b, i);
+    return p->span == SPAN_SIZE && b->omits & 1u << i ? 2 : 1;
 }
 
-static struct block block(const struct buffers *s, unsigned i, int64_t k)
+static struct block whole_block(const struct buffers *s, unsigned i, int64_t k)
 {
     const uint64_t *v = s->v;
     const struct param_info *p = &s->info->params[i];
@@ -102,6 +104,30 @@ static struct block block(const struct buffers *s, unsigned i, int64_t k)
     case SPAN_OPAQUE:
         break;
     }
+    return b;
+}
+
+/* Of as many blocks as there are members, `n` from the first on. */
+static struct block some_blocks(const struct buffers *s, unsigned i, int64_t first, int64_t n)
+{
+    struct block b = whole_block(s, i, 0);
+    int64_t count = (int64_t)s->v[s->info->params[i].count];
+    b.at += first * count * extent_of(b.type);
+    b.count = n * count;
+    return b;
+}
+
+static struct block block(const struct buffers *s, unsigned i, int64_t k)
+{
+    if (!(s->omits & 1u << i))
+        return whole_block(s, i, k);
+    int64_t rank = s->comm->rank;
+    if (s->info->params[i].span == SPAN_SIZE)
+        return k == 0 ? some_blocks(s, i, 0, rank)
+                      : some_blocks(s, i, rank + 1, members(s->comm) - rank - 1);
+    struct block b = whole_block(s, i, k);
+    if (s->info->params[i].span == SPAN_ONE || k == rank)
+        b.count = 0;
     return b;
 }
 
@@ -179,4 +205,32 @@ void buffers_unpack(const struct buffers *s, unsigned i, const unsigned char *fr
         from += bytes;
         left -= (uint64_t)bytes;
     }
+}
+
+static const void *own_piece(const struct buffers *s, unsigned i, uint64_t *bytes)
+{
+    int rank = s->comm->rank;
+    struct block b = s->info->params[i].span == SPAN_SIZE ? some_blocks(s, i, rank, 1)
+                                                          : whole_block(s, i, rank);
+    const struct datatype *t = b.count > 0 ? datatype_of(b.type) : NULL;
+    *bytes = t ? (uint64_t)(b.count * t->size) : 0;
+    return t ? layout_piece(t->layout, b.count, b.at) : NULL;
+}
+
+struct buffers_own buffers_own(const struct buffers *b)
+{
+    struct buffers_own own = {0};
+    uint64_t sent = 0, received = 0;
+    if (!(b->info->flags & CALL_OWN) || !b->comm || b->comm->remote_size)
+        return own;
+    for (unsigned i = 0; i < b->info->nparams; i++)
+        if (buffers_used(b, i, DIR_IN)) {
+            own.from = own_piece(b, i, &sent);
+        } else if (buffers_used(b, i, DIR_OUT)) {
+            own.to = (void *)own_piece(b, i, &received);
+            own.param = i;
+        }
+    if (own.from && own.to && sent == received)
+        own.bytes = sent;
+    return own;
 }

@@ -16,6 +16,15 @@ struct buffers {
     const struct call_info *info;
     const uint64_t *v;
     const struct comm *comm; /* NULL: the call has none */
+    uint32_t omits;          /* bit i: buffer i is taken without the block from this rank itself */
+};
+
+/* What this rank gives itself in a collective that moves blocks about. */
+struct buffers_own {
+    unsigned param; /* the buffer that receives */
+    void *to;
+    const void *from; /* in the buffer that is sent */
+    uint64_t bytes;   /* 0: there is none, or it does not lie in one piece */
 };
 
 struct buffers buffers_of(const struct call_info *info, const uint64_t *v);
@@ -34,5 +43,7 @@ void buffers_pack(const struct buffers *b, unsigned i, unsigned char *to);
 
 /* The reverse; bytes beyond the buffer's, or missing, are left alone. */
 void buffers_unpack(const struct buffers *b, unsigned i, const unsigned char *from, uint64_t bytes);
+
+struct buffers_own buffers_own(const struct buffers *b);
 
 #endif

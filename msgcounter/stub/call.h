@@ -116,6 +116,7 @@ enum call_flag {
     CALL_UNABLE = 8,     /* makes objects that cannot be restored: no epoch while one lives */
     CALL_ANY_TIME = 16,  /* allowed before MPI_Init and after MPI_Finalize */
     CALL_PURE = 32,      /* answer depends on saved state only: not logged */
+    CALL_OWN = 64,       /* what comes from the rank itself is a block of what it sends */
     CALL_VALUE = 128,    /* returns a value instead of an error code */
     CALL_FREE = 256,     /* frees the object whose handle the first parameter points to */
     CALL_EXISTING = 512, /* may return a handle that the application has already */

@@ -95,16 +95,26 @@ static struct value value_of(const struct call_info *info, unsigned i, const uin
     return out;
 }
 
-static uint64_t room(const struct call_info *info, const uint64_t *v,
-                     const struct record_before *before, const struct made *made)
+/* Leaves out of the log what the rank gave itself: the replay has it, too. But a thread may have
+ * changed what was sent meanwhile. */
+static void omit_own(struct buffers *s)
 {
-    struct buffers s = buffers_of(info, v);
+    struct buffers_own own = buffers_own(s);
+    if (own.bytes >= LOG_WRITE_MIN && !memcmp(own.to, own.from, own.bytes))
+        s->omits = 1u << own.param;
+}
+
+static uint64_t room(const struct buffers *s, const struct record_before *before,
+                     const struct made *made)
+{
+    const struct call_info *info = s->info;
+    const uint64_t *v = s->v;
     uint64_t n = LOG_FIELD_ROOM(made->note_bytes);
     for (unsigned i = 0; i < info->nparams; i++) {
         n += LOG_FIELD_ROOM(sizeof(struct log_digest));
         n += LOG_FIELD_ROOM(value_of(info, i, v, before).bytes);
-        if (written(&s, i))
-            n += LOG_FIELD_ROOM(buffers_bytes(&s, i));
+        if (written(s, i))
+            n += LOG_FIELD_ROOM(buffers_bytes(s, i));
     }
     return n;
 }
@@ -114,8 +124,11 @@ void record_outputs(enum call call, const struct call_info *info, const uint64_t
 {
     bool success = rc == 0 || info->flags & CALL_VALUE;
     struct buffers s = buffers_of(info, v);
-    record_begin(call, success ? room(info, v, b, made)
+    if (success)
+        omit_own(&s);
+    record_begin(call, success ? room(&s, b, made)
                                : info->nparams * LOG_FIELD_ROOM(sizeof(struct log_digest)));
+    log_set_flags(&record_writer, s.omits ? RECORD_OWN : 0);
     for (unsigned i = 0; i < info->nparams; i++) {
         if (read_now(&s, i))
             log_put_digest(&record_writer, (uint8_t)i, b->digest[i], b->bytes[i]);
@@ -189,6 +202,13 @@ static const struct log_field *field_of(const struct log_record *rec, unsigned i
     return NULL;
 }
 
+static void take_own(struct buffers *s)
+{
+    struct buffers_own own = buffers_own(s);
+    s->omits = 1u << own.param;
+    memcpy(own.to, own.from, own.bytes);
+}
+
 int replay_outputs(enum call call, const struct call_info *info, const uint64_t *v)
 {
     struct record_before before;
@@ -196,6 +216,8 @@ int replay_outputs(enum call call, const struct call_info *info, const uint64_t 
     const struct log_record *rec = replay_next(call);
     check_inputs(rec, info, v, &before);
     struct buffers s = buffers_of(info, v);
+    if (rec->flags & RECORD_OWN)
+        take_own(&s);
     int rc = replay_rc(rec);
     for (unsigned i = 0; i < info->nparams; i++) {
         const struct log_field *f = field_of(rec, i);

@@ -24,7 +24,7 @@ struct icoll {
 static struct buffers buffers_in(const struct request *r)
 {
     const struct icoll *ic = r->coll;
-    return (struct buffers){&call_table[ic->call], ic->v, r->comm};
+    return (struct buffers){.info = &call_table[ic->call], .v = ic->v, .comm = r->comm};
 }
 
 /* -------------------------------------------------------------------------------------- keeping */
@@ -85,7 +85,7 @@ void icoll_attach(struct request *r, enum call call, const uint64_t *v, void *co
     }
     r->coll = ic;
     keep_objects(ic, info);
-    struct buffers b = {info, v, r->comm};
+    struct buffers b = {.info = info, .v = v, .comm = r->comm};
     for (unsigned i = 0; i < info->nparams; i++)
         keep_vectors(ic, &b, i);
     if (!r->persistent)

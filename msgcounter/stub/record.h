@@ -36,6 +36,7 @@ enum record_flag {
     RECORD_MEMORY = 4,   /* what other ranks had written to memory of this one (win_watch.h) */
     RECORD_UNKNOWN = 8,  /* of a system call whose outputs are not known: no replay gets past it */
     RECORD_LEFT = 16,    /* of Request_free: the end of a request freed earlier */
+    RECORD_OWN = 32,     /* of a collective: without what the rank gave itself (buffers_own) */
 };
 
 /* The field of an event that holds the note of the object that the call made (call.h). */

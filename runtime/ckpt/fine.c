@@ -19,6 +19,7 @@
 #include "runtime/ckpt/agent.h"
 #include "runtime/ckpt/fine_merge.h"
 #include "runtime/ckpt/park.h"
+#include "runtime/ckpt/payload.h"
 #include "runtime/ckpt/save.h"
 #include "runtime/ckpt/track.h"
 #include "runtime/coord/counters.h"
@@ -39,6 +40,8 @@
 #define BEHIND_COUNT  4096
 #define CLOSED_MAX    (KEEP_MAX + BEHIND_COUNT)
 
+#define LOG_SHARE 0.8 /* of the overhead */
+
 #define PAGE_US 4 /* to find, write and watch a page: 1 GB/s, a guess for the first increment */
 
 /* A segment that is not written to any more. */
@@ -52,7 +55,8 @@ static struct {
     uint64_t since_us, since_messages; /* as run_us(), at the end of the first checkpoint, which has
                                         * to be whole */
     uint64_t spent_us;                 /* on those after it: pauses, and faults they cause */
-    uint64_t merged_us, pages;         /* on merging, and in memory, when the first was complete */
+    uint64_t merged_us, logged_us;     /* on merging and on the log, when the first was complete */
+    uint64_t pages;                    /* in memory then */
     unsigned tries;                    /* in vain, since the last one */
     char folder[4096];
     char logs[4096];
@@ -235,13 +239,23 @@ static void on_upper_fs(uint64_t upper, void (*fn)(void))
     set_fs_base(lower);
 }
 
+/* What is left for checkpoints of a second's work: the log takes its part of the overhead, but not
+ * all of it. */
+static double earned(uint64_t ran_us)
+{
+    double overhead = (double)fine.overhead / 100;
+    double log = (double)(payload_spent_us() - fine.logged_us) / (double)ran_us;
+    double most = LOG_SHARE * overhead;
+    return overhead - (log < most ? log : most);
+}
+
 /* The rank has run for ran_us: how many messages from now on pay for cost_us? As many as come in
  * the time that is missing, by their rate so far. Whether any are owed. */
 static bool owe(uint64_t ran_us, uint64_t cost_us)
 {
     const struct counters_file *counters = GATE->counters;
     uint64_t messages = counters_get(&counters->messages);
-    uint64_t must_us = cost_us * 100 / fine.overhead;
+    uint64_t must_us = (uint64_t)((double)cost_us / earned(ran_us));
     double rate = (double)(messages - fine.since_messages) / (double)ran_us;
     uint64_t owed_us = must_us > ran_us ? must_us - ran_us : 0;
     GATE->fine_from = messages + (uint64_t)(rate * (double)owed_us);
@@ -266,6 +280,7 @@ static void start_to_count(void)
     fine.since_us = run_us();
     fine.since_messages = counters_get(&counters->messages);
     fine.merged_us = fine_merge_spent_us();
+    fine.logged_us = payload_spent_us();
     fine.pages = resident_pages();
 }
 

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "msgcounter/log/log_file.h"
@@ -30,7 +31,15 @@ static struct {
     struct log_map map;       /* of the present segment */
     uint32_t segment;
     int fd; /* of its file; 0: not needed so far */
+    uint64_t spent_ns;
 } payload;
+
+static uint64_t run_ns(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
 
 /* A fault in a mapped file reads ahead, which helps who goes on with the next page; not who writes
  * those pages past the mapping in a moment. */
@@ -78,9 +87,8 @@ static int open_segment(void)
     return 0;
 }
 
-static int log_write_past(uint64_t offset, const void *from, uint64_t bytes)
+static int write_all(const char *p, uint64_t offset, uint64_t bytes)
 {
-    const char *p = from;
     int rc = payload.fd > 0 ? 0 : open_segment();
     while (rc == 0 && bytes) {
         ssize_t n = pwrite(payload.fd, p, bytes, (off_t)offset);
@@ -91,6 +99,19 @@ static int log_write_past(uint64_t offset, const void *from, uint64_t bytes)
         bytes -= (uint64_t)n;
     }
     return rc;
+}
+
+static int log_write_past(uint64_t offset, const void *from, uint64_t bytes)
+{
+    uint64_t began = run_ns();
+    int rc = write_all(from, offset, bytes);
+    __atomic_fetch_add(&payload.spent_ns, run_ns() - began, __ATOMIC_RELAXED);
+    return rc;
+}
+
+uint64_t payload_spent_us(void)
+{
+    return payload.spent_ns / 1000;
 }
 
 void payload_init(void)

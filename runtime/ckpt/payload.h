@@ -4,7 +4,12 @@
 #ifndef DBG3_CKPT_PAYLOAD_H
 #define DBG3_CKPT_PAYLOAD_H
 
+#include <stdint.h>
+
 /* Fills the gate's services of the log: the stub writes it, the lower half has its files. Once. */
 void payload_init(void);
+
+/* Processor time that writing payload took so far: of large records, past the mapping. */
+uint64_t payload_spent_us(void);
 
 #endif

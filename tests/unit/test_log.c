@@ -263,6 +263,42 @@ static int write_past(struct log_writer *w, uint64_t offset, const void *from, u
     return 0;
 }
 
+/* The check word of what is written in pieces is that of one piece. */
+START_TEST(check_of_pieces)
+{
+    static unsigned char from[400000];
+    for (size_t i = 0; i < sizeof from; i++)
+        from[i] = byte_of(_i, i);
+    past.calls = 0;
+    past.broken = _i == 1;
+    writer.write = write_past;
+    for (int round = 0; round < 3; round++) {
+        ck_assert_int_eq(log_begin(&writer, 7, 0, 3 * LOG_FIELD_ROOM(sizeof from)), 0);
+        log_set_flags(&writer, 5);
+        log_put_u64(&writer, 0, LOG_ROLE_VALUE, 17);
+        log_put(&writer, 1, LOG_ROLE_DATA, from, sizeof from - (size_t)round);
+        log_put(&writer, 2, LOG_ROLE_DATA, from, 100);
+        log_put(&writer, 3, LOG_ROLE_DATA, from + 1, sizeof from - 1);
+        if (round == 1)
+            log_abandon(&writer);
+        else
+            log_commit(&writer);
+    }
+    ck_assert_uint_eq(past.calls, 3 * 2 * 4);
+
+    struct log_reader *r;
+    const struct log_record *rec = NULL;
+    ck_assert_int_eq(log_reader_open(&r, dir, RANK, NULL, NULL), 0);
+    ck_assert_int_eq(log_reader_next(r, &rec, NULL), 1);
+    ck_assert_int_eq(log_reader_next(r, &rec, NULL), 1);
+    ck_assert_int_eq(rec->flags, 5);
+    const struct log_field *f = log_field_find(rec, NULL, 3, LOG_ROLE_DATA);
+    ck_assert_int_eq(memcmp(log_field_value(f), from + 1, sizeof from - 1), 0);
+    ck_assert_int_eq(log_reader_next(r, &rec, NULL), 0);
+    log_reader_close(r);
+}
+END_TEST
+
 /* Fields of all lengths about the one from which on they are written past the mapping. */
 static void append_fields(const unsigned char *from)
 {
@@ -790,6 +826,7 @@ static Suite *suite(void)
     tcase_add_test(tc, cursor_seeks_everywhere);
     tcase_add_test(tc, large_record_has_a_segment_of_its_own);
     tcase_add_loop_test(tc, large_field_goes_past_the_mapping, 0, 2);
+    tcase_add_loop_test(tc, check_of_pieces, 0, 2);
     tcase_add_test(tc, abandoned_record_leaves_no_trace);
     tcase_add_test(tc, killed_writer_loses_no_commit);
     tcase_add_test(tc, restored_writer_forgets_the_future);

@@ -196,6 +196,64 @@ static void case_alltoallv(int round)
     MPI_Type_free(&pair);
 }
 
+enum { LARGE = 5000, APART = LARGE + 7 };
+
+static long from[APART * MAX], to[APART * MAX];
+
+/* Each member's block, `step` after the one before, holds what that has from `first` on. */
+static void check_blocks(int step, int first, int round)
+{
+    for (int peer = 0; peer < size; peer++)
+        for (int i = 0; i < LARGE; i++)
+            CHECK(to[peer * step + i] == value(peer, first + i, round));
+    memset(to, 0, sizeof(to));
+}
+
+/* What a rank gives itself is not in a log if there is much of it. */
+static void case_large(int round)
+{
+    int counts[MAX], displs[MAX], bytes[MAX], root = round % size;
+    MPI_Datatype longs[MAX], twice;
+
+    for (int i = 0; i < APART * size; i++)
+        from[i] = value(rank, i, round);
+    for (int r = 0; r < size; r++) {
+        counts[r] = LARGE;
+        displs[r] = APART * r;
+        bytes[r] = displs[r] * (int)sizeof(long);
+        longs[r] = MPI_LONG;
+    }
+    MPI_Alltoall(from, LARGE, MPI_LONG, to, LARGE, MPI_LONG, MPI_COMM_WORLD);
+    check_blocks(LARGE, rank * LARGE, round);
+    MPI_Alltoallv(from, counts, displs, MPI_LONG, to, counts, displs, MPI_LONG, MPI_COMM_WORLD);
+    check_blocks(APART, rank * APART, round);
+    MPI_Alltoallw(from, counts, bytes, longs, to, counts, bytes, longs, MPI_COMM_WORLD);
+    check_blocks(APART, rank * APART, round);
+    MPI_Allgather(from, LARGE, MPI_LONG, to, LARGE, MPI_LONG, MPI_COMM_WORLD);
+    check_blocks(LARGE, 0, round);
+    MPI_Allgatherv(from, LARGE, MPI_LONG, to, counts, displs, MPI_LONG, MPI_COMM_WORLD);
+    check_blocks(APART, 0, round);
+    MPI_Gather(from, LARGE, MPI_LONG, to, LARGE, MPI_LONG, root, MPI_COMM_WORLD);
+    if (rank == root)
+        check_blocks(LARGE, 0, round);
+    MPI_Gatherv(from, LARGE, MPI_LONG, to, counts, displs, MPI_LONG, root, MPI_COMM_WORLD);
+    if (rank == root)
+        check_blocks(APART, 0, round);
+    MPI_Scatter(from, LARGE, MPI_LONG, to, LARGE, MPI_LONG, root, MPI_COMM_WORLD);
+    for (int i = 0; i < LARGE; i++)
+        CHECK(to[i] == value(root, rank * LARGE + i, round));
+    MPI_Scatterv(from, counts, displs, MPI_LONG, to, LARGE, MPI_LONG, root, MPI_COMM_WORLD);
+    for (int i = 0; i < LARGE; i++)
+        CHECK(to[i] == value(root, displs[rank] + i, round));
+
+    MPI_Type_create_resized(MPI_LONG, 0, 2 * sizeof(long), &twice); /* not in one piece */
+    MPI_Type_commit(&twice);
+    MPI_Alltoall(from, LARGE, MPI_LONG, to, LARGE, twice, MPI_COMM_SELF);
+    for (int i = 0; i < LARGE; i++)
+        CHECK(to[2 * i] == value(rank, i, round));
+    MPI_Type_free(&twice);
+}
+
 static void case_reduce(int round)
 {
     int root = round % size;
@@ -436,6 +494,7 @@ static const struct check_case cases[] = {
     {"allgather", case_allgather},
     {"alltoall", case_alltoall},
     {"alltoallv", case_alltoallv},
+    {"large", case_large},
     {"reduce", case_reduce},
     {"reduce_ops", case_reduce_ops},
     {"user_op", case_user_op},
