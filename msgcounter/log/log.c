@@ -172,7 +172,8 @@ uint64_t log_commit(struct log_writer *w)
     /* An abandoned record may have left fields where the successor's head will stand. */
     if (end < w->map.size)
         ((struct log_record *)(w->map.base + end))->head = 0;
-    struct log_record head = {.words = (uint32_t)(size / 8), .check = open_record_check(w, rec, size)};
+    struct log_record head = {.words = (uint32_t)(size / 8),
+                              .check = open_record_check(w, rec, size)};
     __atomic_store_n(&rec->head, head.head, __ATOMIC_RELEASE);
     w->at.offset = end;
     w->field = NULL;

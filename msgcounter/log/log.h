@@ -83,7 +83,7 @@ struct log_writer {
     unsigned char *field; /* where the next field of the open record goes; NULL if none is open */
     unsigned char *limit; /* first byte that the open record must not touch */
 
-    const unsigned char *checked;         /* the record's check word has all before; NULL: nothing */
+    const unsigned char *checked; /* the check word has all before; NULL: nothing so far */
     _Alignas(64) unsigned char state[LOG_CHECK_STATE]; /* of its hash */
 };
 

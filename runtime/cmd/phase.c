@@ -86,8 +86,8 @@ static const struct argp_option refine_options[] = {
      "make a fine checkpoint of a rank after every N of its messages (default: 10, with an "
      "overhead of 5 percent)", 1},
     {"overhead", KEY_OVERHEAD, "PERCENT", 0,
-     "leave fine checkpoints out while they and the payload log have taken more than PERCENT of the "
-     "rank's processor time (default with --every-n-msgs: any)", 1},
+     "leave fine checkpoints out while they and the payload log have taken more than PERCENT of "
+     "the rank's processor time (default with --every-n-msgs: any)", 1},
     {"keep", KEY_KEEP, "K", 0, "keep the last K fine checkpoints of each rank (default: 8)", 1},
     OPTION_EPOCH,
     {"from-start", KEY_START, NULL, 0, "begin at the program's start, not at an epoch", 1},
