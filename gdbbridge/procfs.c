@@ -109,6 +109,12 @@ int procfs_task_core(pid_t pid, pid_t tid)
     return task_field(pid, tid, 39, value, sizeof value) ? -1 : atoi(value);
 }
 
+int procfs_task_count(pid_t pid)
+{
+    char value[32];
+    return task_field(pid, pid, 20, value, sizeof value) ? -1 : atoi(value);
+}
+
 int procfs_exe(pid_t pid, char *path, size_t size)
 {
     char link[64];

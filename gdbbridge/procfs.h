@@ -17,6 +17,9 @@ ssize_t procfs_numbers(const char *folder, int *numbers, size_t max);
 /* Thread ids of a process. Fills at most max, returns how many there are, or -1. */
 ssize_t procfs_tasks(pid_t pid, pid_t *tids, size_t max);
 
+/* How many threads the kernel counts, or -1: procfs_tasks leaves some out while others end. */
+int procfs_task_count(pid_t pid);
+
 /* Thread name ("" if unknown) and the processor the thread last ran on (-1 if unknown). */
 void procfs_task_name(pid_t pid, pid_t tid, char *name, size_t size);
 int procfs_task_core(pid_t pid, pid_t tid);

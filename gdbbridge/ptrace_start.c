@@ -19,7 +19,7 @@
 #include "gdbbridge/reverse.h"
 
 #define THREADS_MAX   1024 /* that keep their names when the process is made anew */
-#define ATTACH_ROUNDS 64 /* a process that makes threads faster than that cannot be attached to */
+#define ATTACH_ROUNDS 1000 /* a process that makes threads faster than that cannot be attached to */
 
 int trace_options(bool attached)
 {
@@ -283,18 +283,26 @@ static int seize_tasks(struct process *p)
     return seized;
 }
 
-/* Seizes and stops all threads. While others end, a listing of /proc may leave out one that runs:
- * none is left when two listings with all known ones standing still tell of no other. Returns 0, or
- * -1 with errno set; the process may have ended. */
+static int threads_of(const struct process *p)
+{
+    int n = 0;
+    for (const struct thread *th = p->threads; th; th = th->next)
+        n++;
+    return n;
+}
+
+/* Seizes and stops all threads. While some end, a listing of /proc is cut short where one did: the
+ * kernel's count tells when none that runs is left. Returns 0, or -1 with errno set; the process
+ * may have ended. */
 static int seize_all(struct process *p)
 {
     struct ptrace_target *t = p->owner;
-    for (int rounds = 0, quiet = 0; quiet < 2 && rounds < ATTACH_ROUNDS && !p->gone; rounds++) {
-        int n = seize_tasks(p);
-        if (n < 0)
+    for (int rounds = 0; rounds < ATTACH_ROUNDS && !p->gone; rounds++) {
+        if (seize_tasks(p) < 0)
             return -1;
-        quiet = n ? 0 : quiet + 1;
         wait_stop_all(t, t->non_stop ? p : NULL);
+        if (procfs_task_count(p->pid) == threads_of(p))
+            break;
     }
     return 0;
 }
