@@ -297,8 +297,12 @@ static int remove_hardware(struct process *p, enum point kind, uint64_t addr, si
 
 /* ------------------------------------------------------------------ for GDB */
 
+typedef int change_software(struct process *p, uint64_t addr);
+typedef int change_hardware(struct process *p, enum point kind, uint64_t addr, size_t size);
+
 /* x86 has no watchpoint for reads alone: GDB then uses one for all accesses. */
-int target_insert_point(struct target *t, pid_t pid, enum point kind, uint64_t addr, size_t size)
+static int change(struct target *t, pid_t pid, enum point kind, uint64_t addr, size_t size,
+                  change_software *software, change_hardware *hardware)
 {
     struct process *p = process_find(ptrace_target_of(t), pid);
     if (kind == POINT_READ)
@@ -306,8 +310,18 @@ int target_insert_point(struct target *t, pid_t pid, enum point kind, uint64_t a
     if (!p)
         return -1;
     if (kind == POINT_SW)
-        return insert_software(p, addr);
-    return insert_hardware(p, kind, addr, kind == POINT_HW ? 1 : size);
+        return software(p, addr);
+    return hardware(p, kind, addr, kind == POINT_HW ? 1 : size);
+}
+
+int target_insert_point(struct target *t, pid_t pid, enum point kind, uint64_t addr, size_t size)
+{
+    return change(t, pid, kind, addr, size, insert_software, insert_hardware);
+}
+
+int target_remove_point(struct target *t, pid_t pid, enum point kind, uint64_t addr, size_t size)
+{
+    return change(t, pid, kind, addr, size, remove_software, remove_hardware);
 }
 
 /* Where the script of a breakpoint is kept, or NULL: there is no such breakpoint. */
@@ -334,16 +348,4 @@ int target_script_point(struct target *base, pid_t pid, enum point kind, uint64_
         return -1;
     *s = size ? agent_script(&t->scripts, text, size) : NULL;
     return size && !*s ? -1 : 0;
-}
-
-int target_remove_point(struct target *t, pid_t pid, enum point kind, uint64_t addr, size_t size)
-{
-    struct process *p = process_find(ptrace_target_of(t), pid);
-    if (kind == POINT_READ)
-        return POINT_UNSUPPORTED;
-    if (!p)
-        return -1;
-    if (kind == POINT_SW)
-        return remove_software(p, addr);
-    return remove_hardware(p, kind, addr, kind == POINT_HW ? 1 : size);
 }

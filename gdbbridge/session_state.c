@@ -86,16 +86,23 @@ static void run_write_all(struct session *s, const struct rsp_param *p)
     free(block);
 }
 
+/* The block, in it `bytes` of one register; NULL: an error has been answered. */
+static uint8_t *read_register(struct session *s, uint64_t number, struct ptid *thread,
+                              size_t *offset, size_t *bytes)
+{
+    size_t size;
+    *bytes = registers_find(s->ops->registers(s->target), (unsigned)number, offset);
+    if (*bytes)
+        return read_block(s, thread, &size);
+    reply_error(s, 1);
+    return NULL;
+}
+
 static void run_read_register(struct session *s, const struct rsp_param *p)
 {
     struct ptid thread;
-    size_t size, offset;
-    size_t bytes = registers_find(s->ops->registers(s->target), (unsigned)p[0].number, &offset);
-    if (!bytes) {
-        reply_error(s, 1);
-        return;
-    }
-    uint8_t *block = read_block(s, &thread, &size);
+    size_t offset, bytes;
+    uint8_t *block = read_register(s, p[0].number, &thread, &offset, &bytes);
     if (block)
         bytes_hex(&s->reply, block + offset, bytes);
     free(block);
@@ -104,13 +111,8 @@ static void run_read_register(struct session *s, const struct rsp_param *p)
 static void run_write_register(struct session *s, const struct rsp_param *p)
 {
     struct ptid thread;
-    size_t size, offset;
-    size_t bytes = registers_find(s->ops->registers(s->target), (unsigned)p[0].number, &offset);
-    if (!bytes) {
-        reply_error(s, 1);
-        return;
-    }
-    uint8_t *block = read_block(s, &thread, &size);
+    size_t offset, bytes;
+    uint8_t *block = read_register(s, p[0].number, &thread, &offset, &bytes);
     if (!block)
         return;
     if (hex_decode(block + offset, bytes, p[1].text, p[1].size) != (long)bytes)
