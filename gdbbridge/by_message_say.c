@@ -417,7 +417,11 @@ int by_message_who_sent(void *arg, const char *args, struct bytes *out, struct e
     }
     if (said > SENDERS_MAX)
         bytes_printf(out, "and %zu more; --from P --tag T choose\n", said - SENDERS_MAX);
-    return said ? 0
-                : err_set(err, "no such message was received at event %" PRIu64
-                               "; see: messages --recv", event);
+    if (said)
+        return 0;
+    if (e && e->nmessages && m[e->message].kind == MESSAGE_COLLECTIVE)
+        return err_set(err, "event %" PRIu64 " is %s, of all ranks: it has no one sender", event,
+                       e->call);
+    return err_set(err, "no such message was received at event %" PRIu64 "; see: messages --recv",
+                   event);
 }
