@@ -307,7 +307,7 @@ static void print_failure(struct session *s, const struct facts *f, const struct
     if (x->kind != PROTO_FAILURE_RESTORE)
         print_counters(s, x->rank, !x->call[0], out);
     if (x->event)
-        fprintf(out, "      event %" PRIu64 " of its recording\n", x->event);
+        fprintf(out, "      after event %" PRIu64 ", the last of its recording\n", x->event - 1);
     if (x->image[0])
         fprintf(out, "      whole state: gdb %s %s\n", row ? row->program : "PROGRAM", x->image);
 }
