@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -41,8 +42,8 @@ static uint64_t run_ns(void)
     return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 }
 
-/* A fault in a mapped file reads ahead, which helps who goes on with the next page; not who writes
- * those pages past the mapping in a moment. */
+/* A fault in a mapped file reads ahead (as many MiB as the disk is set to), which helps who goes on
+ * with the next page; not who writes those pages past the mapping in a moment. */
 static void read_ahead_no_more(void)
 {
     madvise(payload.map.base, payload.map.size, MADV_RANDOM);
@@ -63,11 +64,12 @@ static int log_segment(uint64_t min_bytes, uint64_t first_event, void **base, ui
         return r;
     }
     fault_point(FAULT_LOG_ROTATED);
-    if (payload.fd > 0)
+    bool written_past = payload.fd > 0;
+    if (written_past)
         own_fd_close(payload.fd);
     payload.fd = 0;
     payload.segment = (uint32_t)*segment;
-    if (min_bytes >= LARGE)
+    if (min_bytes >= LARGE || written_past) /* as the segment before, so this one */
         read_ahead_no_more();
     *base = payload.map.base;
     *bytes = payload.map.size;
