@@ -21,6 +21,7 @@
 #include "gdbbridge/ptrace_private.h"
 #include "gdbbridge/reverse.h"
 #include "gdbbridge/reverse_wait.h"
+#include "gdbbridge/signals.h"
 
 #ifndef TRAP_PERF
 #define TRAP_PERF 6
@@ -528,7 +529,8 @@ static void on_signal(struct thread *th, int signal, int injecting)
         return;
     }
     /* Not so at a breakpoint where no instruction may run: GDB calls functions from there. */
-    if (trap == TRAP_OTHER && !th->stepping && sigismember(&t->wanted.pass, signal) == 1 &&
+    bool unwanted = signal_is_of_libc(signal) || sigismember(&t->wanted.pass, signal) == 1;
+    if (trap == TRAP_OTHER && !th->stepping && unwanted &&
         !point_inserted(th->process, th->stop_pc)) {
         wait_go_on(th, signal);
         return;

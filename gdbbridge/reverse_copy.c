@@ -24,6 +24,7 @@
 #include "gdbbridge/procfs.h"
 #include "gdbbridge/reverse_crowd.h"
 #include "gdbbridge/reverse_wait.h"
+#include "gdbbridge/signals.h"
 
 #define RESUME_FLAG COPY_COUNTED_FLAG /* eflags.RF */
 
@@ -56,7 +57,7 @@ void copy_pass(const sigset_t *signals)
 
 bool copy_passes(int signal)
 {
-    return signal != SIGTRAP && sigismember(&passed, signal) == 1;
+    return signal_is_of_libc(signal) || (signal != SIGTRAP && sigismember(&passed, signal) == 1);
 }
 
 /* ---- waiting ---- */

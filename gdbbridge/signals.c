@@ -39,3 +39,8 @@ int signal_from_gdb(int number)
             return signo;
     return -1;
 }
+
+bool signal_is_of_libc(int signo)
+{
+    return signo == 32 || signo == 33; /* glibc's SIGCANCEL and SIGSETXID */
+}

@@ -258,14 +258,13 @@ EXPORT int pthread_kill(pthread_t thread, int sig)
     return signal_thread(SYS_tgkill, tid, sig, NULL);
 }
 
-/* libc's marks the thread, and sends the signal to nobody. */
+/* libc's marks the thread, and sends the signal to nobody, but where system.c names it right. */
 EXPORT int pthread_cancel(pthread_t thread)
 {
     static void *fn;
     int tid = renumbered(thread);
-    schedule_end("pthread_cancel(3) was called");
     int r = ((int (*)(pthread_t))stub_next("pthread_cancel", &fn))(thread);
-    if (!tid)
+    if (!tid || stub_thread.dispatched)
         return r;
     return signal_thread(SYS_tgkill, tid, GATE_SIGNAL, NULL);
 }

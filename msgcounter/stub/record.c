@@ -452,7 +452,8 @@ const void *replay_signal(uint64_t calls, enum signal_where *where)
     struct log_position after;
     const struct log_record *rec = look_for_signal(&after);
     const struct log_field *f = rec ? log_field_next(rec, NULL) : NULL;
-    if (!f || f->param == SIGNAL_IN || (uint64_t)log_field_int(f) > calls)
+    if (!f || f->param == SIGNAL_IN || (uint64_t)log_field_int(f) > calls ||
+        schedule_changes_before(rec->event))
         return NULL;
     *where = f->param;
     return take_signal(rec, after);

@@ -113,9 +113,9 @@ const struct log_record *replay_peek(void);
 /* The next event of this thread if it is one of record_memory_begin(); else NULL. */
 const struct log_record *replay_memory(void);
 
-/* Takes the next event of this thread if it is a handler that ran behind a call, and not behind
- * more system calls than these; or one that ran while a call waited. Returns its siginfo_t or NULL.
- */
+/* Takes the next event of this thread if it is a handler that ran behind a call, not behind more
+ * system calls than these, and in the present turn; or one that ran while a call waited. Returns
+ * its siginfo_t or NULL. */
 const void *replay_signal(uint64_t calls, enum signal_where *where);
 const void *replay_signal_in_call(void);
 

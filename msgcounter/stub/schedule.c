@@ -23,6 +23,7 @@
 #include "msgcounter/stub/comm.h"
 #include "msgcounter/stub/record.h"
 #include "msgcounter/stub/schedule_private.h"
+#include "msgcounter/stub/signal_place.h"
 #include "msgcounter/stub/stub.h"
 #include "msgcounter/stub/system.h"
 #include "msgcounter/stub/thread.h"
@@ -397,16 +398,17 @@ void schedule_thread_resumes(uint64_t upper_fs, bool in_application)
 
 /* ---- a thread is looked at ---- */
 
-/* It is made to give up at this place. */
-static void give_way(const ucontext_t *uc)
+/* It is made to give up at this place. Returns whether that is an event: another thread came. */
+static bool give_way(const ucontext_t *uc)
 {
-    uint64_t mask;
+    uint64_t mask, given = schedule_given();
     memcpy(&mask, &uc->uc_sigmask, sizeof mask);
     schedule.pc = (uint64_t)uc->uc_mcontext.gregs[REG_RIP];
     schedule.sp = (uint64_t)uc->uc_mcontext.gregs[REG_RSP];
     schedule_give();
     schedule_yield();
     schedule_get(&mask);
+    return schedule_given() != given;
 }
 
 static void looked_at(const ucontext_t *uc)
@@ -414,8 +416,9 @@ static void looked_at(const ucontext_t *uc)
     const struct schedule_change *was = replaying() ? schedule_forced() : NULL;
     if (replaying() && schedule_spins_as(uc, was))
         schedule_give_way_replay();
-    else if (!replaying() && schedule_spins(uc) && schedule.waiting)
-        give_way(uc);
+    else if (replaying() || !schedule_spins(uc) || !schedule.waiting || !give_way(uc))
+        return;
+    signal_place_again();
 }
 
 bool schedule_signal(const siginfo_t *info, ucontext_t *uc)

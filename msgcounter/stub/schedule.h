@@ -90,6 +90,9 @@ bool schedule_signal(const siginfo_t *info, ucontext_t *uc);
 /* Replay: returns when all events before this one have been taken, or when turns end. */
 void schedule_wait(uint64_t event);
 
+/* Replay: whether the turn that the calling thread has ends before this event. */
+bool schedule_changes_before(uint64_t event);
+
 /* Replay: an event has been taken by its thread; `next` is the place behind it. */
 void schedule_taken(struct log_position next);
 

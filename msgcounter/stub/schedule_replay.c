@@ -268,6 +268,11 @@ void schedule_wait(uint64_t event)
         wait_for(WAIT_EVENT, event);
 }
 
+bool schedule_changes_before(uint64_t event)
+{
+    return schedule_on && past.change_event < event;
+}
+
 void schedule_taken(struct log_position next)
 {
     if (!schedule_on) {

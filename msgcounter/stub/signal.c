@@ -31,14 +31,6 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-/* As rt_sigaction(2) takes it. */
-struct kernel_action {
-    void *handler;
-    uint64_t flags;
-    void *restorer;
-    uint64_t mask;
-};
-
 static __thread void *altstack; /* of ours, that this thread has */
 static struct kernel_action actions[NSIG_KERNEL + 1]; /* what the application asked for */
 
@@ -94,6 +86,8 @@ static void run(int sig, siginfo_t *info, void *uc, enum signal_run how)
 
 static void meet(int sig, siginfo_t *info, void *uc, bool outside)
 {
+    if (sig == GATE_SIGNAL && info->si_code != SI_TKILL) /* it cancels no thread */
+        return;
     bool of_own = of_instruction(sig, info), had_turn = stub_thread.has_turn;
     enum signal_run how = of_own || !signal_exact() ? (of_own ? SIGNAL_RUN : SIGNAL_RUN_ASIDE)
                                                     : signal_met(sig, info, uc, outside);
@@ -125,6 +119,8 @@ void stub_signal_forward(int sig, siginfo_t *info, void *uc)
 bool stub_signal_handled(int sig)
 {
     struct kernel_action k = {0};
+    if (sig == GATE_SIGNAL) /* which the kernel may bring to the lower half first */
+        return (uint64_t)actions[sig].handler > (uint64_t)SIG_IGN;
     return kernel_sigaction(sig, NULL, &k) == 0 &&
            instruction_handler_for(k.handler) == (void *)stub_signal_entry;
 }
@@ -170,6 +166,8 @@ static struct kernel_action for_kernel(int sig, const struct kernel_action *app)
     } else if (app->handler != (void *)SIG_IGN) {
         k.handler = (void *)stub_signal_entry;
         k.flags |= SA_SIGINFO;
+        if (sig == GATE_SIGNAL) /* a thread that is cancelled does not return, but still parks */
+            k.flags |= SA_NODEFER;
         if (system_handler) /* it may be sent again, when its place has come: see dispatch() */
             k.flags &= ~(uint64_t)SA_RESETHAND;
         k.mask &= ~SYSTEM_SIGNAL_BITS;
@@ -267,12 +265,42 @@ EXPORT sighandler_t sysv_signal(int sig, sighandler_t handler)
     return __sysv_signal(sig, handler);
 }
 
+void stub_signal_cancels(const struct kernel_action *libc)
+{
+    actions[GATE_SIGNAL] = *libc;
+    actions[GATE_SIGNAL].flags &= ~SA_RESTORER_FLAG;
+    struct kernel_action k = for_kernel(GATE_SIGNAL, &actions[GATE_SIGNAL]);
+    kernel_sigaction(GATE_SIGNAL, &k, NULL);
+}
+
+static bool is_of_libc(const struct kernel_action *k)
+{
+    return (uint64_t)k->handler > (uint64_t)SIG_IGN && (uint64_t)k->handler < GATE_ADDR &&
+           k->handler != (void *)stub_signal_entry;
+}
+
+/* libc has installed it before. In this order: the lower half, which takes GATE_SIGNAL, may be
+ * about to keep the kernel's handler as the one that it passes on to. */
+static void take_cancels(void)
+{
+    struct kernel_action k = {0}, *passed = GATE->passed_on;
+    if (kernel_sigaction(GATE_SIGNAL, NULL, &k) == 0 && is_of_libc(&k))
+        stub_signal_cancels(&k);
+    if (passed && is_of_libc(passed)) {
+        actions[GATE_SIGNAL] = *passed;
+        actions[GATE_SIGNAL].flags &= ~SA_RESTORER_FLAG;
+        *passed = for_kernel(GATE_SIGNAL, &actions[GATE_SIGNAL]);
+    }
+}
+
 void stub_signal_system(void (*handler)(void))
 {
     system_handler = handler;
+    take_cancels();
     for (int sig = 1; sig <= NSIG_KERNEL; sig++) {
         struct kernel_action k = for_kernel(sig, &actions[sig]);
-        if (sig == SIGSYS || sig == SIGILL || (uint64_t)actions[sig].handler > (uint64_t)SIG_IGN)
+        bool handled = (uint64_t)actions[sig].handler > (uint64_t)SIG_IGN;
+        if (sig == SIGSYS || sig == SIGILL || (handled && sig != GATE_SIGNAL))
             kernel_sigaction(sig, &k, NULL);
     }
 }

@@ -6,6 +6,15 @@
 
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
+
+/* As rt_sigaction(2) takes it. */
+struct kernel_action {
+    void *handler;
+    uint64_t flags;
+    void *restorer;
+    uint64_t mask;
+};
 
 /* Takes over dispositions that the kernel holds at the start. Called by the constructor. */
 void stub_signal_init(void);
@@ -18,6 +27,10 @@ void stub_signal_thread_ended(void);
 
 /* From now on SIGSYS goes to this function (system_entry.S); no handler runs with it blocked. */
 void stub_signal_system(void (*handler)(void));
+
+/* libc installs its handler of GATE_SIGNAL, which cancels the thread: that is placed as signals of
+ * the application are (signal_place.h). */
+void stub_signal_cancels(const struct kernel_action *libc);
 
 /* SIGSYS that is no system call: runs the application's handler, if it has one, or what has waited
  * for it (signal_place.h). Called on any FS. [handler of that signal] */

@@ -146,7 +146,7 @@ static bool hold(int sig, const siginfo_t *info)
 {
     if (is_held(sig))
         return true;
-    if (mine->held.end - mine->held.first == HELD)
+    if (mine->held.end - mine->held.first >= HELD - (sig != GATE_SIGNAL)) /* that has a place */
         return false;
     siginfo_t *to = &mine->held.info[mine->held.end++ % HELD];
     *to = *info;
@@ -159,6 +159,13 @@ static bool hold(int sig, const siginfo_t *info)
     if (!schedule_on) /* else each thread looks itself */
         __atomic_or_fetch(&GATE->word, GATE_WORD_SIGNAL, __ATOMIC_RELAXED);
     return true;
+}
+
+/* What cancels the thread, for which an MPI call is no place. */
+static bool cancels_next(void)
+{
+    return mine->held.first != mine->held.end &&
+           mine->held.info[mine->held.first % HELD].si_signo == GATE_SIGNAL;
 }
 
 static bool unhold(siginfo_t *first)
@@ -330,6 +337,14 @@ void signal_place_left(void)
         __atomic_or_fetch(&GATE->word, GATE_WORD_SIGNAL, __ATOMIC_SEQ_CST);
 }
 
+void signal_place_again(void)
+{
+    if (signal_exact()) {
+        begin_process();
+        send_all();
+    }
+}
+
 void signal_before_wait(void)
 {
     siginfo_t first;
@@ -370,7 +385,7 @@ static void run_late(bool outside)
     bool exact = signal_exact();
     if (exact && !outside && cpu_ns() - mine->held.cpu_ns < SIGNAL_LATE_NS)
         return;
-    while ((!outside || mine->naside < HELD) && unhold(&first)) {
+    while ((!outside || (mine->naside < HELD && !cancels_next())) && unhold(&first)) {
         if (exact && outside)
             mine->aside[mine->naside++] = first;
         else if (exact)

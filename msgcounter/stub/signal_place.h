@@ -64,6 +64,9 @@ void signal_place(uint64_t pc);
 /* The same at the end of an MPI call or clock reading, if that was an event. [GATE_WORD_SIGNAL] */
 void signal_place_left(void);
 
+/* The same where the thread has its turn again after it was made to give it up. */
+void signal_place_again(void);
+
 /* A system call is about to wait with this mask. [handler of SIGSYS, all signals blocked] */
 void signal_before_wait(void);
 

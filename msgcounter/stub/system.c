@@ -168,12 +168,10 @@ static long hand_sigprocmask(ucontext_t *uc, const long *a)
     return 0;
 }
 
-/* libc's own, in system() and abort(): the application's come through sigaction(). */
+/* libc's own, in system(), abort() and pthread_cancel(): the application's come through sigaction(). */
 static long hand_sigaction(ucontext_t *uc, const long *a)
 {
-    struct {
-        uint64_t handler, flags, restorer, mask;
-    } act;
+    struct kernel_action act;
     long args[6];
     memcpy(args, a, sizeof args);
     if (a[0] == SIGSYS)
@@ -182,6 +180,10 @@ static long hand_sigaction(ucontext_t *uc, const long *a)
         memcpy(&act, (const void *)a[1], sizeof act);
         act.mask &= ~SYSTEM_SIGNAL_BITS;
         args[1] = (long)&act;
+    }
+    if (a[0] == GATE_SIGNAL && a[1] && !a[2]) {
+        stub_signal_cancels(&act);
+        return 0;
     }
     return system_make(SYS_rt_sigaction, args);
 }
@@ -711,11 +713,19 @@ static void give_turn(const struct system_row *row, long number)
         schedule_yield();
 }
 
-static long of_application(ucontext_t *uc, long number, const long *args)
+/* libc names the thread that it cancels by the number in struct pthread (pid.h). */
+static void name_cancelled(long number, long *args)
+{
+    if (number == SYS_tgkill && args[2] == GATE_SIGNAL)
+        args[1] = pid_then((int)args[1]);
+}
+
+static long of_application(ucontext_t *uc, long number, long *args)
 {
     const struct system_row *row = system_row((uint64_t)number);
     if (number < 0 || number >= (long)SYSTEM_CALL)
         return -ENOSYS;
+    name_cancelled(number, args);
     if (makes_thread(number, args))
         return make_thread(uc, number, args);
     if (schedule_on)
@@ -752,7 +762,7 @@ bool system_is_own(const ucontext_t *uc)
            system_in_handler((uint64_t)g[REG_RSP]);
 }
 
-static long call(ucontext_t *uc, long number, const long *args, bool own)
+static long call(ucontext_t *uc, long number, long *args, bool own)
 {
     switch (number) {
     case SYS_rt_sigprocmask:
@@ -809,7 +819,7 @@ uint64_t system_signal(int sig, siginfo_t *info, ucontext_t *uc)
         if (signal_was_placed((const ucontext_t *)frame))
             signal_place(0);
     } else {
-        const long args[6] = {g[REG_RDI], g[REG_RSI], g[REG_RDX], g[REG_R10], g[REG_R8], g[REG_R9]};
+        long args[6] = {g[REG_RDI], g[REG_RSI], g[REG_RDX], g[REG_R10], g[REG_R8], g[REG_R9]};
         bool own = system_is_own(uc) || waits_outside(g[REG_RAX]);
         g[REG_RAX] = call(uc, g[REG_RAX], args, own);
         g[REG_RCX] = g[REG_RIP]; /* as the instruction does */

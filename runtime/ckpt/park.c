@@ -136,13 +136,24 @@ static struct parked *claim(const struct parked *here)
 
 struct park_action park_chained;
 
-static void on_signal(int sig, siginfo_t *info, void *uc)
+uint64_t park_signal(int sig, const siginfo_t *info, ucontext_t *uc);
+
+/* The handler that a signal which is not ours goes on to, as if the kernel had called it. */
+static uint64_t pass_on(const ucontext_t *uc)
 {
-    if ((uint64_t)info->si_value.sival_ptr != GATE_SIGNAL_VALUE || info->si_code != SI_QUEUE) {
-        if (park_chained.handler > 1)
-            ((void (*)(int, siginfo_t *, void *))park_chained.handler)(sig, info, uc);
-        return;
-    }
+    uint64_t mask;
+    if (park_chained.handler <= 1)
+        return 0;
+    memcpy(&mask, &uc->uc_sigmask, sizeof mask);
+    mask |= park_chained.mask;
+    if (!(park_chained.flags & SA_NODEFER))
+        mask |= 1ul << (GATE_SIGNAL - 1);
+    sys_call(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, 8, 0, 0);
+    return park_chained.handler;
+}
+
+static void park(ucontext_t *uc)
+{
     interrupt_undo(uc, fs_base() < GATE_ADDR ? fs_base() : 0);
     if (!at_safe_point(uc))
         return;
@@ -170,21 +181,31 @@ static void on_signal(int sig, siginfo_t *info, void *uc)
     interrupt_resume(here.fs_base);
 }
 
+/* Called by park_signal_entry(). Returns the handler to go on in, or 0. */
+uint64_t park_signal(int sig, const siginfo_t *info, ucontext_t *uc)
+{
+    if ((uint64_t)info->si_value.sival_ptr != GATE_SIGNAL_VALUE || info->si_code != SI_QUEUE)
+        return pass_on(uc);
+    park(uc);
+    return 0;
+}
+
 void park_on_fine(void (*fine)(struct parked *self))
 {
     fine_fn = fine;
 }
 
+extern void park_signal_entry(void);
 extern void park_signal_return(void);
 
 /* Not SIGSYS: the stub, whose functions are called here, may make system calls (system.h there). */
 static void arm(void)
 {
-    struct park_action act = {(uint64_t)on_signal, SA_SIGINFO | SA_RESTART | 0x04000000,
+    struct park_action act = {(uint64_t)park_signal_entry, SA_SIGINFO | SA_RESTART | 0x04000000,
                               (uint64_t)park_signal_return, ~(1ul << (SIGSYS - 1))};
     struct park_action old;
     if (sys_call(SYS_rt_sigaction, GATE_SIGNAL, &act, &old, 8, 0, 0) == 0 &&
-        old.handler != (uint64_t)on_signal)
+        old.handler != (uint64_t)park_signal_entry)
         park_chained = old;
 }
 
@@ -192,6 +213,7 @@ int park_install(struct err *err)
 {
     main_lower_fs = fs_base();
     GATE->park_arm = arm;
+    GATE->passed_on = &park_chained;
     GATE->call_again = (void (*)(void *, uint64_t))interrupt_undo;
     arm();
     return 0;

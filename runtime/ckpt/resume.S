@@ -14,6 +14,27 @@ park_signal_return:
     .size park_signal_return, .-park_signal_return
 
 /*
+ * Handler of GATE_SIGNAL. What is not ours goes on in libc's handler, which may cancel the thread:
+ * then the unwinder must find the kernel's frame behind that handler, and none of ours.
+ */
+    .globl park_signal_entry
+    .hidden park_signal_entry
+    .type park_signal_entry, @function
+park_signal_entry:
+    push %rdi
+    push %rsi
+    push %rdx
+    call park_signal
+    pop %rdx
+    pop %rsi
+    pop %rdi
+    test %rax, %rax
+    jz 1f
+    jmp *%rax
+1:  ret
+    .size park_signal_entry, .-park_signal_entry
+
+/*
  * void park_continue(const struct park_resume *r)
  *
  * set_robust_list, set_tid_address, FS, GS, then rt_sigreturn: the kernel finds struct rt_sigframe

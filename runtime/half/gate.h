@@ -27,7 +27,7 @@
 #define GATE_ADDR    0x7d0000000000ul /* SPLIT: below is saved, from here on is not */
 #define GATE_SIZE    0x10000ul
 #define GATE_MAGIC   0x3367626445544147ul /* "GATEdbg3" */
-#define GATE_VERSION 7u
+#define GATE_VERSION 8u
 
 /* The lower half's program text, then the arena for its later mappings. */
 #define LOWER_TEXT_ADDR  0x7d1000000000ul
@@ -333,6 +333,9 @@ struct gate {
     /* [any FS] Makes sure that GATE_SIGNAL comes to us: called before a thread sends it to
      * itself. */
     void (*park_arm)(void);
+    /* struct park_action (runtime/ckpt/park.h): where signals with that number go that are not
+     * ours. The stub may put another one there. NULL in a replay, where none is ours. */
+    void *passed_on;
     /* [any FS] A handler has ended a system call that the frame shows: has it made again. The
      * second argument is the upper FS base, 0 in the lower half. NULL in a replay. */
     void (*call_again)(void *frame, uint64_t upper_fs);

@@ -3,7 +3,8 @@
  *
  * Usage: schedule [ROUNDS [CASE]]: default 10. OpenMP reductions, a pool that takes tasks in the
  * order in which its threads come, atomic operations, a thread that spins, signals. The numbers
- * differ from run to run; a replay must send the recorded ones.
+ * differ from run to run; a replay must send the recorded ones. CASE may be "freely", too: what is
+ * not recorded in turns.
  */
 #define _GNU_SOURCE
 #include "chain.h"
@@ -158,6 +159,24 @@ static void signals(int round)
     exchange();
 }
 
+/* ---- threads of a library that gets its tasks by ways of its own */
+
+static void freely(int round)
+{
+    static int done[TASKS];
+
+#pragma omp parallel num_threads(THREADS)
+#pragma omp single
+#pragma omp taskloop
+    for (int i = 0; i < TASKS; i++)
+        done[i] = i + round;
+    for (int i = 0; i < TASKS; i++)
+        CHECK(done[i] == i + round);
+    exchange();
+}
+
+static const struct check_case free_cases[] = {{"freely", freely}, {NULL, NULL}};
+
 static const struct check_case cases[] = {
     {"reductions", reductions}, {"tasks", tasks}, {"spins", spins},
     {"signals", signals},       {NULL, NULL},
@@ -165,5 +184,7 @@ static const struct check_case cases[] = {
 
 int main(int argc, char **argv)
 {
-    return check_main(argc, argv, "schedule", cases, 10);
+    bool in_turns = argc < 3 || strcmp(argv[2], free_cases[0].name) != 0;
+
+    return check_main(argc, argv, "schedule", in_turns ? cases : free_cases, 10);
 }
