@@ -304,6 +304,7 @@ void schedule_get(const uint64_t *mask)
     if (schedule_on && replaying())
         schedule_get_replay();
     t->has_turn = 1;
+    schedule.mask = t->mask;
     if (mask)
         sys_call(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, 8, 0, 0);
     t->dispatch = before;
@@ -365,6 +366,7 @@ void schedule_begin(void)
         schedule.since = now_ns();
         schedule.word = word + SCHEDULE_TAKEN;
         stub_thread.has_turn = 1;
+        schedule.mask = stub_thread.mask;
         schedule_on = true;
     }
     stub_thread.inside--;

@@ -22,6 +22,7 @@ struct schedule {
     long tid;        /* its number in the kernel; 0: not known */
     uint64_t pc, sp; /* where it was made to give up; 0: it did itself */
     uint64_t since;  /* when it got its turn from another thread */
+    uint64_t mask;   /* stub_thread.mask of it */
     volatile int *leaving; /* the kernel clears this when a holder that ends is gone */
     uint32_t threads;      /* that there are beside the main thread */
 };

@@ -162,7 +162,7 @@ struct watch {
 
 static void watch_note(struct watch *w)
 {
-    bool taken = schedule_taken_by_any();
+    bool taken = schedule_taken_by_any() && !stub_thread.has_turn; /* by another one */
     uint64_t cpu_ns = taken ? schedule_holder_ns() : 0;
     bool same = w->event == past.next.event && w->word == schedule.word &&
                 (!taken || cpu_ns - w->cpu_ns < LOOK_NS / 10);

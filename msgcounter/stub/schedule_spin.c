@@ -9,8 +9,12 @@
  * In either loop it makes no difference when the thread gives up its turn, but for what counts the
  * rounds: so a replay takes any moment in that loop. More than one look is needed there, too: the
  * first one may have come just before the loop.
+ *
+ * A look that follows another so soon that the thread has not run meanwhile tells nothing: on a
+ * busy machine, and under a debugger, the next one is pending when the handler of one returns.
  */
 #include <string.h>
+#include <time.h>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -26,6 +30,8 @@
 #define LOOKS      3   /* in a row, that tell a loop */
 #define STATES     8   /* of registers, that are remembered */
 #define LOST_LOOKS 500 /* replay: it waits for what does not come */
+#define RUN_NS     100000 /* of CPU time, that count between two looks */
+#define ENTRY_NS   5000   /* of it, that the kernel takes from the end of one to the next at most */
 
 /* What looks at the present turn have shown. */
 static struct {
@@ -35,6 +41,8 @@ static struct {
     unsigned same;  /* looks in a row that found registers as they had been */
     uint64_t states[STATES];
     unsigned nstates;
+    uint64_t left_ns; /* CPU time of the thread when the last look ended */
+    uint64_t run_ns;  /* of it, in the thread's own code since the last look that counts */
 } seen;
 
 void schedule_look(void)
@@ -77,13 +85,28 @@ static bool state_is_known(const ucontext_t *uc)
     return false;
 }
 
-bool schedule_spins(const ucontext_t *uc)
+static uint64_t cpu_ns(void)
 {
-    uint64_t pc = (uint64_t)uc->uc_mcontext.gregs[REG_RIP], given = schedule_given();
-    if (seen.given != given) {
-        memset(&seen, 0, sizeof seen);
-        seen.given = given;
-    }
+    struct timespec t = {0, 0};
+    sys_call(SYS_clock_gettime, CLOCK_THREAD_CPUTIME_ID, &t, 0, 0, 0, 0);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* The first look of a turn does. */
+static bool look_counts(void)
+{
+    uint64_t ns = cpu_ns() - seen.left_ns;
+    if (seen.left_ns)
+        seen.run_ns += ns > ENTRY_NS ? ns - ENTRY_NS : 0;
+    if (seen.left_ns && seen.run_ns < RUN_NS)
+        return false;
+    seen.run_ns = 0;
+    return true;
+}
+
+static void look(const ucontext_t *uc)
+{
+    uint64_t pc = (uint64_t)uc->uc_mcontext.gregs[REG_RIP];
     if (!has_pause(pc)) {
         seen.loop = 0;
     } else if (seen.loop++ == 0 || !is_near(pc, seen.pc)) {
@@ -91,7 +114,20 @@ bool schedule_spins(const ucontext_t *uc)
         seen.loop = 1;
     }
     seen.same = state_is_known(uc) ? seen.same + 1 : 0;
-    return seen.loop >= LOOKS || seen.same >= LOOKS;
+}
+
+bool schedule_spins(const ucontext_t *uc)
+{
+    uint64_t given = schedule_given();
+    if (seen.given != given) {
+        memset(&seen, 0, sizeof seen);
+        seen.given = given;
+    }
+    bool counts = look_counts();
+    if (counts)
+        look(uc);
+    seen.left_ns = cpu_ns();
+    return counts && (seen.loop >= LOOKS || seen.same >= LOOKS);
 }
 
 bool schedule_spins_as(const ucontext_t *uc, const struct schedule_change *was)

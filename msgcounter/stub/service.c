@@ -45,7 +45,8 @@ static void after_save(int restored)
     count_after_save(restored);
     if (!restored)
         order_after_epoch();
-    if (restored && stub_gate.mpi_level != (uint64_t)-1) {
+    bool to_end = stub_gate.finalized && replaying(); /* of the program, behind MPI_Finalize */
+    if (restored && (stub_gate.mpi_level != (uint64_t)-1 || to_end)) {
         record_attach();
         schedule_attach();
     }

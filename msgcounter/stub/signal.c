@@ -20,6 +20,7 @@
 
 #include "msgcounter/stub/thread.h"
 #include "msgcounter/stub/alloc.h"
+#include "msgcounter/stub/signal_forward.h"
 #include "msgcounter/stub/signal_place.h"
 #include "msgcounter/stub/system.h"
 #include "runtime/half/gate.h"
@@ -86,9 +87,12 @@ static void run(int sig, siginfo_t *info, void *uc, enum signal_run how)
 
 static void meet(int sig, siginfo_t *info, void *uc, bool outside)
 {
+    signal_forwarded(info);
     if (sig == GATE_SIGNAL && info->si_code != SI_TKILL) /* it cancels no thread */
         return;
     bool of_own = of_instruction(sig, info), had_turn = stub_thread.has_turn;
+    if (!of_own && signal_elsewhere(sig, info, uc))
+        return;
     enum signal_run how = of_own || !signal_exact() ? (of_own ? SIGNAL_RUN : SIGNAL_RUN_ASIDE)
                                                     : signal_met(sig, info, uc, outside);
     if (how != SIGNAL_RUN_NOT)

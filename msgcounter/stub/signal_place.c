@@ -13,6 +13,7 @@
 #include "msgcounter/stub/alloc.h"
 #include "msgcounter/stub/record.h"
 #include "msgcounter/stub/signal.h"
+#include "msgcounter/stub/signal_forward.h"
 #include "msgcounter/stub/system.h"
 #include "msgcounter/stub/thread.h"
 #include "runtime/half/sys.h"
@@ -59,6 +60,8 @@ bool signal_exact(void)
 void signal_place_thread_begins(bool is_main)
 {
     mine = is_main ? &of_main : stub_thread_alloc(sizeof *mine);
+    if (is_main)
+        signal_forward_begin();
 }
 
 void signal_place_thread_ends(void)
@@ -154,6 +157,7 @@ static bool hold(int sig, const siginfo_t *info)
     if (mine->held.end - mine->held.first == 1) {
         mine->held.moment = record_moment();
         mine->held.cpu_ns = cpu_ns();
+        mine->in_stub = 0;
         timer_start();
     }
     if (!schedule_on) /* else each thread looks itself */
@@ -231,6 +235,20 @@ static enum signal_run met_in_call(const siginfo_t *info)
     else
         record(SIGNAL_IN, info);
     return SIGNAL_RUN;
+}
+
+bool signal_elsewhere(int sig, const siginfo_t *info, ucontext_t *uc)
+{
+    struct stub_thread *t = &stub_thread;
+    if (!schedule_on || replaying() || !stub_active || sig == SIGPROF || (mine && !t->outside))
+        return false;
+    uint8_t before = t->dispatch;
+    t->dispatch = 0;
+    bool gone = signal_forward(sig, info);
+    t->dispatch = before;
+    if (gone)
+        unplaced(uc, SIGNAL_RUN_NOT);
+    return gone;
 }
 
 enum signal_run signal_met(int sig, const siginfo_t *info, ucontext_t *uc, bool outside)
@@ -394,6 +412,18 @@ static void run_late(bool outside)
     }
 }
 
+/* Of a thread outside of turns: another one may be in the application by now. */
+static void forward_held(void)
+{
+    siginfo_t done;
+    while (mine && mine->held.first != mine->held.end) {
+        const siginfo_t *first = &mine->held.info[mine->held.first % HELD];
+        if (!signal_forward(first->si_signo, first))
+            return;
+        unhold(&done);
+    }
+}
+
 void signal_late(ucontext_t *uc)
 {
     uint64_t fs = fs_base(), pc = (uint64_t)uc->uc_mcontext.gregs[REG_RIP];
@@ -407,7 +437,9 @@ void signal_late(ucontext_t *uc)
     stub_thread.dispatch = 0;
     const struct stub_thread *t = &stub_thread;
     bool on_its_way = !lower && t->inside == 0 && !t->outside && system_is_stub(pc);
-    bool in_stub = t->writing || (!lower && t->inside && !t->outside);
+    bool in_stub = t->writing || t->outside || (!lower && t->inside);
+    if (t->outside && signal_exact() && !replaying())
+        forward_held();
     bool soon = in_stub && mine && ++mine->in_stub < IN_STUB;
     if (!on_its_way && !soon && !replaying() && mine)
         run_late(lower || t->inside || t->outside);

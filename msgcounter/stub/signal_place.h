@@ -17,9 +17,13 @@
  * A place is named by the event before it and by how many system calls the thread has made so far,
  * some of which are no events.
  *
+ * libc's signal of pthread_cancel(3) is one of them, which no MPI call is interrupted for: so
+ * threads are cancelled at places, too.
+ *
  * With several threads, each has its own, and needs the turn (schedule.h) for a handler as for all
- * of the application's code. Where there are no turns, handlers run where signals come, recorded or
- * replayed, as they do for SIGPROF, whose place is what it is about.
+ * of the application's code. Where it was made to give its turn up, that is a place, too. One that
+ * has no place for a signal hands it on (signal_forward.h). Without turns handlers run where
+ * signals come, recorded or replayed, as they do for SIGPROF, whose place is what it is about.
  */
 #ifndef DBG3_STUB_SIGNAL_PLACE_H
 #define DBG3_STUB_SIGNAL_PLACE_H
@@ -45,6 +49,10 @@ void signal_place_thread_ends(void);
 
 /* Whether signals of the calling thread are recorded, or come from the log. */
 bool signal_exact(void);
+
+/* A signal has come to the calling thread, which has no place for it: it is just being made, about
+ * to end, or outside of turns. Returns whether another one gets it (signal_forward.h). */
+bool signal_elsewhere(int sig, const siginfo_t *info, ucontext_t *uc);
 
 /* A signal for which the application has a handler has come, on the upper FS. `outside`: of the
  * application's code, in an MPI call. Returns how the handler is to run now. */

@@ -42,6 +42,7 @@
 #include "msgcounter/stub/pid.h"
 #include "msgcounter/stub/record.h"
 #include "msgcounter/stub/signal.h"
+#include "msgcounter/stub/signal_forward.h"
 #include "msgcounter/stub/signal_place.h"
 #include "msgcounter/stub/stub.h"
 #include "runtime/half/sys.h"
@@ -168,7 +169,7 @@ static long hand_sigprocmask(ucontext_t *uc, const long *a)
     return 0;
 }
 
-/* libc's own, in system(), abort() and pthread_cancel(): the application's come through sigaction(). */
+/* libc's own, in system(), abort(), pthread_cancel(): the application has sigaction(). */
 static long hand_sigaction(ucontext_t *uc, const long *a)
 {
     struct kernel_action act;
@@ -705,10 +706,12 @@ static long make_thread(const ucontext_t *uc, long number, const long *args)
 /* Others may run while the call waits. */
 static void give_turn(const struct system_row *row, long number)
 {
-    if (number == SYS_exit)
+    if (number == SYS_exit) {
+        signal_forward_end();
         schedule_thread_ends();
-    else if (!row || row->flags & SYSTEM_WAITS || number == SYS_sched_yield)
+    } else if (!row || row->flags & SYSTEM_WAITS || number == SYS_sched_yield) {
         schedule_give();
+    }
     if (number == SYS_sched_yield)
         schedule_yield();
 }
@@ -827,6 +830,7 @@ uint64_t system_signal(int sig, siginfo_t *info, ucontext_t *uc)
         if (!own && stub_active && !t->outside)
             signal_place((uint64_t)g[REG_RIP]);
     }
+    signal_forward_mask(mask_of((const ucontext_t *)frame));
     t->dispatch = t->dispatched ? DISPATCH_BLOCK : DISPATCH_ALLOW;
     return frame;
 }
@@ -896,7 +900,7 @@ void system_thread_started(void)
     uint64_t bits = SYSTEM_SIGNAL_BITS;
     if (!dispatched || !possible() || t->dispatched)
         return;
-    sys_call(SYS_rt_sigprocmask, SIG_UNBLOCK, &bits, NULL, 8, 0, 0);
+    sys_call(SYS_rt_sigprocmask, SIG_UNBLOCK, &bits, &t->mask, 8, 0, 0);
     t->dispatch = DISPATCH_ALLOW;
     t->dispatched = dispatch_on(t) == 0;
     t->dispatch = t->dispatched ? DISPATCH_BLOCK : DISPATCH_ALLOW;
@@ -915,6 +919,7 @@ void system_thread_resumes(uint64_t upper_fs, void *frame)
     if (!t->dispatched) { /* an image of batch */
         uint64_t mask = mask_of(uc) & ~SYSTEM_SIGNAL_BITS;
         memcpy(&uc->uc_sigmask, &mask, sizeof mask);
+        t->mask = mask;
         t->dispatched = 1;
         t->dispatch = DISPATCH_BLOCK;
         if (call_was_dropped(uc)) /* no: it was made when no call was looked at */

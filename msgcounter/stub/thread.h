@@ -52,6 +52,7 @@ struct stub_thread {
     void *late;    /* the frame of one that is replayed with another stack; or NULL */
     uint64_t calls;  /* how many system calls of the application have ended */
     uint64_t behind; /* where the last one goes on */
+    uint64_t mask;   /* of signals, with which it went on then (signal_forward.h) */
 };
 
 extern __thread struct stub_thread stub_thread __attribute__((tls_model("initial-exec")));
