@@ -6,9 +6,10 @@
  * instruction `pause`; or the thread comes by the same instruction with the same values in all
  * registers, and so gets on with nothing.
  *
- * In either loop it makes no difference when the thread gives up its turn, but for what counts the
- * rounds: so a replay takes any moment in that loop. More than one look is needed there, too: the
- * first one may have come just before the loop.
+ * In a loop with `pause` it makes no difference when the thread gives up its turn, but for what
+ * counts the rounds: so a replay takes any moment in that loop. The other kind may lock and unlock
+ * a mutex: a replay takes the same instruction. More than one look is needed there, too: the first
+ * one may have come just before the loop.
  *
  * A look that follows another so soon that the thread has not run meanwhile tells nothing: on a
  * busy machine, and under a debugger, the next one is pending when the handler of one returns.
@@ -30,6 +31,7 @@
 #define LOOKS      3   /* in a row, that tell a loop */
 #define STATES     8   /* of registers, that are remembered */
 #define LOST_LOOKS 500 /* replay: it waits for what does not come */
+#define LOST_PLACES 20000 /* the same, at one instruction */
 #define RUN_NS     100000 /* of CPU time, that count between two looks */
 #define ENTRY_NS   5000   /* of it, that the kernel takes from the end of one to the next at most */
 
@@ -92,9 +94,14 @@ static uint64_t cpu_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* The first look of a turn does. */
+/* Whether a look tells something. The first one of a turn does. */
 static bool look_counts(void)
 {
+    uint64_t given = schedule_given();
+    if (seen.given != given) {
+        memset(&seen, 0, sizeof seen);
+        seen.given = given;
+    }
     uint64_t ns = cpu_ns() - seen.left_ns;
     if (seen.left_ns)
         seen.run_ns += ns > ENTRY_NS ? ns - ENTRY_NS : 0;
@@ -118,11 +125,6 @@ static void look(const ucontext_t *uc)
 
 bool schedule_spins(const ucontext_t *uc)
 {
-    uint64_t given = schedule_given();
-    if (seen.given != given) {
-        memset(&seen, 0, sizeof seen);
-        seen.given = given;
-    }
     bool counts = look_counts();
     if (counts)
         look(uc);
@@ -130,14 +132,26 @@ bool schedule_spins(const ucontext_t *uc)
     return counts && (seen.loop >= LOOKS || seen.same >= LOOKS);
 }
 
+/* Of a loop without `pause`: it is at this instruction, and was there with the same values. */
+static bool comes_again(const ucontext_t *uc, uint64_t pc)
+{
+    bool counts = look_counts(), there = (uint64_t)uc->uc_mcontext.gregs[REG_RIP] == pc;
+    seen.same += counts;
+    bool again = counts && there && state_is_known(uc);
+    seen.left_ns = cpu_ns();
+    return again;
+}
+
 bool schedule_spins_as(const ucontext_t *uc, const struct schedule_change *was)
 {
     uint64_t pc = (uint64_t)uc->uc_mcontext.gregs[REG_RIP];
-    if (!schedule_spins(uc))
-        return false;
-    if (was && (uint64_t)uc->uc_mcontext.gregs[REG_RSP] == was->sp && is_near(pc, was->pc))
+    bool exactly = was && !has_pause(was->pc);
+    bool spins = exactly ? comes_again(uc, was->pc) : schedule_spins(uc);
+    if (spins && was && (uint64_t)uc->uc_mcontext.gregs[REG_RSP] == was->sp &&
+        is_near(pc, was->pc))
         return true;
-    if (seen.loop > LOST_LOOKS || seen.same > LOST_LOOKS)
+    unsigned lost = exactly ? LOST_PLACES : LOST_LOOKS;
+    if (seen.loop > lost || seen.same > lost)
         stub_stop(3, "diverged at event %lu: thread %u waits for what another thread does not do",
                   (unsigned long)record_event(), schedule.holder);
     return false;

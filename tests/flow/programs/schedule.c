@@ -2,7 +2,7 @@
  * schedule: what threads of a rank do to each other, mixed into a number that goes round the ring.
  *
  * Usage: schedule [ROUNDS [CASE]]: default 10. OpenMP reductions, a pool that takes tasks in the
- * order in which its threads come, atomic operations, a thread that spins, signals. The numbers
+ * order in which its threads come, atomic operations, threads that spin, signals. The numbers
  * differ from run to run; a replay must send the recorded ones. CASE may be "freely", too: what is
  * not recorded in turns.
  */
@@ -125,6 +125,45 @@ static void spins(int round)
     exchange();
 }
 
+/* ---- threads that spin for each other with a mutex, which may be held where one is interrupted */
+
+static struct {
+    pthread_mutex_t lock;
+    int left[8];
+} meeting = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static void meet(int *left)
+{
+    bool last = false;
+
+    for (int once = 1; !last; once = 0) {
+        pthread_mutex_lock(&meeting.lock);
+        *left -= once;
+        last = *left == 0;
+        pthread_mutex_unlock(&meeting.lock);
+    }
+}
+
+static void *come(void *arg)
+{
+    for (int i = 0; i < 8; i++)
+        meet(&meeting.left[i]);
+    return NULL;
+}
+
+static void meetings(int round)
+{
+    pthread_t thread[THREADS];
+
+    for (int i = 0; i < 8; i++)
+        meeting.left[i] = THREADS;
+    for (int i = 0; i < THREADS; i++)
+        CHECK(pthread_create(&thread[i], NULL, come, NULL) == 0);
+    for (int i = 0; i < THREADS; i++)
+        CHECK(pthread_join(thread[i], NULL) == 0);
+    exchange();
+}
+
 /* ---- signals: how far the program had come when they came */
 
 static volatile uint64_t steps, seen;
@@ -178,8 +217,8 @@ static void freely(int round)
 static const struct check_case free_cases[] = {{"freely", freely}, {NULL, NULL}};
 
 static const struct check_case cases[] = {
-    {"reductions", reductions}, {"tasks", tasks}, {"spins", spins},
-    {"signals", signals},       {NULL, NULL},
+    {"reductions", reductions}, {"tasks", tasks},     {"spins", spins},
+    {"meetings", meetings},     {"signals", signals}, {NULL, NULL},
 };
 
 int main(int argc, char **argv)
