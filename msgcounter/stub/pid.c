@@ -210,14 +210,15 @@ int pid_of_new_thread(int is)
 
 void pid_thread_started(void)
 {
+    stub_thread.inside++; /* an image would go on with a number of this process */
     int is = kernel_tid();
-    if (!tid_offset || *tid_of(pthread_self()) != is) /* its maker has named it */
-        return;
-    int number = pid_of_new_thread(is);
-    if (number == is)
-        return;
-    *tid_of(pthread_self()) = number;
-    pid_renumber(number, is);
+    bool named = !tid_offset || *tid_of(pthread_self()) != is; /* by its maker */
+    int number = named ? is : pid_of_new_thread(is);
+    if (number != is) {
+        *tid_of(pthread_self()) = number;
+        pid_renumber(number, is);
+    }
+    stub_thread.inside--;
 }
 
 /* The kernel's number of a thread that has another one in the application; 0: they are the same,
