@@ -74,7 +74,8 @@ static int register_counter(struct copy_lane *lane, uint64_t addr, unsigned size
     int n = lane->nregs;
     if (n == REGISTERS)
         return -1;
-    uint64_t control = (uint64_t)ptrace(PTRACE_PEEKUSER, lane->tid, at, NULL);
+    /* A copy shows the DR7 of the thread that it was made from, whose breakpoints it has not. */
+    uint64_t control = n ? (uint64_t)ptrace(PTRACE_PEEKUSER, lane->tid, at, NULL) : 0;
     if (set_debug_register(lane->tid, n, addr) < 0 ||
         set_debug_register(lane->tid, 7, control | control_bits(n, size, kind)) < 0)
         return -1;
