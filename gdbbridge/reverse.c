@@ -567,6 +567,12 @@ int target_reverse_continue(struct target *base)
     points.fast = true;
     t->past->thread = 0;
     t->past->limit = hook->back ? hook->back(hook->arg, base, false) : 0;
+    if (t->past->limit && t->processes->threads->next) { /* its event ends at no one place */
+        t->past->limit = 0;
+        t->past->thread = past_last(t->past)->end.thread;
+        pend(t->past, TRAP_OTHER, 0, HISTORY_BEGIN, NO_WAY_TO_MESSAGE);
+        return 0;
+    }
     past_search_begin(t->past, "going back");
     int r = points.n || !t->past->limit ? past_continue_back(t->past, &points, &point) : 0;
     bool interrupted = reverse_wait_end() && r < 0;

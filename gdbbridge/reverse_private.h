@@ -22,6 +22,8 @@
 
 /* Why there is no going back. */
 #define SEVERAL_THREADS "the program has several threads, which do not take turns"
+#define NO_WAY_TO_MESSAGE                                                                        \
+    "with several threads a break-msg is met forwards only: dbg3 prev-msg goes back to messages"
 #define LOST            "the program does not run as it ran before"
 
 struct station {
