@@ -15,7 +15,6 @@
  * busy machine, and under a debugger, the next one is pending when the handler of one returns.
  */
 #include <string.h>
-#include <time.h>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -87,13 +86,6 @@ static bool state_is_known(const ucontext_t *uc)
     return false;
 }
 
-static uint64_t cpu_ns(void)
-{
-    struct timespec t = {0, 0};
-    sys_call(SYS_clock_gettime, CLOCK_THREAD_CPUTIME_ID, &t, 0, 0, 0, 0);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 /* Whether a look tells something. The first one of a turn does. */
 static bool look_counts(void)
 {
@@ -102,7 +94,7 @@ static bool look_counts(void)
         memset(&seen, 0, sizeof seen);
         seen.given = given;
     }
-    uint64_t ns = cpu_ns() - seen.left_ns;
+    uint64_t ns = sys_thread_cpu_ns() - seen.left_ns;
     if (seen.left_ns)
         seen.run_ns += ns > ENTRY_NS ? ns - ENTRY_NS : 0;
     if (seen.left_ns && seen.run_ns < RUN_NS)
@@ -128,7 +120,7 @@ bool schedule_spins(const ucontext_t *uc)
     bool counts = look_counts();
     if (counts)
         look(uc);
-    seen.left_ns = cpu_ns();
+    seen.left_ns = sys_thread_cpu_ns();
     return counts && (seen.loop >= LOOKS || seen.same >= LOOKS);
 }
 
@@ -138,7 +130,7 @@ static bool comes_again(const ucontext_t *uc, uint64_t pc)
     bool counts = look_counts(), there = (uint64_t)uc->uc_mcontext.gregs[REG_RIP] == pc;
     seen.same += counts;
     bool again = counts && there && state_is_known(uc);
-    seen.left_ns = cpu_ns();
+    seen.left_ns = sys_thread_cpu_ns();
     return again;
 }
 

@@ -269,11 +269,17 @@ EXPORT sighandler_t sysv_signal(int sig, sighandler_t handler)
     return __sysv_signal(sig, handler);
 }
 
-void stub_signal_cancels(const struct kernel_action *libc)
+/* Notes libc's handler of it. Returns what stands in its place. */
+static struct kernel_action instead_of(const struct kernel_action *libc)
 {
     actions[GATE_SIGNAL] = *libc;
     actions[GATE_SIGNAL].flags &= ~SA_RESTORER_FLAG;
-    struct kernel_action k = for_kernel(GATE_SIGNAL, &actions[GATE_SIGNAL]);
+    return for_kernel(GATE_SIGNAL, &actions[GATE_SIGNAL]);
+}
+
+void stub_signal_cancels(const struct kernel_action *libc)
+{
+    struct kernel_action k = instead_of(libc);
     kernel_sigaction(GATE_SIGNAL, &k, NULL);
 }
 
@@ -290,11 +296,8 @@ static void take_cancels(void)
     struct kernel_action k = {0}, *passed = GATE->passed_on;
     if (kernel_sigaction(GATE_SIGNAL, NULL, &k) == 0 && is_of_libc(&k))
         stub_signal_cancels(&k);
-    if (passed && is_of_libc(passed)) {
-        actions[GATE_SIGNAL] = *passed;
-        actions[GATE_SIGNAL].flags &= ~SA_RESTORER_FLAG;
-        *passed = for_kernel(GATE_SIGNAL, &actions[GATE_SIGNAL]);
-    }
+    if (passed && is_of_libc(passed))
+        *passed = instead_of(passed);
 }
 
 void stub_signal_system(void (*handler)(void))

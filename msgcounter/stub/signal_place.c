@@ -126,13 +126,6 @@ static void timer_stop(void)
         timer_set(0);
 }
 
-static uint64_t cpu_ns(void)
-{
-    struct timespec t = {0, 0};
-    sys_call(SYS_clock_gettime, CLOCK_THREAD_CPUTIME_ID, &t, 0, 0, 0, 0);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 /* ---- held signals ---- */
 
 /* The kernel, too, keeps only one of each of the signals below 32. */
@@ -156,7 +149,7 @@ static bool hold(int sig, const siginfo_t *info)
     to->si_signo = sig;
     if (mine->held.end - mine->held.first == 1) {
         mine->held.moment = record_moment();
-        mine->held.cpu_ns = cpu_ns();
+        mine->held.cpu_ns = sys_thread_cpu_ns();
         mine->in_stub = 0;
         timer_start();
     }
@@ -401,7 +394,7 @@ static void run_late(bool outside)
     siginfo_t first;
     mine->in_stub = 0;
     bool exact = signal_exact();
-    if (exact && !outside && cpu_ns() - mine->held.cpu_ns < SIGNAL_LATE_NS)
+    if (exact && !outside && sys_thread_cpu_ns() - mine->held.cpu_ns < SIGNAL_LATE_NS)
         return;
     while ((!outside || (mine->naside < HELD && !cancels_next())) && unhold(&first)) {
         if (exact && outside)

@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "msgcounter/log/log_file.h"
@@ -22,6 +21,7 @@
 #include "runtime/ckpt/save.h"
 #include "runtime/half/gate.h"
 #include "runtime/half/own_fd.h"
+#include "runtime/half/sys.h"
 
 #define LARGE (1u << 20) /* a segment that is made for so large a record is mostly data */
 
@@ -34,13 +34,6 @@ static struct {
     int fd; /* of its file; 0: not needed so far */
     uint64_t spent_ns;
 } payload;
-
-static uint64_t run_ns(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
-}
 
 /* A fault in a mapped file reads ahead (as many MiB as the disk is set to), which helps who goes on
  * with the next page; not who writes those pages past the mapping in a moment. */
@@ -105,9 +98,9 @@ static int write_all(const char *p, uint64_t offset, uint64_t bytes)
 
 static int log_write_past(uint64_t offset, const void *from, uint64_t bytes)
 {
-    uint64_t began = run_ns();
+    uint64_t began = sys_thread_cpu_ns();
     int rc = write_all(from, offset, bytes);
-    __atomic_fetch_add(&payload.spent_ns, run_ns() - began, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&payload.spent_ns, sys_thread_cpu_ns() - began, __ATOMIC_RELAXED);
     return rc;
 }
 

@@ -9,6 +9,7 @@
 
 #include <stdint.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 static inline long sys6(long nr, long a, long b, long c, long d, long e, long f)
 {
@@ -50,6 +51,14 @@ static inline void sys_futex_wait(volatile uint32_t *word, uint32_t value)
 static inline void sys_futex_wake(volatile uint32_t *word, int n)
 {
     sys_call(SYS_futex, word, SYS_FUTEX_WAKE, n, 0, 0, 0);
+}
+
+/* Processor time of the calling thread. */
+static inline uint64_t sys_thread_cpu_ns(void)
+{
+    struct timespec t = {0, 0};
+    sys_call(SYS_clock_gettime, CLOCK_THREAD_CPUTIME_ID, &t, 0, 0, 0, 0);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
 static inline uint64_t fs_base(void)
