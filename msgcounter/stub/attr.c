@@ -4,6 +4,7 @@
 #include "msgcounter/stub/attr.h"
 
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "msgcounter/stub/call.h"
@@ -317,10 +318,20 @@ int hand_attr_delete(enum call call, const uint64_t *v)
     return MPI_SUCCESS;
 }
 
+/* MPICH asks its process manager for MPI_UNIVERSE_SIZE. A process that none has started makes
+ * itself one for that, by an option of mpiexec that Hydra does not know, and waits for it for
+ * ever. */
+static bool has_manager(void)
+{
+    return getenv("PMI_FD") || getenv("PMI_PORT") || getenv("PMI_RANK") || getenv("PMIX_RANK");
+}
+
 void attr_ask_predefined(void)
 {
     for (int i = 0; i < 7; i++) {
         int *value = NULL, flag = 0;
+        if (MPI_TAG_UB + 2 * i == MPI_UNIVERSE_SIZE && !has_manager())
+            continue;
         mpi_cross(CALL_MPI_Comm_get_attr, MPI_COMM_WORLD, MPI_TAG_UB + 2 * i, (uint64_t)&value,
                   (uint64_t)&flag);
         attr_predefined.set[i] = flag;

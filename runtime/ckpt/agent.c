@@ -320,7 +320,9 @@ static void on_drain(const struct proto_msg *msg)
         fault_point(FAULT_DRAINED);
         send_simple(PROTO_DRAINED);
         /* A peer's synchronous send is done when it has our answer, which leaves with our next
-         * call if there was no room for it. */
+         * call if there was no room for it. More than was expected may come now, from a peer that
+         * has been told before us that the epoch is given up. */
+        d.expected = NULL;
         r = drain(&d, true);
     }
     if (r < 0) {
