@@ -16,7 +16,7 @@ PATH=$BUILD:$PATH
 export NO_COLOR=1
 
 say() {
-    printf '\n%s\n' "$*" | fold -s -w 100
+    printf '\n%s\n' "$*" | fold -s -w 79 | sed 's/ $//'
 }
 
 # Shows a command as one would type it and runs it, with its output in NAME.log; its code: $code.

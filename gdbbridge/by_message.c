@@ -566,7 +566,7 @@ static const struct monitor_command commands[] = {
      run_break, NULL},
     {"delete-msg", "[N]\n    deletes break-msg N, or all", run_delete, NULL},
     {"what-if",
-     "\n    what came of the changes that GDB has made here: the first difference from the\n    "
+     "\n    what came of the changes that GDB has made here: the first difference from\n    the "
      "recording, if there is one by now",
      by_message_what_if, NULL},
     {"back", "\n    goes back to where GDB's first change was, without it", by_message_back, NULL},

@@ -239,16 +239,44 @@ class Inside:
         called = program_frame(frame)
         if not called or called == frame:
             return
-        name = called.newer().name() or "MPI" # PMPI_Recv, pmpi_recv__
-        print("dbg3: inside of %s, which is called here:" %
-              (name[1:].rstrip("_") if name[0] in "Pp" else name))
+        # PMPI_Recv, pmpi_recv__, mpi_recv_f08ts_
+        name = (called.newer().name() or "MPI").rstrip("_")
+        name = re.sub("_f08(ts)?$", "", name[1:] if name[0] in "Pp" else name)
+        print("dbg3: inside of %s, which is called here:" % name)
         called.select()
         gdb.execute("frame")
+
+
+class Unpaged:
+    """GDB's lines about the libraries it reads when it connects do not wait for a key: what is
+    typed meant the first prompt."""
+
+    def __init__(self):
+        self.off = False
+        self.events = [(gdb.events.new_objfile, self.loaded), (gdb.events.stop, self.done)]
+        if hasattr(gdb.events, "before_prompt"):
+            self.events.append((gdb.events.before_prompt, self.done))
+        for event, handler in self.events:
+            event.connect(handler)
+
+    def loaded(self, event):
+        if gdb.selected_inferior().pid and gdb.parameter("pagination"):
+            self.off = True
+            gdb.execute("set pagination off")
+
+    def done(self, event=None):
+        if not gdb.selected_inferior().pid: # not connected yet
+            return
+        if self.off:
+            gdb.execute("set pagination on")
+        for event, handler in self.events:
+            event.disconnect(handler)
 
 
 Dbg3()
 WhatIf()
 Inside()
+Unpaged()
 notice = Notice()
 Back("back", """Return from a what-if to the recorded run: dbg3 back
 The rank stands where it stood before GDB changed something for the first time; the change, and what

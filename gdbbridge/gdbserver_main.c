@@ -81,7 +81,8 @@ const struct argp gdbserver_argp = {
     options, parse, "[PROGRAM [ARGUMENT...]]",
     "Debug PROGRAM with a GDB elsewhere, or behind a pipe:\n"
     "  gdb PROGRAM -ex 'target remote | dbg3 gdbserver PROGRAM ARGUMENT...'\n"
-    "  dbg3 gdbserver --listen :0 PROGRAM    and then    gdb -ex 'target remote :PORT'\v"
+    "  dbg3 gdbserver --listen :0 PROGRAM    (prints the port), and then\n"
+    "  gdb PROGRAM -ex 'target remote :PORT'\v"
     "`target extended-remote' lets GDB run the program again, and attach to others.",
     NULL, NULL, NULL,
 };

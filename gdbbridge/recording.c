@@ -10,6 +10,7 @@
 #include "call_id.h"
 #include "gdbbridge/grow.h"
 #include "msgcounter/log/log_read.h"
+#include "msgcounter/log/system_table.h"
 
 /* Flags of records of callbacks and of memory (the stub's record.h). */
 #define FLAGS_NO_CALL 6
@@ -160,6 +161,11 @@ static void scan_field(struct recording *r, struct scan *s, const struct log_fie
     }
 }
 
+static const char *name_of(uint16_t call)
+{
+    return call & SYSTEM_CALL ? system_name(call & ~SYSTEM_CALL) : call_id_name(call);
+}
+
 static void scan_record(struct recording *r, const struct log_record *rec)
 {
     struct scan s = {.event = rec->event};
@@ -173,7 +179,7 @@ static void scan_record(struct recording *r, const struct log_record *rec)
         post(r, s.request, rec->event, &s.envelope);
     r->event = grow(r->event, r->nevents, &r->events_room, sizeof *r->event);
     r->event[r->nevents++] = (struct recorded_event){
-        .call = call_id_name(rec->call) ? call_id_name(rec->call) : "?",
+        .call = name_of(rec->call) ?: "?",
         .thread = rec->thread,
         .no_call = rec->flags & FLAGS_NO_CALL || rec->call == CALL_MPI_Wtime ||
                    rec->call >= CALL_COUNT, /* a system call */

@@ -79,7 +79,7 @@ UNIT_TESTS += $(BUILD)/tests/unit/test_recording
 PURE_TESTS += $(BUILD)/tests/unit/test_recording
 $(BUILD)/tests/unit/test_recording.o: $(BUILD)/gen/call_id.h
 $(BUILD)/tests/unit/test_recording: $(patsubst %,$(BUILD)/%.o,tests/unit/test_recording \
-                                      gdbbridge/recording) $(LOG_OBJS) $(BASE_OBJS)
+                                      gdbbridge/recording) $(LOG_OBJS) $(SYSTEM_OBJS) $(BASE_OBJS)
 	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check jansson libxxhash)
 
 UNIT_TESTS += $(BUILD)/tests/unit/test_reverse

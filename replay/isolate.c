@@ -243,9 +243,9 @@ static int become_gdb(const struct isolate_options *o, const char *program, stru
     argv[n++] = path;
     argv[n] = NULL;
     execvp("gdb", (char *const *)argv);
-    return err_sys(
-        err, "cannot start gdb; install it (apt install gdb), or give --listen ADDR and connect "
-             "another one");
+    return err_set(err,
+                   "cannot start gdb (%s): install it (apt install gdb), or give --listen ADDR and "
+                   "connect another one", strerror(errno));
 }
 
 /*
@@ -286,7 +286,12 @@ int isolate_run(const struct isolate_options *o, struct isolate_result *result, 
     }
     uint64_t checkpoint = image_state(image)->meta.checkpoint;
     char *program = strdup(image_state(image)->meta.program);
+    int rank = image_state(image)->meta.rank;
     image_close(image);
+    if (rank >= 0 && rank != (int)o->rank) {
+        free(program);
+        return err_set(err, "%s is of rank %d, not of rank %u", path, rank, o->rank);
+    }
     if (!o->check)
         return program ? become_gdb(o, program, err) : err_sys(err, "no memory");
     free(program);

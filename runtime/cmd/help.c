@@ -15,16 +15,34 @@ struct topic {
     void (*print)(void);
 };
 
+/* Text behind `column` characters that are printed already, in lines of 79 columns. */
+static void print_wrapped(const char *text, int column)
+{
+    int at = column;
+    for (const char *word = text; *word;) {
+        int n = (int)strcspn(word, " ");
+        if (at > column && at + 1 + n > 79)
+            at = printf("\n%*s", column, "") - 1;
+        else if (at > column)
+            at += printf(" ");
+        at += printf("%.*s", n, word);
+        word += n + (int)strspn(word + n, " ");
+    }
+    putchar('\n');
+}
+
 static void print_settings(void)
 {
-    for (const struct setting_row *s = setting_rows; s->name; s++)
-        printf("%-10s (default: %s)\n           %s\n", s->name, s->fallback, s->help);
+    for (const struct setting_row *s = setting_rows; s->name; s++) {
+        printf("%-10s (default: %s)\n           ", s->name, s->fallback);
+        print_wrapped(s->help, 11);
+    }
 }
 
 static void print_exit_codes(void)
 {
     for (const struct exit_row *e = exit_rows; e->meaning; e++)
-        printf("%3d  %s\n", e->code, e->meaning);
+        print_wrapped(e->meaning, printf("%3d  ", e->code));
 }
 
 static void print_faults(void)
@@ -33,13 +51,14 @@ static void print_faults(void)
            "the job the NTH time that it is at POINT. RANK is whose (default: 0); the\n"
            "coordinator is dbg3.\n\n");
     for (const struct fault_row *f = &fault_rows[1]; f->name; f++)
-        printf("%-16s %-12s %s\n", f->name, f->whose, f->what);
+        print_wrapped(f->what, printf("%-16s %-12s ", f->name, f->whose));
 }
 
 static void print_gdb(void)
 {
-    printf("GDB, where \"dbg3 isolate\" starts it, has these commands beside its own (help dbg3).\n"
-           "Without Python they are: monitor COMMAND, and continue where that says so.\n\n");
+    printf("GDB, where \"dbg3 isolate\" starts it, has these commands beside its own (there:\n"
+           "help dbg3). Without Python they are: monitor COMMAND, and continue where that\n"
+           "says so.\n\n");
     for (const struct monitor_command *c = by_message_help(); c->name; c++)
         printf("dbg3 %s%s%s\n", c->name, *c->help == '\n' ? "" : " ", c->help);
     printf("\nN, FIRST, LAST are events: calls of the rank, numbered as in \"dbg3 messages\".\n"
@@ -269,7 +288,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 const struct argp help_argp = {
     NULL, parse, "[COMMAND | TOPIC]",
-    "Explain a command or a topic.\vTopics: settings, exit-codes, calls, faults, completion.",
+    "Explain a command or a topic.\vTopics: settings, exit-codes, calls, gdb, faults, completion.",
     NULL, NULL, NULL};
 
 static int overview(void)

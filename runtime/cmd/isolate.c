@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "call_id.h"
 #include "gdbbridge/isolated.h"
@@ -102,6 +103,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case ARGP_KEY_END:
         if (a->rank < 0 && !a->bundle)
             argp_error(state, "which rank? --rank R, or a file of dbg3 pack");
+        if (a->bundle && access(a->bundle, F_OK) < 0 && !a->bundle[strspn(a->bundle, "0123456789")])
+            argp_error(state, "which rank? --rank %s", a->bundle);
         if (a->bundle && (a->rank >= 0 || a->common.session || a->from_epoch || a->options.from))
             argp_error(state, "%s is one rank, alone: no --rank, --session, --from-epoch, --image",
                        a->bundle);

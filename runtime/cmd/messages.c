@@ -10,6 +10,7 @@
 #include "msgcounter/log/order_file.h"
 #include "msgcounter/log/system_table.h"
 #include "runtime/cmd/cmd.h"
+#include "runtime/cmd/recorded.h"
 
 struct messages {
     struct common common;
@@ -79,15 +80,18 @@ static const char *name_of(void *arg, uint16_t call)
     return call & SYSTEM_CALL ? system_name(call & ~SYSTEM_CALL) : call_id_name(call);
 }
 
-static int print_recording(const struct session *s, const struct messages *m, struct err *err)
+static int print_recording(struct session *s, const struct messages *m, struct err *err)
 {
     struct log_reader *reader = NULL;
     char dir[PATH_MAX];
     struct log_dump_opts opts = {
         .json = m->common.json, .from = m->from, .to = m->to, .name_of = name_of};
     snprintf(dir, sizeof dir, "%s/logs", session_dir(s));
-    if (log_reader_open(&reader, dir, (uint32_t)m->rank, NULL, err) < 0)
-        return err_prefix(err, "no recording of rank %ld (dbg3 refine makes one)", m->rank);
+    if (log_reader_open(&reader, dir, (uint32_t)m->rank, NULL, err) < 0) {
+        struct recorded recorded;
+        recorded_rank(s, m->rank, &recorded, err); /* may know better why */
+        return -1;
+    }
     int rc = log_dump(reader, stdout, &opts, err);
     log_reader_close(reader);
     return rc;

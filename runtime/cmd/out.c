@@ -55,15 +55,16 @@ void progress_notify(void *arg, int kind, const char *line)
     struct winsize size = {.ws_col = 80};
     bool terminal = isatty(STDERR_FILENO);
     progress_clear();
-    if (kind == COORD_PROGRESS && !terminal)
+    if (kind != COORD_NOTE && !terminal)
         return;
-    if (kind == COORD_NOTE) {
+    if (kind != COORD_PROGRESS) {
         fprintf(stderr, "dbg3: %s\n", line);
         return;
     }
     if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) < 0 || size.ws_col < 20)
         size.ws_col = 80;
-    fprintf(stderr, "dbg3: %.*s", size.ws_col - 8, line);
+    /* The cursor waits in front of it: what the job prints there meanwhile comes over the line. */
+    fprintf(stderr, "dbg3: %.*s\r", size.ws_col - 8, line);
     fflush(stderr);
     progress_shown = true;
 }

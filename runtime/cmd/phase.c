@@ -145,6 +145,11 @@ static error_t parse_phase(int key, char *arg, struct argp_state *state)
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &p->common;
         return 0;
+    case ARGP_KEY_END:
+        if (p->from_start && p->epoch)
+            argp_error(state, "--from-start or --epoch %" PRIu64 "? Both are where to begin",
+                       p->epoch);
+        return 0;
     case ARGP_KEY_ARGS: /* all that is left: the launcher line */
         p->launcher = state->argv + state->next;
         return 0;

@@ -74,6 +74,34 @@ int preflight(char *const *launcher, char program[PATH_MAX], struct err *err)
     return err_set(err, "%s %s", bad_path, reason(&bad));
 }
 
+/* By its name: what a launcher line has before the program. */
+static bool is_launcher(const char *word)
+{
+    const char *slash = strrchr(word, '/'), *name = slash ? slash + 1 : word;
+    return !strncmp(name, "mpi", 3) || !strcmp(name, "srun") || !strcmp(name, "env");
+}
+
+void preflight_doubt(char *const *launcher, char *buf, size_t cap)
+{
+    char path[PATH_MAX];
+    struct program p;
+    *buf = '\0';
+    for (char *const *word = launcher; *word && !*buf; word++) {
+        if (**word == '-' || is_launcher(*word) || (word == launcher && word[1]))
+            continue;
+        bool there = find_program(*word, path) == 0;
+        if (!there && strchr(*word, '/') && !strchr(*word, '=') && access(*word, F_OK) < 0)
+            snprintf(buf, cap, "there is no program %s", *word);
+        else if (!there && strchr(*word, '/') && access(*word, F_OK) == 0)
+            snprintf(buf, cap, "%s cannot be run: %s", *word, strerror(EACCES));
+        else if (there && program_read(path, &p, NULL) == 0 && p.is_program &&
+                 p.mpi == PROGRAM_MPI_NONE)
+            snprintf(buf, cap, "%s is no MPI program: it does not load libmpich.so.12", path);
+        else if (there)
+            return;
+    }
+}
+
 void preflight_name(char *const *launcher, const char *program, char *buf, size_t cap)
 {
     const char *name = *program ? program : launcher[0];
@@ -88,10 +116,13 @@ void preflight_name(char *const *launcher, const char *program, char *buf, size_
 static int check_binary(const char *program, const char *build_id, struct err *err)
 {
     char now[PROGRAM_ID_MAX];
+    struct err why;
     if (!*program || !*build_id)
         return 0;
-    if (program_build_id(program, now, sizeof now, err) < 0)
-        return err_prefix(err, "the program of this session is gone");
+    if (program_build_id(program, now, sizeof now, &why) < 0)
+        return err_set(err,
+                       "the program of this session cannot be read (%s): put it back, or start "
+                       "again with: dbg3 batch", why.text);
     if (!strcmp(now, build_id))
         return 0;
     return err_set(err,

@@ -25,4 +25,8 @@ void preflight_name(char *const *launcher, const char *program, char *buf, size_
 /* Fails, naming the file, if a program of the job is not the one (build-id) that the batch ran. */
 int preflight_unchanged(struct session *s, struct err *err);
 
+/* What is likely wrong with a line of which no rank has come under control; "" if its files do not
+ * say. */
+void preflight_doubt(char *const *launcher, char *buf, size_t cap);
+
 #endif

@@ -13,6 +13,7 @@
 
 #include "runtime/base/human.h"
 #include "runtime/cmd/cmd.h"
+#include "runtime/cmd/preflight.h"
 #include "runtime/coord/counters_view.h"
 
 #define RANKS_SHOWN 16 /* failures printed one by one */
@@ -152,6 +153,9 @@ static void choose_next(struct session *s, struct facts *f)
     bool killed = f->phase.outcome == SESSION_RUNNING && !session_running(s);
     if (first && first->kind == PROTO_FAILURE_RESTORE)
         choose_older(s, f, option);
+    else if (f->phase.kind == PROTO_PHASE_REFINE && first && first->kind == PROTO_FAILURE_ERROR &&
+             !first->event) /* nothing of it is recorded */
+        snprintf(f->next, sizeof f->next, "dbg3 refine%s --every-n-msgs 10", option);
     else if (f->phase.kind == PROTO_PHASE_REFINE && stopped && first)
         snprintf(f->next, sizeof f->next, "dbg3 isolate%s --rank %u under gdb", option,
                  first->rank);
@@ -216,10 +220,12 @@ static void print_headline(const struct facts *f, FILE *out)
         snprintf(text, sizeof text, "%s did not end in an orderly way: its dbg3 was killed", phase);
         break; /* its ranks, if they live, go on without checkpoints */
     case SESSION_COMPLETED:
-        snprintf(text, sizeof text, "%s completed, %u ranks", phase, size);
+        snprintf(text, sizeof text, "%s completed, %u rank%s", phase, size,
+                 size == 1 ? "" : "s");
         break;
     case SESSION_FAILED:
-        snprintf(text, sizeof text, "%s failed: %u of %u ranks", phase, f->nreal, size);
+        snprintf(text, sizeof text, "%s failed: %u of %u rank%s", phase, f->nreal, size,
+                 size == 1 ? "" : "s");
         break;
     case SESSION_HUNG:
         snprintf(text, sizeof text, "%s hung, %u ranks", phase, size);
@@ -285,6 +291,12 @@ static bool in_application(const struct session_failure *x, const struct session
            !in_library(x);
 }
 
+/* Itself, and not MPI for an error in another call. */
+static bool called_abort(const struct session_failure *x)
+{
+    return x->kind == PROTO_FAILURE_ABORT && !strcmp(x->call, "MPI_Abort");
+}
+
 static void print_failure(struct session *s, const struct facts *f, const struct session_failure *x,
                           FILE *out)
 {
@@ -292,7 +304,7 @@ static void print_failure(struct session *s, const struct facts *f, const struct
     const struct session_rank *row = rank_row(f, x->rank);
     fprintf(out, "  %srank %u%s: %s", style_on(out, STYLE_BOLD), x->rank, style_off(out),
             report_cause(x, cause, sizeof cause));
-    if (x->call[0])
+    if (x->call[0] && !called_abort(x))
         fprintf(out, " %s %s", in_application(x, row) ? "after" : "in", x->call);
     if (x->source[0])
         fprintf(out, ", %s", x->source);
@@ -302,7 +314,7 @@ static void print_failure(struct session *s, const struct facts *f, const struct
         fprintf(out, " (pid %d on %s)", row->pid, row->host);
     fputc('\n', out);
     if (x->text[0] && (x->kind != PROTO_FAILURE_SIGNAL || in_library(x)) &&
-        x->kind != PROTO_FAILURE_HANG)
+        x->kind != PROTO_FAILURE_HANG && x->kind != PROTO_FAILURE_ABORT)
         fprintf(out, "      %s\n", x->text);
     if (x->kind != PROTO_FAILURE_RESTORE)
         print_counters(s, x->rank, !x->call[0], out);
@@ -353,6 +365,18 @@ static void print_epoch(const struct facts *f, FILE *out)
     fputc('\n', out);
 }
 
+static void print_doubt(char *const *launcher, FILE *out)
+{
+    char doubt[PATH_MAX + 64];
+    preflight_doubt(launcher, doubt, sizeof doubt);
+    if (*doubt)
+        fprintf(out, "  likely: %s\n", doubt);
+    else
+        fprintf(out, "  likely: the program is not linked with MPICH's libmpich.so.12, it is "
+                     "static\n  or setuid, it ended before MPI_Init, or the launcher does not "
+                     "pass\n  LD_PRELOAD and DBG3_* on\n");
+}
+
 int report_print(struct session *s, const struct session_phase *phase, FILE *out, struct err *err)
 {
     struct facts f;
@@ -362,10 +386,7 @@ int report_print(struct session *s, const struct session_phase *phase, FILE *out
     if (phase->outcome == SESSION_NO_RANK && phase->kind != PROTO_PHASE_BATCH)
         fprintf(out, "  the launcher, or the ranks, said above why they could not start\n");
     else if (phase->outcome == SESSION_NO_RANK)
-        fprintf(out,
-                "  likely: the program is not linked with MPICH's libmpich.so.12, it is static "
-                "or setuid,\n  it ended before MPI_Init, or the launcher does not pass "
-                "LD_PRELOAD and DBG3_* on\n");
+        print_doubt(session_job(s)->launcher, out);
     print_failures(s, &f, out);
     print_epoch(&f, out);
     if (f.next[0])

@@ -111,8 +111,9 @@ static void print_head(struct status *st)
     char age[32];
     printf("%ssession%s  %s\n", style_on(stdout, STYLE_BOLD), style_off(stdout),
            session_dir(st->session));
-    printf("%sprogram%s  %s\n", style_on(stdout, STYLE_BOLD), style_off(stdout),
-           session_job(st->session)->program);
+    if (*session_job(st->session)->program)
+        printf("%sprogram%s  %s\n", style_on(stdout, STYLE_BOLD), style_off(stdout),
+               session_job(st->session)->program);
     if (!st->running)
         return;
     human_seconds((double)time(NULL) - st->phase.started, age, sizeof age);

@@ -400,7 +400,8 @@ static void rank_welcome(struct coord *c, struct conn *conn, const struct proto_
                                         .u.welcome = {newest.number, c->set->every_n_msgs,
                                                       c->set->keep_fine}});
     if (all_here(c))
-        notify(c, COORD_PROGRESS, "%u ranks under control", c->result.size);
+        notify(c, COORD_BEGUN, "%u rank%s under control", c->result.size,
+               c->result.size == 1 ? "" : "s");
 }
 
 static void on_hello(struct coord *c, struct conn *conn, const struct proto_msg *msg)

@@ -15,8 +15,9 @@
 #include "runtime/coord/cut.h"
 #include "runtime/coord/session.h"
 
-/* What the user sees while it runs: a transient line (progress), or one that stays. */
-enum coord_notice { COORD_PROGRESS, COORD_NOTE };
+/* What the user sees while it runs: a transient line (progress), one that stays, or one that stays
+ * where somebody looks on (begun). */
+enum coord_notice { COORD_PROGRESS, COORD_NOTE, COORD_BEGUN };
 typedef void coord_notify_fn(void *arg, enum coord_notice kind, const char *line);
 
 struct coord_settings {

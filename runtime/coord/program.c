@@ -157,8 +157,13 @@ static void name_function(Dwfl_Module *module, uint64_t address, char *function,
             name = dwarf_diename(&scopes[i]);
     if (!name)
         name = dwfl_module_addrname(module, address);
-    snprintf(function, cap, "%s", name ? name : "");
     free(scopes);
+    /* Procedures of Fortran's modules, in which libdw finds no address: as GDB calls them. */
+    const char *mod = name && !strncmp(name, "__", 2) ? strstr(name + 2, "_MOD_") : NULL;
+    if (mod && mod > name + 2)
+        snprintf(function, cap, "%.*s::%s", (int)(mod - name - 2), name + 2, mod + 5);
+    else
+        snprintf(function, cap, "%s", name ? name : "");
 }
 
 /* "file.c:12", or "". */

@@ -116,17 +116,26 @@ static char **list_load(struct session *s, const char *text)
 
 /* ---- folder ------------------------------------------------------------------------------ */
 
+#define REMOVE_TRIES 100
+
 static int remove_entry(const char *path, const struct stat *st, int kind, struct FTW *ftw)
 {
-    return remove(path);
+    return remove(path) < 0 && errno != ENOENT ? -1 : 0;
 }
 
-/* Removes a folder inside the session; symbolic links are not followed. */
+/* Removes a folder inside the session; symbolic links are not followed. A rank that does not know
+ * yet that its epoch is given up may begin its image there meanwhile, or remove it. */
 static void remove_tree(const struct session *s, const char *name)
 {
     char path[PATH_MAX];
+    int rc;
     path_in(s, name, path, sizeof path);
-    if (access(path, F_OK) == 0 && nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS) < 0)
+    if (access(path, F_OK) < 0)
+        return;
+    for (int i = 0; i < REMOVE_TRIES; i++)
+        if ((rc = nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS)) == 0 || errno != ENOTEMPTY)
+            break;
+    if (rc < 0)
         log_warn("cannot remove %s: %s", path, strerror(errno));
 }
 

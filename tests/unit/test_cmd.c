@@ -183,6 +183,31 @@ START_TEST(launcher_lines)
 }
 END_TEST
 
+START_TEST(doubts)
+{
+    char text[256];
+    compile(LIBRARY("libmpich.so.12") "cc -o ours p.c" LINKED
+            " && cc -o plain p.c && cp p.c script && chmod 755 script");
+    const struct {
+        char *line[6];
+        const char *text;
+    } rows[] = {
+        {{"mpiexec", "-n", "4", "./nothing", "./x"}, "there is no program ./nothing"},
+        {{"env", "mpiexec", "-n", "4", "./nothing"}, "there is no program ./nothing"},
+        {{"mpiexec", "./p.c"}, "./p.c cannot be run: Permission denied"},
+        {{"mpiexec", "./plain", "/new/output"},
+         "./plain is no MPI program: it does not load libmpich.so.12"},
+        {{"./plain"}, "./plain is no MPI program: it does not load libmpich.so.12"},
+        {{"sh", "-c", "./script"}, ""},
+        {{"mpiexec", "./ours"}, ""},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        preflight_doubt(rows[i].line, text, sizeof text);
+        ck_assert_str_eq(text, rows[i].text);
+    }
+}
+END_TEST
+
 START_TEST(session_names)
 {
     char name[64];
@@ -227,6 +252,13 @@ START_TEST(source_lines)
     ck_assert_str_eq(text, "");
     program_source("", 0, false, text, sizeof text);
     ck_assert_str_eq(text, "");
+    compile("sed 's/f(/__some_MOD_f(/' p.c >m.c && "
+            "cc -no-pie -Wl,-Ttext-segment=0x400000 -o m m.c");
+    nm = popen("nm m | sed -n 's/ T __some_MOD_f$//p'", "r");
+    ck_assert_int_eq(fscanf(nm, "%lx", &address), 1);
+    pclose(nm);
+    program_source("m", address - 0x400000, false, text, sizeof text);
+    ck_assert_str_eq(text, "in some::f");
 }
 END_TEST
 
@@ -245,6 +277,7 @@ int main(void)
     tcase_add_checked_fixture(programs, scratch_enter, scratch_leave);
     tcase_set_timeout(programs, 60);
     tcase_add_test(programs, launcher_lines);
+    tcase_add_test(programs, doubts);
     tcase_add_test(programs, session_names);
     tcase_add_test(programs, build_ids);
     tcase_add_test(programs, source_lines);

@@ -6,11 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <xxhash.h>
 
 #include "call_id.h"
 #include "gdbbridge/recording.h"
 #include "msgcounter/log/log_file.h"
+#include "msgcounter/log/system_table.h"
 #include "tests/unit/unit.h"
 
 enum { WORLD = 1, ROOM = 4096 };
@@ -205,6 +207,21 @@ START_TEST(sender_of_a_message)
 }
 END_TEST
 
+START_TEST(names_of_calls)
+{
+    begin_log(1);
+    begin(CALL_MPI_Barrier);
+    end();
+    begin((enum call)(SYSTEM_CALL | SYS_tgkill));
+    end();
+    end_log();
+    struct recording *r = recording_open(dir, 1, NULL);
+    ck_assert_str_eq(recording_event(r, 0)->call, "MPI_Barrier");
+    ck_assert_str_eq(recording_event(r, 1)->call, "tgkill");
+    recording_close(r);
+}
+END_TEST
+
 START_TEST(filter_words)
 {
     static const struct {
@@ -253,6 +270,7 @@ int main(void)
     tcase_add_checked_fixture(logs, setup, scratch_leave);
     tcase_add_test(logs, messages_of_events);
     tcase_add_test(logs, sender_of_a_message);
+    tcase_add_test(logs, names_of_calls);
     tcase_add_test(words, filter_words);
     suite_add_tcase(suite, logs);
     suite_add_tcase(suite, words);

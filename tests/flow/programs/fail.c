@@ -1,7 +1,7 @@
 /*
  * fail: rank 1 fails in the way that is asked for, after some messages, in a function fail_NAME().
  *
- * Usage: fail mpi|stack|thread_stack|assertion|division|mapping|broken_pipe|trap
+ * Usage: fail mpi|stack|thread_stack|assertion|division|mapping|broken_pipe|trap|abort
  */
 #define _GNU_SOURCE
 #include "check.h"
@@ -84,6 +84,11 @@ static void fail_trap(void)
     raise(SIGTRAP);
 }
 
+static void fail_abort(void)
+{
+    MPI_Abort(MPI_COMM_WORLD, 9);
+}
+
 static const struct {
     const char *name;
     void (*fail)(void);
@@ -94,7 +99,8 @@ static const struct {
             {"division", fail_division},
             {"mapping", fail_mapping},
             {"broken_pipe", fail_broken_pipe},
-            {"trap", fail_trap}};
+            {"trap", fail_trap},
+            {"abort", fail_abort}};
 
 int main(int argc, char **argv)
 {
