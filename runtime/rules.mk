@@ -48,7 +48,7 @@ HALF_COMMON := $(addprefix runtime/half/,half load maps own_fd arena steer steer
                $(addprefix runtime/ckpt/,save_regions share timers) \
                $(basename $(filter-out runtime/image/image_dump.c,$(wildcard runtime/image/*.c)) $(wildcard runtime/base/*.c))
 LOWER_ONLY  := $(addprefix runtime/half/,instructions lower_fd lower_main lower_mpi p2p_loops progress) \
-               $(addprefix runtime/ckpt/,agent fatal fine fine_merge order_job payload track restart restart_job written) \
+               $(addprefix runtime/ckpt/,agent fatal fine fine_merge order_job payload payload_ring track restart restart_job written) \
                $(addprefix runtime/coord/,proto cut_rank) $(addprefix msgcounter/log/,log log_file order order_file)
 lower-objs   = $(patsubst %,$(BUILD)/lower/%.o,$(1))
 
@@ -182,6 +182,12 @@ INSTALL += $(BUILD)/dbg3:bin/dbg3 $(BUILD)/dbg3.1:share/man/man1/dbg3.1 \
            $(BUILD)/dbg3.bash:share/bash-completion/completions/dbg3 \
            $(foreach f,dbg3-lower dbg3-replay libdbg3-launch.so lib/libmpich.so.12 \
                       lib/libmpi.so.12,$(BUILD)/$(f):lib/dbg3/$(f))
+
+UNIT_TESTS += $(BUILD)/tests/unit/test_payload_ring
+$(BUILD)/tests/unit/test_payload_ring: $(patsubst %,$(BUILD)/%.o,tests/unit/test_payload_ring \
+                                         runtime/ckpt/payload_ring runtime/half/own_fd) \
+                                         $$(LOG_OBJS) $(BASE_OBJS)
+	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check jansson) -lxxhash
 
 UNIT_TESTS += $(BUILD)/tests/unit/test_written
 $(BUILD)/tests/unit/test_written: $(patsubst %,$(BUILD)/%.o,tests/unit/test_written runtime/ckpt/written)

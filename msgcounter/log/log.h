@@ -45,10 +45,10 @@ struct log_writer;
 
 /*
  * Makes room for a record: called by log_begin when the present segment is full, and before the
- * first record. Creates and maps segment file `segment`, of max(default, min_size) bytes, all
- * zeros. On entry *map is the present mapping ({NULL, 0} if none); on success the function has
- * unmapped it and stored the new one. Returns 0, or -errno with *map as it was. log.h writes the
- * header.
+ * first record. Creates and maps segment file `segment`, of max(default, min_size) bytes, zeros
+ * where the header and that of a record will stand. On entry *map is the present mapping ({NULL, 0}
+ * if none), which the writer does not touch any more; on success the function has stored the new
+ * one. Returns 0, or -errno with *map as it was. log.h writes the header.
  */
 typedef int log_rotate(struct log_writer *w, uint32_t segment, uint64_t min_size,
                        struct log_map *map);

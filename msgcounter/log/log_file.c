@@ -11,14 +11,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define SUFFIX ".dlog"
-#define NEW    ".new"
 #define DIGITS 8
 #define PAGE   4096u
+#define TRIES  10
 
 static int rank_path(char *buf, size_t size, const char *dir, uint32_t rank)
 {
@@ -30,6 +31,11 @@ int log_file_path(char *buf, size_t size, const char *dir, uint32_t rank, uint32
     return snprintf(buf, size, "%s/rank-%u/%0*u" SUFFIX, dir, rank, DIGITS, segment);
 }
 
+int log_file_ring_path(char *buf, size_t size, const char *dir, uint32_t rank, unsigned slot)
+{
+    return snprintf(buf, size, "%s/rank-%u/ring-%u", dir, rank, slot);
+}
+
 /* As log_file_path, or -ENAMETOOLONG. */
 static int path_checked(char buf[PATH_MAX], const char *dir, uint32_t rank, uint32_t segment)
 {
@@ -39,8 +45,8 @@ static int path_checked(char buf[PATH_MAX], const char *dir, uint32_t rank, uint
 /* The file gets its name when it has its size: a reader must not meet an empty one. */
 static int segment_create(const char *path, uint64_t size, struct log_map *map)
 {
-    char new[PATH_MAX + sizeof NEW];
-    snprintf(new, sizeof new, "%s" NEW, path);
+    char new[PATH_MAX + sizeof LOG_FILE_NEW];
+    snprintf(new, sizeof new, "%s" LOG_FILE_NEW, path);
     int fd = open(new, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0)
         return -errno;
@@ -85,27 +91,55 @@ int log_file_rotate(struct log_writer *w, uint32_t segment, uint64_t min_size, s
     return rc;
 }
 
+static int map_file(int fd, bool writable, struct log_map *map)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    if (st.st_size == 0)
+        return -EINVAL;
+    void *p = mmap(NULL, (size_t)st.st_size, writable ? PROT_READ | PROT_WRITE : PROT_READ,
+                   MAP_SHARED, fd, 0);
+    if (p == MAP_FAILED)
+        return -errno;
+    *map = (struct log_map){p, (uint64_t)st.st_size};
+    return 0;
+}
+
+/* Opens a segment and says that it is read: the lock stays as long as the mapping. Where files have
+ * no locks, none is used for another segment. */
+static int open_locked(const char *path, int flags)
+{
+    int fd = open(path, flags | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    flock(fd, LOCK_SH);
+    return fd;
+}
+
+/* Is it still the file of this name? Its writer may have taken it for another segment before it was
+ * locked. */
+static bool is_at(int fd, const char *path)
+{
+    struct stat have, there;
+    return fstat(fd, &have) == 0 && stat(path, &there) == 0 && have.st_ino == there.st_ino;
+}
+
 int log_file_map(const char *dir, uint32_t rank, uint32_t segment, bool writable,
                  struct log_map *map)
 {
     char path[PATH_MAX];
-    int rc = path_checked(path, dir, rank, segment);
-    if (rc < 0)
-        return rc;
-    int fd = open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+    int fd = path_checked(path, dir, rank, segment);
     if (fd < 0)
-        return -errno;
-    struct stat st;
-    void *p = MAP_FAILED;
-    if (fstat(fd, &st) < 0)
-        rc = -errno;
-    else if (st.st_size == 0)
-        rc = -EINVAL;
-    else if ((p = mmap(NULL, (size_t)st.st_size, writable ? PROT_READ | PROT_WRITE : PROT_READ,
-                       MAP_SHARED, fd, 0)) == MAP_FAILED)
-        rc = -errno;
-    else
-        *map = (struct log_map){p, (uint64_t)st.st_size};
+        return fd;
+    fd = open_locked(path, writable ? O_RDWR : O_RDONLY);
+    for (int i = 0; fd >= 0 && !is_at(fd, path) && i < TRIES; i++) {
+        close(fd);
+        fd = open_locked(path, writable ? O_RDWR : O_RDONLY);
+    }
+    if (fd < 0)
+        return fd;
+    int rc = map_file(fd, writable, map);
     close(fd);
     return rc;
 }
@@ -194,4 +228,31 @@ int log_trim(const char *dir, uint32_t rank, uint32_t keep_from, struct err *err
 int log_remove_from(const char *dir, uint32_t rank, uint32_t from, struct err *err)
 {
     return remove_range(dir, rank, from, UINT32_MAX, err);
+}
+
+/* Removes what is no segment from one folder. */
+static void tidy_folder(const char *path)
+{
+    DIR *d = opendir(path);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        uint32_t number;
+        if (e->d_name[0] != '.' && !segment_number(e->d_name, &number))
+            unlinkat(dirfd(d), e->d_name, 0);
+    }
+    if (d)
+        closedir(d);
+}
+
+void log_tidy(const char *dir)
+{
+    DIR *d = opendir(dir);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        char path[PATH_MAX];
+        unsigned rank;
+        if (sscanf(e->d_name, "rank-%u", &rank) == 1 &&
+            rank_path(path, sizeof path, dir, rank) < (int)sizeof path)
+            tidy_folder(path);
+    }
+    if (d)
+        closedir(d);
 }

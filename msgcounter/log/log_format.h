@@ -2,10 +2,10 @@
  * log_format.h - the bytes of a payload log
  *
  * A rank's log is a folder of segments, <dir>/rank-<R>/<number, 8 digits>.dlog. Each file has its
- * final size from the start (zeros up to the end) and is written through a shared mapping:
+ * final size from the start and is written through a shared mapping:
  *
  *     +-----------------+--------+--------+-----+--------+-----------------+
- *     | segment header  | record | record | ... | record | zeros           |
+ *     | segment header  | record | record | ... | record | rest            |
  *     +-----------------+--------+--------+-----+--------+-----------------+
  *
  *     record:  log_record (24 bytes) | field | field | ...      8-aligned
@@ -17,6 +17,8 @@
  *    header names its first. A gap is damage, whatever the check words say.
  *  - A record's `head` is stored last, in one piece with release semantics, after the head of its
  *    successor was cleared: a reader that loads it with acquire sees whole records, then a zero.
+ *  - The rest begins with 8 bytes of zeros, unless it is shorter. Behind them: zeros, or what an
+ *    earlier segment of this log had there, whose event numbers are smaller.
  *  - A record never crosses segments. One that does not fit starts the next segment.
  *  - Any change of this file bumps LOG_VERSION.
  */

@@ -44,6 +44,7 @@
     X(FINE_WRITTEN, "fine-written", RANK, "refine: a fine checkpoint is there")                    \
     X(FINE_MERGED, "fine-merged", RANK, "refine: old increments are merged, and still there")      \
     X(LOG_ROTATED, "log-rotated", RANK, "refine: the log has a new, empty segment")                \
+    X(LOG_COPIED, "log-copied", RANK, "refine: a full log segment is copied, not yet replaced") \
     X(RESTARTED, "restarted", RANK, "a restarted rank is under control; it has not gone on")
 
 #define X(symbol, name, whose, what) FAULT_##symbol,

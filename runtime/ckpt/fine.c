@@ -20,6 +20,7 @@
 #include "runtime/ckpt/fine_merge.h"
 #include "runtime/ckpt/park.h"
 #include "runtime/ckpt/payload.h"
+#include "runtime/ckpt/payload_ring.h"
 #include "runtime/ckpt/save.h"
 #include "runtime/ckpt/track.h"
 #include "runtime/coord/counters.h"
@@ -262,15 +263,16 @@ static bool owe(uint64_t ran_us, uint64_t cost_us)
     return owed_us > 0;
 }
 
-/* Resident pages of the process: proc_pid_statm(5). 0 if they cannot be told. */
+/* Resident pages of the process that are no file's, as those of the log are: proc_pid_statm(5). 0
+ * if they cannot be told. */
 static uint64_t resident_pages(void)
 {
-    uint64_t size, resident;
+    uint64_t size, resident, shared;
     FILE *f = fopen("/proc/self/statm", "re");
-    int n = f ? fscanf(f, "%lu %lu", &size, &resident) : 0;
+    int n = f ? fscanf(f, "%lu %lu %lu", &size, &resident, &shared) : 0;
     if (f)
         fclose(f);
-    return n == 2 ? resident : 0;
+    return n == 3 && resident > shared ? resident - shared : 0;
 }
 
 /* The first checkpoint is complete: what comes after it counts. */
@@ -393,6 +395,7 @@ int fine_start(struct err *err)
     if (!fine.kept ||
         fine_merge_start(fine.folder, fine.logs, (uint32_t)save_identity.rank, err) < 0)
         return -1;
+    payload_ring_start();
     park_on_fine(take);
     __atomic_or_fetch(&GATE->word, GATE_WORD_FINE, __ATOMIC_SEQ_CST);
     return 0;

@@ -19,8 +19,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "msgcounter/log/log_file.h"
 #include "runtime/base/fault.h"
+#include "runtime/ckpt/payload_ring.h"
 #include "runtime/half/own_fd.h"
 #include "runtime/image/image.h"
 
@@ -141,7 +141,7 @@ static int work(const struct job *job, struct err *err)
 {
     if (job->upto && merge_upto(job, err) < 0)
         return -1;
-    return log_trim(merge.logs, merge.rank, job->log_from, err);
+    return payload_ring_trim(merge.logs, merge.rank, job->log_from, err);
 }
 
 static void *run(void *arg)

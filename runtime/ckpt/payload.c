@@ -2,7 +2,8 @@
  * payload.c - where a rank's payload log goes: the files of its segments
  *
  * Records are made in a shared mapping, so that they outlive the rank. What is large is written to
- * the same file past the mapping (log_write in log.h says why); the kernel keeps both the same.
+ * a file that is new past the mapping (log_write in log.h says why); the kernel keeps both the
+ * same.
  */
 #include "runtime/ckpt/payload.h"
 
@@ -18,6 +19,7 @@
 #include "msgcounter/log/log_file.h"
 #include "runtime/base/fault.h"
 #include "runtime/ckpt/agent.h"
+#include "runtime/ckpt/payload_ring.h"
 #include "runtime/ckpt/save.h"
 #include "runtime/half/gate.h"
 #include "runtime/half/own_fd.h"
@@ -30,6 +32,7 @@ static struct {
     struct log_file file;
     struct log_writer writer; /* only its owner and arg are used: they name the files */
     struct log_map map;       /* of the present segment */
+    bool warm;                /* which has all its pages */
     uint32_t segment;
     int fd; /* of its file; 0: not needed so far */
     uint64_t spent_ns;
@@ -50,7 +53,8 @@ static int log_segment(uint64_t min_bytes, uint64_t first_event, void **base, ui
     payload.file.dir = payload.folder;
     payload.writer.owner.rank = (uint32_t)save_identity.rank;
     payload.writer.arg = &payload.file;
-    int r = log_file_rotate(&payload.writer, (uint32_t)*segment, min_bytes, &payload.map);
+    int r = payload_ring_rotate(&payload.writer, (uint32_t)*segment, min_bytes, &payload.map,
+                                &payload.warm);
     if (r < 0) {
         fprintf(stderr, "dbg3: rank %d: cannot extend the log in %s: %s\n", save_identity.rank,
                 payload.folder, strerror(-r));
@@ -62,7 +66,7 @@ static int log_segment(uint64_t min_bytes, uint64_t first_event, void **base, ui
         own_fd_close(payload.fd);
     payload.fd = 0;
     payload.segment = (uint32_t)*segment;
-    if (min_bytes >= LARGE || written_past) /* as the segment before, so this one */
+    if (!payload.warm && (min_bytes >= LARGE || written_past)) /* as the segment before */
         read_ahead_no_more();
     *base = payload.map.base;
     *bytes = payload.map.size;
@@ -99,14 +103,18 @@ static int write_all(const char *p, uint64_t offset, uint64_t bytes)
 static int log_write_past(uint64_t offset, const void *from, uint64_t bytes)
 {
     uint64_t began = sys_thread_cpu_ns();
-    int rc = write_all(from, offset, bytes);
+    int rc = 0;
+    if (payload.warm)
+        memcpy(payload.map.base + offset, from, bytes);
+    else
+        rc = write_all(from, offset, bytes);
     __atomic_fetch_add(&payload.spent_ns, sys_thread_cpu_ns() - began, __ATOMIC_RELAXED);
     return rc;
 }
 
 uint64_t payload_spent_us(void)
 {
-    return payload.spent_ns / 1000;
+    return (payload.spent_ns + payload_ring_spent_ns()) / 1000;
 }
 
 void payload_init(void)

@@ -9,7 +9,8 @@
 /* Fills the gate's services of the log: the stub writes it, the lower half has its files. Once. */
 void payload_init(void);
 
-/* Processor time that writing payload took so far: of large records, past the mapping. */
+/* Microseconds of processor time that writing payload took so far: of large records, and of the
+ * thread that frees full segments. */
 uint64_t payload_spent_us(void);
 
 #endif

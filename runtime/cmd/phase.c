@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "msgcounter/log/log_file.h"
 #include "runtime/base/fault.h"
 #include "runtime/cmd/cmd.h"
 #include "runtime/cmd/environment.h"
@@ -333,6 +334,14 @@ static void phase_notify(void *arg, enum coord_notice kind, const char *line)
         progress_notify(NULL, kind, line);
 }
 
+/* What the ranks left in the folders of their logs that is no log. */
+static void tidy_logs(const struct session *s)
+{
+    char logs[PATH_MAX];
+    if (snprintf(logs, sizeof logs, "%s/logs", session_dir(s)) < (int)sizeof logs)
+        log_tidy(logs);
+}
+
 static int run_launcher(struct phase *p, uint64_t id, struct coord_result *result, struct err *err)
 {
     struct coord_settings settings = {
@@ -357,6 +366,8 @@ static int run_launcher(struct phase *p, uint64_t id, struct coord_result *resul
     progress_clear();
     if (refine && (rc < 0 || !result->recording))
         session_recording_failed(p->session);
+    if (refine)
+        tidy_logs(p->session);
     if (rc < 0)
         session_phase_end(p->session, id, SESSION_NO_RANK, 0, NULL);
     return rc;

@@ -1,0 +1,285 @@
+/*
+ * payload_ring.c - segment files of a rank's payload log that are written to again and again
+ *
+ * The file of a slot has two names: ring-N as long as it is one, and that of the segment that it
+ * holds. The copy takes the latter away from it; so does the trimming of a log, and then there is
+ * nothing to copy.
+ */
+#include "runtime/ckpt/payload_ring.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "runtime/base/fault.h"
+#include "runtime/half/own_fd.h"
+
+#define SLOTS 6 /* segments that are not copied yet, and the one that is written to */
+
+#define TMPFS_MAGIC 0x01021994 /* linux/magic.h: its files are memory; a copy would be more of it */
+
+enum state {
+    SLOT_NONE, /* no file */
+    SLOT_FREE, /* of segment names it has none */
+    SLOT_OPEN, /* written to */
+    SLOT_FULL, /* to be copied */
+    SLOT_BUSY, /* the thread has it */
+};
+
+struct slot {
+    enum state state;
+    uint32_t segment;
+    struct log_map map;
+};
+
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    struct slot slot[SLOTS];
+    bool started;
+    bool useless;              /* no more files are taken */
+    clockid_t clock;           /* of the thread's processor time */
+    struct log_file file;      /* as the writer's; the folder is borrowed for good */
+    uint32_t rank;
+    pthread_mutex_t names;     /* of segments do not change */
+} ring = {.lock = PTHREAD_MUTEX_INITIALIZER,
+          .changed = PTHREAD_COND_INITIALIZER,
+          .names = PTHREAD_MUTEX_INITIALIZER};
+
+/* Enough for a path of log_file_path and an ending. */
+struct name {
+    char s[PATH_MAX + 16];
+};
+
+static struct name segment_name(uint32_t segment)
+{
+    struct name n;
+    log_file_path(n.s, PATH_MAX, ring.file.dir, ring.rank, segment);
+    return n;
+}
+
+static struct name slot_name(const struct slot *s)
+{
+    struct name n;
+    log_file_ring_path(n.s, PATH_MAX, ring.file.dir, ring.rank, (unsigned)(s - ring.slot));
+    return n;
+}
+
+/* ---- the thread: from full to free ---- */
+
+/* Is the segment still there, or was it trimmed? */
+static bool is_wanted(const struct slot *s)
+{
+    return access(segment_name(s->segment).s, F_OK) == 0;
+}
+
+/* All of it, in one write past the page cache. */
+static int write_direct(const char *path, struct log_map map)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_DIRECT, 0600);
+    if (fd < 0)
+        return -1;
+    ssize_t n = pwrite(fd, map.base, map.size, 0);
+    int rc = n == (ssize_t)map.size ? 0 : -1;
+    return close(fd) < 0 ? -1 : rc;
+}
+
+/* Gives the name to the copy. One that is gone does not come back. */
+static int replace(const char *copy, const char *name)
+{
+    pthread_mutex_lock(&ring.names);
+    int rc = access(name, F_OK) == 0 ? rename(copy, name) : unlink(copy);
+    pthread_mutex_unlock(&ring.names);
+    return rc;
+}
+
+static int copy_out(const struct slot *s)
+{
+    struct name name = segment_name(s->segment), copy;
+    snprintf(copy.s, sizeof copy.s, "%.*s" LOG_FILE_NEW, PATH_MAX, name.s);
+    int rc = write_direct(copy.s, s->map);
+    fault_point(FAULT_LOG_COPIED);
+    if (rc == 0)
+        rc = replace(copy.s, name.s);
+    if (rc < 0)
+        unlink(copy.s);
+    return rc;
+}
+
+/* Readers hold a lock on what they have mapped. They take it by the segment's name, and look again
+ * whether it is that (log_file_map): from now on nobody can come. */
+static bool is_unread(const struct slot *s)
+{
+    int fd = open(slot_name(s).s, O_RDONLY | O_CLOEXEC);
+    bool unread = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0;
+    if (fd >= 0)
+        close(fd);
+    return unread;
+}
+
+/* The file belongs to its segment, and to its readers. */
+static void give_up(struct slot *s)
+{
+    unlink(slot_name(s).s);
+    munmap(s->map.base, s->map.size);
+    *s = (struct slot){SLOT_NONE};
+}
+
+static struct slot *oldest_full(void)
+{
+    struct slot *oldest = NULL;
+    for (struct slot *s = ring.slot; s < ring.slot + SLOTS; s++)
+        if (s->state == SLOT_FULL && (!oldest || s->segment < oldest->segment))
+            oldest = s;
+    return oldest;
+}
+
+static void *run(void *arg)
+{
+    pthread_setname_np(pthread_self(), "dbg3-log");
+    own_fd_unshare();
+    pthread_mutex_lock(&ring.lock);
+    for (;;) {
+        struct slot *s;
+        while (!(s = oldest_full()))
+            pthread_cond_wait(&ring.changed, &ring.lock);
+        s->state = SLOT_BUSY;
+        pthread_mutex_unlock(&ring.lock);
+        bool copied = !is_wanted(s) || copy_out(s) == 0;
+        bool kept = copied && is_unread(s);
+        pthread_mutex_lock(&ring.lock);
+        if (kept)
+            s->state = SLOT_FREE;
+        else
+            give_up(s);
+        if (!copied)
+            ring.useless = true;
+    }
+    return arg;
+}
+
+void payload_ring_start(void)
+{
+    pthread_t thread;
+    if (ring.started || pthread_create(&thread, NULL, run, NULL))
+        return;
+    pthread_getcpuclockid(thread, &ring.clock);
+    pthread_detach(thread);
+    ring.started = true;
+}
+
+/* ---- the rank: from free or none to open, and full ---- */
+
+static struct slot *find(enum state state)
+{
+    for (struct slot *s = ring.slot; s < ring.slot + SLOTS; s++)
+        if (s->state == state)
+            return s;
+    return NULL;
+}
+
+/* What the writer expects of a new segment, which is not there before it is named. */
+static bool reuse(struct slot *s)
+{
+    struct name name = segment_name(s->segment);
+    memset(s->map.base, 0, LOG_FIRST_OFFSET + sizeof(struct log_record));
+    unlink(name.s);
+    return link(slot_name(s).s, name.s) == 0;
+}
+
+/* Makes the file of a new segment a slot's. */
+static void adopt(struct slot *s, uint32_t segment, struct log_map map)
+{
+    struct statfs fs;
+    struct name name = segment_name(segment), slot = slot_name(s);
+    unlink(slot.s);
+    if (statfs(name.s, &fs) < 0 || fs.f_type == TMPFS_MAGIC || link(name.s, slot.s) < 0)
+        ring.useless = true;
+    else
+        *s = (struct slot){SLOT_OPEN, segment, map};
+}
+
+static struct slot *reuse_one(uint32_t segment)
+{
+    struct slot *s = find(SLOT_FREE);
+    if (!s)
+        return NULL;
+    s->segment = segment;
+    if (reuse(s)) {
+        s->state = SLOT_OPEN;
+        return s;
+    }
+    give_up(s);
+    return NULL;
+}
+
+static int next(struct log_writer *w, uint32_t segment, uint64_t min_size, struct log_map *map,
+                bool *warm)
+{
+    uint64_t usual = ring.file.segment_size ? ring.file.segment_size : LOG_SEGMENT_SIZE;
+    struct slot *s = min_size <= usual ? reuse_one(segment) : NULL;
+    *warm = s != NULL;
+    if (s) {
+        *map = s->map;
+        return 0;
+    }
+    *map = (struct log_map){0};
+    int rc = log_file_rotate(w, segment, min_size, map);
+    s = find(SLOT_NONE);
+    if (rc == 0 && map->size == usual && s && ring.started && !ring.useless)
+        adopt(s, segment, *map);
+    return rc;
+}
+
+/* The slot that is written to through this mapping, or NULL. */
+static struct slot *slot_of(struct log_map map)
+{
+    struct slot *s = find(SLOT_OPEN);
+    return s && s->map.base == map.base ? s : NULL;
+}
+
+int payload_ring_rotate(struct log_writer *w, uint32_t segment, uint64_t min_size,
+                        struct log_map *map, bool *warm)
+{
+    struct log_map fresh;
+    pthread_mutex_lock(&ring.lock);
+    ring.file = *(struct log_file *)w->arg;
+    ring.rank = w->owner.rank;
+    struct slot *full = slot_of(*map);
+    int rc = next(w, segment, min_size, &fresh, warm);
+    if (rc == 0) {
+        if (full)
+            full->state = SLOT_FULL;
+        else if (map->base)
+            munmap(map->base, map->size);
+        *map = fresh;
+        pthread_cond_signal(&ring.changed);
+    }
+    pthread_mutex_unlock(&ring.lock);
+    return rc;
+}
+
+int payload_ring_trim(const char *dir, uint32_t rank, uint32_t keep_from, struct err *err)
+{
+    pthread_mutex_lock(&ring.names);
+    int rc = log_trim(dir, rank, keep_from, err);
+    pthread_mutex_unlock(&ring.names);
+    return rc;
+}
+
+uint64_t payload_ring_spent_ns(void)
+{
+    struct timespec ts = {0};
+    if (ring.started)
+        clock_gettime(ring.clock, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
