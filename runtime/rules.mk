@@ -5,7 +5,7 @@ BASE_OBJS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard runtime/base/*.c))
 
 # ---- checkpoint images. The dump needs jansson; the lower program does without it.
 IMAGE_OBJS      := $(patsubst %,$(BUILD)/runtime/image/image_%.o,build_id codec core io layout \
-                     notes plan read segment source write)
+                     notes plan read segment source write xsave)
 IMAGE_DUMP_OBJS := $(BUILD)/runtime/image/image_dump.o
 
 UNIT_TESTS += $(BUILD)/tests/unit/test_image

@@ -93,11 +93,12 @@ struct image_thread {
     int32_t tid;
     int32_t signo;                /* signal it stopped or died by, 0 if none */
     struct user_regs_struct regs; /* with fs_base and gs_base */
-    const uint8_t *xsave;  /* XSAVE area, not compacted (first 512 bytes: FXSAVE), NULL if unknown.
-                              The software bytes 464..511 are replaced by the XCR0 mask, as ptrace
-                              shows them */
-    uint32_t xsave_size;   /* the reader's may be smaller: components behind PKRU (AMX) that are in
-                              their initial state are left out. Pad with zeros */
+    const uint8_t *xsave;  /* XSAVE area, not compacted (first 512 bytes: FXSAVE), NULL if unknown;
+                              the writer's as this processor lays it out, the reader's for GDB
+                              (image_xsave.h). There the software bytes 464..511 are replaced by
+                              the XCR0 mask, as ptrace shows them */
+    uint32_t xsave_size;
+    bool xsave_for_gdb; /* the reader's */
     uint32_t siginfo_size; /* 0 or sizeof(siginfo_t) = 128 */
     uint8_t siginfo[128];
     uint64_t sigmask, pending;

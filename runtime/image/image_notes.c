@@ -13,13 +13,10 @@
 #include <sys/procfs.h>
 
 #include "runtime/image/image_format.h"
+#include "runtime/image/image_xsave.h"
 
-#define XSAVE_LEGACY   512u /* FXSAVE area */
 #define XSAVE_SW       464u /* software bytes: XCR0 in the first eight */
 #define XSAVE_SW_SIZE  48u
-#define XSAVE_BV       512u /* XSTATE_BV: the components that are not in their initial state */
-#define XSAVE_PKRU     9u   /* the last component that GDB 13 knows ... */
-#define XSAVE_PKRU_END 2696u
 #define XSAVE_SIZE_MAX (64u << 10)
 #define SIGINFO_SIZE   128u
 #define PRPSINFO_STATE 'R'
@@ -248,31 +245,21 @@ static void add_nt_file(struct codec_bytes *out, const struct image_state *state
     note_end(out, at, "CORE");
 }
 
-/*
- * Size without the components behind PKRU (AMX tiles: 8 KiB a thread) when they are in their
- * initial state. GDB 13 warns of each thread whose area is longer.
- */
-static size_t xsave_used(const struct image_thread *t)
-{
-    uint64_t bv;
-    if (t->xsave_size <= XSAVE_PKRU_END)
-        return t->xsave_size;
-    memcpy(&bv, t->xsave + XSAVE_BV, sizeof bv);
-    return bv >> (XSAVE_PKRU + 1) ? t->xsave_size : XSAVE_PKRU_END;
-}
-
 /* A signal frame keeps sizes and a magic number where ptrace and core files keep XCR0. */
 static void add_xsave(struct codec_bytes *out, const struct image_meta *m,
                       const struct image_thread *t)
 {
-    uint8_t legacy[XSAVE_LEGACY];
+    uint8_t legacy[IMAGE_XSAVE_LEGACY];
     memcpy(legacy, t->xsave, sizeof legacy);
     memset(legacy + XSAVE_SW, 0, XSAVE_SW_SIZE);
     memcpy(legacy + XSAVE_SW, &m->xcr0, sizeof m->xcr0);
     note_add(out, "CORE", NT_FPREGSET, legacy, sizeof legacy);
     size_t at = note_begin(out, "LINUX", NT_X86_XSTATE);
     codec_bytes_add(out, legacy, sizeof legacy);
-    codec_bytes_add(out, t->xsave + XSAVE_LEGACY, xsave_used(t) - XSAVE_LEGACY);
+    if (t->xsave_for_gdb) /* from another image */
+        codec_bytes_add(out, t->xsave + IMAGE_XSAVE_LEGACY, t->xsave_size - IMAGE_XSAVE_LEGACY);
+    else
+        image_xsave_add(out, m->xcr0, t->xsave, t->xsave_size);
     note_end(out, at, "LINUX");
 }
 
@@ -396,10 +383,11 @@ static int read_thread_note(struct reader *r, const struct note *note)
         return image_err_damaged(r->err, r->path, "a note of a thread before any thread");
     struct image_thread *t = &r->threads[r->nthreads - 1];
     if (note->type == NT_X86_XSTATE) {
-        if (note->size < XSAVE_LEGACY || note->size > XSAVE_SIZE_MAX)
+        if (note->size < IMAGE_XSAVE_LEGACY || note->size > XSAVE_SIZE_MAX)
             return image_err_damaged(r->err, r->path, "NT_X86_XSTATE of %zu bytes", note->size);
         t->xsave = note->data;
         t->xsave_size = (uint32_t)note->size;
+        t->xsave_for_gdb = true;
         return 0;
     }
     if (note->size > sizeof t->siginfo)

@@ -52,6 +52,12 @@ static void *right(void *arg)
 __attribute__((noinline)) int store_far(struct cell *cell, int value)
 {
     cell->field[0] = 2.5;
+    if (__builtin_cpu_supports("avx512f"))
+        __asm__ volatile("vpbroadcastq %0, %%zmm5; vpbroadcastq %0, %%zmm17" ::"r"(0x1234567890l)
+                         : "xmm5"); /* zmm17 is nobody's here */
+    else if (__builtin_cpu_supports("avx2"))
+        __asm__ volatile("vmovq %0, %%xmm5; vpbroadcastq %%xmm5, %%ymm5" ::"r"(0x1234567890l)
+                         : "xmm5");
     *target = value;
     return cell->index;
 }

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "runtime/image/image_format.h"
+#include "runtime/image/image_xsave.h"
 #include "tests/unit/image_util.h"
 #include "tests/unit/unit.h"
 
@@ -180,6 +181,7 @@ static void fill_state(struct image_state *s, struct image_thread *threads, uint
                                        .signo = 11,
                                        .xsave = xsave,
                                        .xsave_size = (uint32_t)xsave_size,
+                                       .xsave_for_gdb = true, /* of no processor */
                                        .siginfo_size = 128,
                                        .siginfo = {11, 0, 0, 0, 0, 0, 0, 0, 1},
                                        .sigmask = 0x8000,
@@ -363,6 +365,37 @@ static int half_read(void *ctx, uint64_t addr, void *buf, size_t len)
     }
     return 0;
 }
+
+/* AMD's processors have no gap for bounds registers, which GDB 13 expects. */
+START_TEST(vector_registers_are_where_gdb_looks)
+{
+    static const unsigned amd[16] = {[2] = 576, [5] = 832, [6] = 896, [7] = 1408, [9] = 2432};
+    static const unsigned intel[16] = {
+        [2] = 576, [3] = 960, [4] = 1024, [5] = 1088, [6] = 1152, [7] = 1664, [9] = 2688};
+    uint8_t area[2696];
+    for (size_t i = 0; i < sizeof area; i++)
+        area[i] = (uint8_t)(i * 7 + i / 251);
+    memset(area + 512, 0, 8); /* XSTATE_BV: no more than GDB knows */
+    for (size_t pkru = 0; pkru < 2; pkru++) {
+        uint64_t features = 0xe7 | pkru << 9;
+        struct codec_bytes out = {0};
+        image_xsave_add_from(&out, features, area, pkru ? 2440 : 2432, amd);
+        ck_assert_uint_eq(out.len, (pkru ? 2696 : 2688) - 512);
+        ck_assert_mem_eq(out.data, area + 512, 64 + 256);
+        ck_assert_mem_eq(out.data + 1088 - 512, area + 832, 64);
+        ck_assert_mem_eq(out.data + 1152 - 512, area + 896, 512);
+        ck_assert_mem_eq(out.data + 1664 - 512, area + 1408, 1024);
+        if (pkru)
+            ck_assert_mem_eq(out.data + 2688 - 512, area + 2432, 8);
+        codec_bytes_release(&out);
+
+        image_xsave_add_from(&out, features, area, 2696, intel);
+        ck_assert_uint_eq(out.len, 2696 - 512);
+        ck_assert_mem_eq(out.data, area + 512, out.len);
+        codec_bytes_release(&out);
+    }
+}
+END_TEST
 
 START_TEST(holes_are_not_filled_by_restoring)
 {
@@ -1236,6 +1269,7 @@ int main(int argc, char **argv)
     tcase_add_test(tc, increment_holds_changed_pages_only);
     tcase_add_test(tc, parent_in_another_folder);
     tcase_add_test(tc, state_round_trip);
+    tcase_add_test(tc, vector_registers_are_where_gdb_looks);
     tcase_add_test(tc, sparse_memory_stays_small);
     tcase_add_test(tc, holes_are_not_filled_by_restoring);
     tcase_add_loop_test(tc, window_of_fine_checkpoints, 0, 8);

@@ -229,6 +229,15 @@ START_TEST(gdb_opens_image)
     expect("= 100");
     expect("= 200");
     expect_not("Cannot access memory");
+    if (__builtin_cpu_supports("avx2")) {
+        run_gdb("victim.img", "-ex 'print $ymm5.v4_int64'");
+        expect("{78187493520, 78187493520, 78187493520, 78187493520}");
+    }
+    if (__builtin_cpu_supports("avx512f")) {
+        run_gdb("victim.img", "-ex 'print $zmm5.v8_int64[7]' -ex 'print $zmm17.v8_int64[0]'");
+        expect("$1 = 78187493520");
+        expect("$2 = 78187493520");
+    }
 }
 END_TEST
 
