@@ -163,10 +163,13 @@ void by_message_tell(struct by_message *b, const char *why, char *text, size_t s
 {
     struct recording *r = own(b, NULL);
     struct bytes out = {0};
+    uint64_t next;
     bytes_text(&out, "dbg3: ");
     bytes_text(&out, why);
     if (r && b->here != NO_EVENT)
         by_message_describe(r, b->here, &out);
+    else if (by_message_next_event(b, &next, NULL) == 0)
+        bytes_printf(&out, "before event %" PRIu64, next);
     snprintf(text, size, "%.*s\n", (int)out.size, out.data);
     bytes_free(&out);
 }

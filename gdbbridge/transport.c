@@ -71,6 +71,8 @@ static int listen_tcp(struct transport *tr, const char *address, struct err *err
     if (snprintf(text, sizeof text, "%s", address) >= (int)sizeof text)
         return err_set(err, "%s: no address", address);
     const char *host = split_address(text, &port);
+    if (strtoul(port, NULL, 10) > UINT16_MAX) /* getaddrinfo takes what is left of it */
+        return err_set(err, "cannot listen on %s: there is no port %s", address, port);
     r = getaddrinfo(host[0] ? host : "127.0.0.1", port, &hints, &found);
     if (r)
         return err_set(err, "cannot listen on %s: %s", address, gai_strerror(r));

@@ -94,6 +94,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
             a->words = 2;
             a->options.gdb_args = &state->argv[state->next];
             state->next = state->argc;
+        } else if (a->words == 0 && !strcmp(arg, "gdb") && access(arg, F_OK) < 0) {
+            argp_error(state, "GDB's own options follow \"under gdb\"");
         } else if (a->words == 0 && !a->bundle) {
             a->bundle = arg;
         } else {

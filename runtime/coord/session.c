@@ -270,8 +270,8 @@ static int make_dir(struct session *s, const char *dir, const char *app, struct 
             int pid = other ? session_running(other) : 0;
             session_close(other);
             if (pid)
-                return err_set(err, "%s: dbg3 (pid %d) is running a phase on this session", dir,
-                               pid);
+                return err_set(err, "%s: dbg3 (pid %d) is running a phase on this session; name "
+                                    "another folder", dir, pid);
             return err_set(err, "%s exists already; continue it with: dbg3 restart --session %s "
                                 "(or name another folder)", dir, dir);
         }
@@ -365,6 +365,10 @@ struct session *session_open(const char *dir, struct err *err)
         goto fail;
     }
     path_in(s, "session.db", path, sizeof path);
+    if (access(path, F_OK) < 0 && errno != ENOENT) {
+        err_sys(err, "cannot open %s", path);
+        goto fail;
+    }
     if (access(path, F_OK) < 0) {
         err_set(err, "%s is not a session of dbg3 (it has no session.db)", name);
         goto fail;
