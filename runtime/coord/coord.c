@@ -42,6 +42,7 @@
 #define ABORT_MS        100   /* for which an abort waits for the ends of ranks before it */
 #define INTERRUPT_MS    1000  /* Ctrl-C at a terminal reaches the launcher without us */
 #define WRONG_SECRETS   5     /* reported one by one */
+#define FRAMES_MOST     16    /* failures whose frames are looked at: a tenth of a second each */
 
 struct rank {
     struct conn *conn; /* NULL: never came, or gone */
@@ -245,13 +246,40 @@ static bool all_here(const struct coord *c)
     return c->result.size > 0 && c->connected == c->result.size && c->result.finalized == 0;
 }
 
+/* The rank's program; "" if it is not known. */
+static const char *rank_program(const struct coord *c, unsigned rank)
+{
+    struct session_rank *row;
+    const char *program = "";
+    unsigned n;
+    if (session_ranks(c->set->session, c->set->phase_id, &row, &n, NULL) < 0)
+        return "";
+    for (unsigned i = 0; i < n; i++)
+        if (row[i].rank == rank)
+            program = row[i].program;
+    free(row);
+    return program;
+}
+
+/* Where in the application's source a rank failed: of a signal in a library, such as the SIGABRT of
+ * an assertion, the frame that called it. Its image is read for that, so not for all of many. */
+static void failure_source(const struct coord *c, unsigned rank, const struct proto_msg *msg,
+                           char *source, size_t cap)
+{
+    const char *program = rank_program(c, rank), *image = msg->u.failure.image;
+    bool signal = msg->u.failure.kind == PROTO_FAILURE_SIGNAL;
+    *source = '\0';
+    if (signal && *image && strcmp(msg->u.failure.module, program) && c->failures < FRAMES_MOST)
+        program_frame_source(image, program, source, cap);
+    if (!*source)
+        program_source(msg->u.failure.module, msg->u.failure.module_offset, !signal, source, cap);
+}
+
 /* A failure of a rank becomes a row; the first one is the one that explains the others. */
 static void failure_add(struct coord *c, unsigned rank, const struct proto_msg *msg)
 {
     char source[256];
-    bool call_site = msg->u.failure.kind != PROTO_FAILURE_SIGNAL;
-    program_source(msg->u.failure.module, msg->u.failure.module_offset, call_site, source,
-                   sizeof source);
+    failure_source(c, rank, msg, source, sizeof source);
     struct session_failure f = {
         .phase = c->set->phase_id,
         .rank = rank,

@@ -178,16 +178,26 @@ static void name_line(Dwfl_Module *module, uint64_t address, char *where, size_t
         snprintf(where, cap, "%s:%d", slash ? slash + 1 : file, number);
 }
 
+/* "file.c:12 in function" */
+static void describe(Dwfl_Module *module, uint64_t address, char *buf, size_t cap)
+{
+    char where[256], function[256];
+    name_line(module, address, where, sizeof where);
+    name_function(module, address, function, sizeof function);
+    snprintf(buf, cap, "%s%s%s%s", where, *where && *function ? " " : "", *function ? "in " : "",
+             function);
+}
+
+static char *debuginfo_path;
+static const Dwfl_Callbacks callbacks = {
+    .find_elf = dwfl_build_id_find_elf,
+    .find_debuginfo = dwfl_standard_find_debuginfo,
+    .debuginfo_path = &debuginfo_path,
+    .section_address = dwfl_offline_section_address,
+};
+
 void program_source(const char *path, uint64_t offset, bool is_return, char *buf, size_t cap)
 {
-    static char *debuginfo_path;
-    static const Dwfl_Callbacks callbacks = {
-        .find_elf = dwfl_build_id_find_elf,
-        .find_debuginfo = dwfl_standard_find_debuginfo,
-        .debuginfo_path = &debuginfo_path,
-        .section_address = dwfl_offline_section_address,
-    };
-    char where[256], function[256];
     buf[0] = '\0';
     if (is_return && offset)
         offset--;
@@ -196,11 +206,63 @@ void program_source(const char *path, uint64_t offset, bool is_return, char *buf
     GElf_Addr bias;
     Elf *elf = module ? dwfl_module_getelf(module, &bias) : NULL;
     uint64_t address = elf ? address_of(elf, offset) : 0;
-    if (address) {
-        name_line(module, address + bias, where, sizeof where);
-        name_function(module, address + bias, function, sizeof function);
-        snprintf(buf, cap, "%s%s%s%s", where, *where && *function ? " " : "",
-                 *function ? "in " : "", function);
-    }
+    if (address)
+        describe(module, address + bias, buf, cap);
     dwfl_end(dwfl);
+}
+
+/* ---- frames of an image ------------------------------------------------------------------ */
+
+struct frame_search {
+    Dwfl *dwfl;
+    const char *program;
+    char *buf;
+    size_t cap;
+};
+
+/* libc, libstdc++ and their like; MPI, in whose place our stub is. */
+static bool is_system(const char *file)
+{
+    const char *slash = strrchr(file, '/'), *name = slash ? slash + 1 : file;
+    return !slash || !strncmp(file, "/lib", 4) || !strncmp(file, "/usr/lib", 8) ||
+           !strncmp(name, "libmpi", 6);
+}
+
+static int look_at_frame(Dwfl_Frame *frame, void *arg)
+{
+    struct frame_search *s = arg;
+    const char *file = NULL;
+    Dwarf_Addr pc;
+    bool exact; /* else a return address */
+    if (!dwfl_frame_pc(frame, &pc, &exact))
+        return DWARF_CB_ABORT;
+    Dwfl_Module *module = dwfl_addrmodule(s->dwfl, pc -= !exact);
+    if (module)
+        dwfl_module_info(module, NULL, NULL, NULL, NULL, NULL, &file, NULL);
+    if (!file || (strcmp(file, s->program) && is_system(file)))
+        return DWARF_CB_OK;
+    describe(module, pc, s->buf, s->cap);
+    return DWARF_CB_ABORT;
+}
+
+static int look_at_thread(Dwfl_Thread *thread, void *arg)
+{
+    dwfl_thread_getframes(thread, look_at_frame, arg);
+    return DWARF_CB_ABORT; /* the first is the one that failed */
+}
+
+void program_frame_source(const char *image, const char *program, char *buf, size_t cap)
+{
+    int fd = open(image, O_RDONLY | O_CLOEXEC);
+    buf[0] = '\0';
+    elf_version(EV_CURRENT);
+    Elf *core = fd >= 0 ? elf_begin(fd, ELF_C_READ_MMAP, NULL) : NULL;
+    Dwfl *dwfl = core ? dwfl_begin(&callbacks) : NULL;
+    if (dwfl && dwfl_core_file_report(dwfl, core, *program ? program : NULL) > 0 &&
+        dwfl_report_end(dwfl, NULL, NULL) == 0 && dwfl_core_file_attach(dwfl, core) > 0)
+        dwfl_getthreads(dwfl, look_at_thread, &(struct frame_search){dwfl, program, buf, cap});
+    dwfl_end(dwfl);
+    elf_end(core);
+    if (fd >= 0)
+        close(fd);
 }

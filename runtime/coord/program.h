@@ -41,4 +41,8 @@ int program_build_id(const char *path, char *buf, size_t cap, struct err *err);
  */
 void program_source(const char *path, uint64_t offset, bool is_return, char *buf, size_t cap);
 
+/* The same for the innermost frame, of the thread of which an image says that it failed, that is
+ * neither in a library of the system nor in MPI: abort() is called by somebody. */
+void program_frame_source(const char *image, const char *program, char *buf, size_t cap);
+
 #endif
