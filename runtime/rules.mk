@@ -45,7 +45,7 @@ link-lower = $(CC) -no-pie -nostartfiles -pthread -rdynamic -Wl,-z,now -Wl,--no-
 
 HALF_COMMON := $(addprefix runtime/half/,half load maps own_fd arena steer steer_entry threads upper_vdso_image) \
                $(addprefix runtime/ckpt/,files files_restore interrupt locks park pending resume save) \
-               $(addprefix runtime/ckpt/,save_regions share timers) \
+               $(addprefix runtime/ckpt/,save_regions share timers vectors) \
                $(basename $(filter-out runtime/image/image_dump.c,$(wildcard runtime/image/*.c)) $(wildcard runtime/base/*.c))
 LOWER_ONLY  := $(addprefix runtime/half/,instructions lower_fd lower_main lower_mpi p2p_loops progress) \
                $(addprefix runtime/ckpt/,agent fatal fine fine_merge order_job payload payload_ring track restart restart_job written) \
@@ -188,6 +188,11 @@ $(BUILD)/tests/unit/test_payload_ring: $(patsubst %,$(BUILD)/%.o,tests/unit/test
                                          runtime/ckpt/payload_ring runtime/half/own_fd) \
                                          $$(LOG_OBJS) $(BASE_OBJS)
 	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check jansson) -lxxhash
+
+UNIT_TESTS += $(BUILD)/tests/unit/test_vectors
+$(BUILD)/tests/unit/test_vectors: $(patsubst %,$(BUILD)/%.o,tests/unit/test_vectors runtime/ckpt/vectors) \
+                                    $(IMAGE_OBJS) $(BASE_OBJS)
+	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check)
 
 UNIT_TESTS += $(BUILD)/tests/unit/test_written
 $(BUILD)/tests/unit/test_written: $(patsubst %,$(BUILD)/%.o,tests/unit/test_written runtime/ckpt/written)

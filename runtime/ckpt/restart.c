@@ -26,11 +26,13 @@
 #include "runtime/ckpt/save.h"
 #include "runtime/ckpt/share.h"
 #include "runtime/ckpt/timers.h"
+#include "runtime/ckpt/vectors.h"
 #include "runtime/half/gate.h"
 #include "runtime/half/half.h"
 #include "runtime/half/sys.h"
 
 #define CLONE_STACK (64ul << 10)
+#define RED_ZONE    128 /* and more than the 8 bytes before a frame */
 
 /* ---- signals and timers ---- */
 
@@ -174,6 +176,7 @@ static void renumber(const struct image_thread *t, long tid)
 
 static void describe_start(struct start *s, const struct image_thread *t)
 {
+    vectors_adapt((ucontext_t *)t->resume_sp, t, t->resume_sp - RED_ZONE);
     s->resume =
         (struct park_resume){t->regs.fs_base, t->regs.gs_base, t->resume_sp, t->clear_child_tid,
                              t->robust_list, t->robust_list_len};

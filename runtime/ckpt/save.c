@@ -21,16 +21,16 @@
 #include "runtime/ckpt/pending.h"
 #include "runtime/ckpt/save_kept.h"
 #include "runtime/ckpt/timers.h"
+#include "runtime/ckpt/vectors.h"
 #include "runtime/half/gate.h"
 #include "runtime/half/own_fd.h"
 #include "runtime/half/sys.h"
+#include "runtime/image/image_xsave.h"
 
-#define NAME_BYTES     16 /* TASK_COMM_LEN */
-#define FXSAVE_BYTES   512
-#define SW_BYTES_AT    464        /* struct _fpx_sw_bytes in the FXSAVE area */
-#define SW_MAGIC 0x46505853u
+#define NAME_BYTES 16 /* TASK_COMM_LEN */
 
 struct save_identity save_identity = {.rank = -1};
+
 /* ---- threads ---- */
 
 static void registers_from(struct user_regs_struct *regs, const struct parked *p)
@@ -68,11 +68,10 @@ static void describe_thread(struct image_thread *t, const struct parked *p, char
     registers_from(&t->regs, p);
     const uint8_t *fp = (const uint8_t *)p->frame->uc_mcontext.fpregs;
     if (fp) {
-        uint32_t magic, xstate_size;
-        memcpy(&magic, fp + SW_BYTES_AT, sizeof magic);
-        memcpy(&xstate_size, fp + SW_BYTES_AT + 16, sizeof xstate_size);
+        struct vectors_software software;
+        memcpy(&software, fp + VECTORS_SOFTWARE_AT, sizeof software);
         t->xsave = fp;
-        t->xsave_size = magic == SW_MAGIC ? xstate_size : FXSAVE_BYTES;
+        t->xsave_size = software.magic == VECTORS_MAGIC ? software.size : IMAGE_XSAVE_LEGACY;
     }
     memcpy(&t->sigmask, &p->frame->uc_sigmask, sizeof t->sigmask);
     t->resume_sp = (uint64_t)p->frame;
@@ -92,8 +91,11 @@ static void describe_thread(struct image_thread *t, const struct parked *p, char
 static uint64_t xsave_features(const struct image_thread *t)
 {
     uint64_t features = 3; /* x87 and SSE */
-    if (t->xsave && t->xsave_size > FXSAVE_BYTES)
-        memcpy(&features, t->xsave + SW_BYTES_AT + 8, sizeof features);
+    struct vectors_software software;
+    if (t->xsave && t->xsave_size > IMAGE_XSAVE_LEGACY) {
+        memcpy(&software, t->xsave + VECTORS_SOFTWARE_AT, sizeof software);
+        features = software.features;
+    }
     return features;
 }
 

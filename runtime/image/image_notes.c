@@ -259,7 +259,7 @@ static void add_xsave(struct codec_bytes *out, const struct image_meta *m,
     if (t->xsave_for_gdb) /* from another image */
         codec_bytes_add(out, t->xsave + IMAGE_XSAVE_LEGACY, t->xsave_size - IMAGE_XSAVE_LEGACY);
     else
-        image_xsave_add(out, m->xcr0, t->xsave, t->xsave_size);
+        image_xsave_add(out, m->xcr0, t->xsave, t->xsave_size, image_xsave_here());
     note_end(out, at, "LINUX");
 }
 
