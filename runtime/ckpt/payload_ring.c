@@ -23,7 +23,8 @@
 #include "runtime/base/fault.h"
 #include "runtime/half/own_fd.h"
 
-#define SLOTS 6 /* segments that are not copied yet, and the one that is written to */
+#define SLOTS   6           /* segments that are not copied yet, and the one that is written to */
+#define LARGEST (64ul << 20) /* bytes: of one that is worth it */
 
 #define TMPFS_MAGIC 0x01021994 /* linux/magic.h: its files are memory; a copy would be more of it */
 
@@ -208,25 +209,34 @@ static void adopt(struct slot *s, uint32_t segment, struct log_map map)
         *s = (struct slot){SLOT_OPEN, segment, map};
 }
 
-static struct slot *reuse_one(uint32_t segment)
+/* One that is large enough, under the segment's name. If all that are free are too small, one makes
+ * way for what is to come. */
+static struct slot *reuse_one(uint32_t segment, uint64_t min_size)
 {
-    struct slot *s = find(SLOT_FREE);
-    if (!s)
-        return NULL;
-    s->segment = segment;
-    if (reuse(s)) {
-        s->state = SLOT_OPEN;
-        return s;
+    struct slot *small = NULL;
+    for (struct slot *s = ring.slot; s < ring.slot + SLOTS; s++) {
+        if (s->state != SLOT_FREE)
+            continue;
+        if (s->map.size < min_size) {
+            small = s;
+            continue;
+        }
+        s->segment = segment;
+        if (reuse(s)) {
+            s->state = SLOT_OPEN;
+            return s;
+        }
+        give_up(s);
     }
-    give_up(s);
+    if (small)
+        give_up(small);
     return NULL;
 }
 
 static int next(struct log_writer *w, uint32_t segment, uint64_t min_size, struct log_map *map,
                 bool *warm)
 {
-    uint64_t usual = ring.file.segment_size ? ring.file.segment_size : LOG_SEGMENT_SIZE;
-    struct slot *s = min_size <= usual ? reuse_one(segment) : NULL;
+    struct slot *s = min_size <= LARGEST ? reuse_one(segment, min_size) : NULL;
     *warm = s != NULL;
     if (s) {
         *map = s->map;
@@ -235,7 +245,7 @@ static int next(struct log_writer *w, uint32_t segment, uint64_t min_size, struc
     *map = (struct log_map){0};
     int rc = log_file_rotate(w, segment, min_size, map);
     s = find(SLOT_NONE);
-    if (rc == 0 && map->size == usual && s && ring.started && !ring.useless)
+    if (rc == 0 && map->size <= LARGEST && s && ring.started && !ring.useless)
         adopt(s, segment, *map);
     return rc;
 }
