@@ -7,8 +7,8 @@
  * cache, to a file that takes the segment's name, by a thread of its own. Under that name there are
  * the same bytes at any moment, whenever the rank is killed.
  *
- * Where that cannot be (very large records, a file system without direct I/O, links or locks, a disk
- * slower than the log) a segment keeps the file that it was written to.
+ * Where that cannot be (very large records, a file system without direct I/O, links or locks, a
+ * disk slower than the log) a segment keeps the file that it was written to.
  */
 #ifndef DBG3_CKPT_PAYLOAD_RING_H
 #define DBG3_CKPT_PAYLOAD_RING_H

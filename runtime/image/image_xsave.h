@@ -35,10 +35,10 @@ size_t image_xsave_move(uint8_t *to, const unsigned *to_at, const uint8_t *from,
                         const unsigned *from_at, uint64_t features);
 
 /*
- * Adds what follows the FXSAVE area of a processor that has component i at at[i]. `features`: XCR0's
- * bits of the components that the area has. What GDB does not know (AMX tiles: 8 KiB a thread) is
- * left out where it is in its initial state, or nothing is in its place: GDB warns of an area that
- * is longer.
+ * Adds what follows the FXSAVE area of a processor that has component i at at[i]. `features`: bits
+ * of XCR0 of the components that the area has. What GDB does not know (AMX tiles: 8 KiB a thread)
+ * is left out where it is in its initial state, or nothing is in its place: GDB warns of an area
+ * that is longer.
  */
 void image_xsave_add(struct codec_bytes *out, uint64_t features, const uint8_t *area, size_t size,
                      const unsigned *at);
