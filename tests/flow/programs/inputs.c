@@ -249,6 +249,31 @@ static void kernel_figures(int round)
     mix(text, strlen(text));
 }
 
+/* The program's own file, by every name that it has. */
+static void own_file(int round)
+{
+    char link[4096] = "", linkat[4096] = "", real[4096], proc[32];
+    uint64_t head[4][4];
+    FILE *f = fopen("/proc/self/exe", "r");
+    int fd = open("/proc/self/exe", O_RDONLY);
+
+    snprintf(proc, sizeof(proc), "/proc/%d/exe", (int)getpid());
+    CHECK(readlink("/proc/self/exe", link, sizeof(link) - 1) > 0);
+    CHECK(readlinkat(AT_FDCWD, proc, linkat, sizeof(linkat) - 1) > 0 && !strcmp(linkat, link));
+    CHECK(realpath(proc, real) && !strcmp(real, link));
+    CHECK(*link == '/' && !strcmp(strrchr(link, '/'), "/inputs"));
+    int by_name = open(link, O_RDONLY), at = openat(AT_FDCWD, proc, O_RDONLY);
+    CHECK(read(by_name, head[0], sizeof(*head)) == sizeof(*head));
+    CHECK(read(fd, head[1], sizeof(*head)) == sizeof(*head));
+    CHECK(read(at, head[2], sizeof(*head)) == sizeof(*head));
+    CHECK(f && fread(head[3], sizeof(*head), 1, f) == 1);
+    for (int i = 1; i < 4; i++)
+        CHECK(!memcmp(head[0], head[i], sizeof(*head)));
+    mix(link, strlen(link));
+    mix(head, sizeof(head));
+    CHECK(close(by_name) == 0 && close(fd) == 0 && close(at) == 0 && fclose(f) == 0);
+}
+
 static void directories(int round)
 {
     DIR *d = opendir("/proc");
@@ -315,7 +340,8 @@ static const struct check_case bare[] = {
     {"clocks", clocks},                 {"kernel_figures", kernel_figures},
     {"directories", directories},       {"sockets", sockets},
     {"memory", memory},                 {"processor", processor},
-    {"code", code},                     {NULL, NULL},
+    {"code", code},                     {"own_file", own_file},
+    {NULL, NULL},
 };
 
 #define CASES (sizeof(bare) / sizeof(bare[0]) - 1)
