@@ -134,7 +134,7 @@ bool by_message_to_kept(struct by_message *b, struct target *t, struct ptid thre
         return true;
     }
     b->here = k->here;
-    b->armed = b->returning = false;
+    b->armed = false;
     by_message_tell(b, k == &b->home ? "the recorded run again, " : "", stop->console,
                     sizeof stop->console);
     by_message_not_diverted(b);

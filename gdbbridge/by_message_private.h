@@ -18,11 +18,21 @@ struct bytes;
 
 #define BREAKS_MAX      32
 #define CHECKPOINTS_MAX 32
+#define COMING_MAX      4
 #define NO_EVENT   UINT64_MAX
 
 struct message_break {
     unsigned number; /* 0: free */
     struct message_filter filter;
+};
+
+/* A thread behind a wanted event, on the way to where its call returns, which a debug register
+ * tells. */
+struct coming {
+    uint64_t handle; /* struct thread_info; 0: none */
+    pid_t pid;
+    uint64_t site;
+    uint64_t event; /* that it must have taken last; NO_EVENT: it has */
 };
 
 /* A place to come back to: a copy of the process, stopped; or, where it cannot be copied, an
@@ -52,10 +62,8 @@ struct by_message {
     /* While the rank runs. */
     bool armed;         /* gate.replay_stop_at is set */
     uint64_t next_then; /* the event that was next when it began to run */
-    /* Behind the wanted event, on the way to where its call returns. */
-    bool returning;
-    struct ptid thread;
-    uint64_t site;
+    bool running;
+    struct coming coming[COMING_MAX];
 
     /* What-if: since GDB's first change. */
     struct kept home;     /* the process as it was before */

@@ -339,14 +339,14 @@ static int make_again(void *arg, struct adopted *out, struct err *err)
 
 /* ---- where in the recording ---- */
 
-/* The stub_thread of the main thread. */
-static uint64_t stub_thread_of(pid_t pid)
+/* The stub_thread of a thread. */
+static uint64_t stub_thread_of(pid_t tid)
 {
     struct user_regs_struct regs;
-    uint64_t stub = peek(pid, GATE_ADDR + offsetof(struct gate, stub));
-    if (!stub || ptrace(PTRACE_GETREGS, pid, NULL, &regs) < 0)
+    uint64_t stub = peek(tid, GATE_ADDR + offsetof(struct gate, stub));
+    if (!stub || ptrace(PTRACE_GETREGS, tid, NULL, &regs) < 0)
         return 0;
-    return regs.fs_base + peek(pid, stub + offsetof(struct gate_stub, tls_thread));
+    return regs.fs_base + peek(tid, stub + offsetof(struct gate_stub, tls_thread));
 }
 
 static uint64_t event_word(void *arg, pid_t pid)
@@ -380,6 +380,17 @@ static uint64_t call_site(void *arg, pid_t pid)
     uint64_t counters = peek(pid, GATE_ADDR + offsetof(struct gate, counters));
     (void)arg;
     return counters ? peek(pid, counters + offsetof(struct counters_file, call_pc)) : 0;
+}
+
+static bool last_of(void *arg, pid_t tid, uint64_t *behind, uint64_t *site)
+{
+    uint64_t thread = stub_thread_of(tid);
+    (void)arg;
+    if (!thread || !(uint32_t)peek(tid, thread + offsetof(struct stub_thread, cursor_valid)))
+        return false;
+    *behind = peek(tid, thread + offsetof(struct stub_thread, cursor.at.event));
+    *site = peek(tid, thread + offsetof(struct stub_thread, call_site));
+    return *site && *site < GATE_ADDR;
 }
 
 /* The event that is next in a fine checkpoint. 0, or -1 with *err. */
@@ -487,7 +498,7 @@ static int serve(struct isolated *is, struct err *err)
                                      .monitor = by_message_commands(is->by_message),
                                      .reverse = true,
                                      .recorded = {is, next_event, event_word, call_site, in_call,
-                                                  arriving, thread_in_turn, start_at},
+                                                  arriving, thread_in_turn, last_of, start_at},
                                      .stdio = {0, 1, 2}};
     struct gdbserver_options server = {.once = pipe_mode, .multi = true};
     struct transport tr;

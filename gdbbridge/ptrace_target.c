@@ -422,6 +422,15 @@ void ptrace_target_ends_here(struct target *t)
         past_ends_here(ptrace_target_of(t)->past);
 }
 
+struct ptid ptrace_target_thread(struct target *base)
+{
+    struct ptrace_target *t = ptrace_target_of(base);
+    struct thread *th = thread_find(t, t->last);
+    if (!th && t->processes)
+        th = t->processes->threads;
+    return th ? thread_shown(th) : (struct ptid){0, 0};
+}
+
 struct target *ptrace_target_create(const struct ptrace_options *options)
 {
     struct ptrace_target *t = calloc(1, sizeof *t);

@@ -102,6 +102,9 @@ struct recorded {
      * nobody's. -1: they do not take turns, and may run in another order again. Or NULL: the same.
      * Called while they run, too. */
     pid_t (*in_turn)(void *arg, pid_t pid);
+    /* Of one of its threads: the number behind the last event that it has taken, and where in the
+     * program the call returns to that took it. False: not known. Or NULL. */
+    bool (*last)(void *arg, pid_t tid, uint64_t *behind, uint64_t *site);
     /* Makes the process anew, as it was when its next event was `event` or, failing that, as few
      * events before as can be had. 0, or -1 with *err: it cannot begin as early as that. */
     int (*start)(void *arg, uint64_t event, struct adopted *out, struct err *err);
@@ -161,11 +164,18 @@ int ptrace_target_return(struct target *t, pid_t kept, struct err *err);
 /*
  * Moves the one process, stopped, to the boundary of `event`: the events before it have been taken,
  * and the call that took the last of them has just returned to the program (or, where the program
- * did not make that call, has just taken it). Backwards or forwards, from the nearest place that is
- * kept or can be started. GDB does not hear of it: it must be told that registers and memory are
- * others now. Waits. 0, or -1 with *err; the process then is where it was.
+ * did not make that call, has just taken it). Where threads take turns later events may have been
+ * taken by then, but none by the thread that returns. Backwards or forwards, from the nearest place
+ * that is kept or can be started. GDB does not hear of it: it must be told that registers and
+ * memory are others now. Waits. 0, or -1 with *err; the process then is where it was.
  */
 int ptrace_target_goto(struct target *t, uint64_t event, struct err *err);
+
+/* Can it be moved so? Not where a thread is in the midst of something, or threads run freely. */
+bool ptrace_target_can_goto(struct target *t);
+
+/* The thread that has stopped last, or that the process was moved by. */
+struct ptid ptrace_target_thread(struct target *t);
 
 /* A write in the past of a process. */
 struct last_write {
@@ -191,7 +201,16 @@ int ptrace_target_last_write(struct target *t, uint64_t addr, unsigned size,
  */
 int ptrace_target_begin_again(struct target *t, uint64_t event, struct err *err);
 
-/* Is the one process, stopped, at that boundary? Waits. False also where that cannot be told. */
-bool ptrace_target_is_at(struct target *t, uint64_t event);
+/* The event at whose boundary the one process, stopped, is. Waits. 0: at none, or that cannot be
+ * told. */
+uint64_t ptrace_target_boundary(struct target *t);
+
+/*
+ * Where threads take turns one of them may come back with an event after another one has with a
+ * later event. Has the process come by this boundary, and gone on? The event before has been taken.
+ * And of two boundaries that are behind: by this one later than by the other? Both wait.
+ */
+bool ptrace_target_is_behind(struct target *t, uint64_t event);
+bool ptrace_target_is_later(struct target *t, uint64_t event, uint64_t other);
 
 #endif

@@ -295,6 +295,13 @@ void past_ends_here(struct past *h)
     h->by_event = true;
 }
 
+/* The event that is next for a thread which takes turns with others: they may have taken more. */
+static uint64_t event_of_thread(const struct recorded *r, pid_t tid, uint64_t next)
+{
+    uint64_t behind, site;
+    return r->last && r->last(r->arg, tid, &behind, &site) ? behind : next;
+}
+
 void past_stopped(struct past *h, struct thread *th, uint64_t pc)
 {
     struct leg *l = past_last(h);
@@ -320,6 +327,8 @@ void past_stopped(struct past *h, struct thread *th, uint64_t pc)
     l->by_place = event_place(past_recorded(h), th->process->pid, thread, interrupted,
                               &l->place) == 0 &&
                   (by_event || interrupted);
+    if (l->by_place && c)
+        l->place.event = event_of_thread(past_recorded(h), th->tid, l->place.event);
     crowd_forget(c);
     l->end = (struct mark){.addr = pc, .thread = thread};
 }
@@ -540,16 +549,19 @@ int target_reverse_step(struct target *base, struct ptid thread)
 }
 
 /* Goes to the limit, if there is one and no later stop was found. */
-static bool to_limit(struct past *h, bool found)
+static bool to_limit(struct past *h, bool turns, bool found)
 {
     struct ptrace_target *t = h->target;
-    if (!h->limit || (found && !past_behind_limit(h, t->processes->threads->tid)) ||
-        ptrace_target_goto(&t->base, h->limit, NULL) < 0)
+    struct err err;
+    if (!h->limit)
         return false;
-    t->pending = (struct event){.kind = EVENT_STOPPED,
-                                .thread = thread_shown(t->processes->threads)};
+    if (!turns)
+        found = found && !past_behind_limit(h, t->processes->threads->tid);
+    if (turns ? past_go_to_event(h, h->limit, found, &err) <= 0
+              : found || past_go(h, h->limit, &err) < 0)
+        return false;
+    t->pending = (struct event){.kind = EVENT_STOPPED, .thread = ptrace_target_thread(&t->base)};
     t->has_pending = true;
-    t->moved = false; /* this is its stop */
     return true;
 }
 
@@ -565,23 +577,21 @@ int target_reverse_continue(struct target *base)
     const struct run_hook *hook = &t->options.run_hook;
     collect_points(t->processes, &points);
     points.fast = true;
+    bool turns = past_takes_turns(t->past);
     t->past->thread = 0;
     t->past->limit = hook->back ? hook->back(hook->arg, base, false) : 0;
-    if (t->past->limit && t->processes->threads->next) { /* its event ends at no one place */
-        t->past->limit = 0;
-        t->past->thread = past_last(t->past)->end.thread;
-        pend(t->past, TRAP_OTHER, 0, HISTORY_BEGIN, NO_WAY_TO_MESSAGE);
-        return 0;
-    }
     past_search_begin(t->past, "going back");
     int r = points.n || !t->past->limit ? past_continue_back(t->past, &points, &point) : 0;
-    bool interrupted = reverse_wait_end() && r < 0;
-    bool limited = r >= 0 && to_limit(t->past, r > 0);
+    bool limited = r >= 0 && to_limit(t->past, turns, r > 0);
+    if (t->past->limit && !limited && r == 0) { /* nothing stops it before the beginning */
+        t->past->limit = 0;
+        r = past_continue_back(t->past, &points, &point);
+    }
     t->past->limit = 0;
-    if (limited)
-        hook->backed(hook->arg, base, &t->pending);
-    else if (interrupted)
+    if (reverse_wait_end() && r < 0)
         pend_interrupted(t->past);
+    else if (limited)
+        hook->backed(hook->arg, base, &t->pending);
     else if (r > 0)
         pend(t->past, trap_of(point), point->addr, HISTORY_INSIDE, NULL);
     else

@@ -84,7 +84,7 @@ static int reach_in_crowd(const struct recorded *r, pid_t pid, uint64_t event,
         return -1;
     do
         copy_run_on(&run, &stop);
-    while (stop.end == COPY_POINT && r->next(r->arg, pid) < event);
+    while (stop.end == COPY_POINT && r->next(r->arg, stop.tid) < event); /* others run */
     if (counted)
         *counted += copy_run_count(&run);
     copy_run_end(&run);
@@ -150,6 +150,47 @@ static int mark_in_crowd(const struct recorded *r, pid_t pid, const struct place
     copy_run_end(&run);
     *mark = (struct mark){.addr = place->pc, .n = n, .thread = place->thread};
     return there ? 0 : -1;
+}
+
+/* Which thread has taken the event before this one, and where that goes on. 0 or -1. */
+static int reach_taker(const struct recorded *r, pid_t pid, uint64_t event, uint64_t *thread,
+                       uint64_t *site)
+{
+    struct copy_points word = {.point = {{POINT_WRITE, r->word(r->arg, pid), 8, 0, NULL}}, .n = 1};
+    struct copy_run run;
+    struct copy_stop stop;
+    uint64_t behind = 0;
+    bool took;
+    if (copy_run_begin(&run, pid, NULL, &word, NULL) < 0)
+        return -1;
+    do {
+        copy_run_on(&run, &stop);
+        took = stop.end == COPY_POINT && r->last(r->arg, stop.tid, &behind, site) &&
+               behind == event;
+    } while (stop.end == COPY_POINT && !took);
+    copy_run_end(&run);
+    *thread = stop.thread;
+    return took ? 0 : -1;
+}
+
+int event_return(const struct recorded *r, pid_t pid, uint64_t event, struct place *place)
+{
+    struct copy_points at = {.point = {{POINT_HW, 0, 0, 0, NULL}}, .n = 1};
+    struct copy_run run;
+    struct copy_stop stop;
+    uint64_t thread;
+    if (reach_taker(r, pid, event, &thread, &at.point[0].addr) < 0 ||
+        copy_run_begin(&run, pid, NULL, &at, NULL) < 0)
+        return -1;
+    do
+        copy_run_on(&run, &stop);
+    while (stop.end == COPY_POINT && stop.thread != thread);
+    copy_run_end(&run);
+    if (stop.end != COPY_POINT || event_place(r, pid, thread, false, place) < 0)
+        return -1;
+    place->several = true;
+    place->event = event; /* others may have taken more by now, or not yet */
+    return 0;
 }
 
 int event_mark(const struct recorded *r, pid_t pid, const struct place *place, struct mark *mark)

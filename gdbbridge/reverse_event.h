@@ -51,6 +51,13 @@ int event_reach(const struct recorded *r, pid_t pid, uint64_t event, const struc
 pid_t event_boundary(const struct recorded *r, pid_t pid, uint64_t event);
 
 /*
+ * The boundary of an event where threads take turns: the copy, which has not taken the one before,
+ * runs to where the thread that takes it comes back to the program. The place holds for all copies
+ * in which that thread has not been there yet. 0, or -1: it does not come there, or is gone.
+ */
+int event_return(const struct recorded *r, pid_t pid, uint64_t event, struct place *place);
+
+/*
  * Runs the copy to the place, and makes of it a mark that is counted from where the copy is now. 0,
  * or -1: it does not come there.
  */

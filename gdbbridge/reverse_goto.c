@@ -7,12 +7,9 @@
 #include "gdbbridge/reverse_private.h"
 #include "gdbbridge/reverse_wait.h"
 
-#define NOT_THERE "the recording, or the program, ends before that event"
-
 /* ---- before the beginning ---- */
 
-/* The process, made anew, as it was at an event or shortly before. Returns its pid, or -1. */
-static pid_t start_at(struct past *h, uint64_t event, struct err *err)
+pid_t past_start_at(struct past *h, uint64_t event, struct err *err)
 {
     const struct recorded *r = past_recorded(h);
     struct adopted made;
@@ -39,19 +36,17 @@ static uint64_t thread_in_turn(const struct recorded *r, pid_t pid)
     return !c ? 0 : m ? m->key : NO_THREAD;
 }
 
-/*
- * The process at least `events` events before `begin`, or as many as can be had. Where threads take
- * turns it may have taken some as soon as it is started: it must be a checkpoint before, then.
- */
-static pid_t start_before(struct past *h, uint64_t begin, uint64_t events)
+/* Where threads take turns it may have taken some events as soon as it is started: it must be a
+ * checkpoint before, then. */
+pid_t past_start_before(struct past *h, uint64_t begin, uint64_t events)
 {
     const struct recorded *r = past_recorded(h);
     pid_t pid = -1;
     for (; pid <= 0 && events; events /= 2)
-        pid = begin < events ? -1 : start_at(h, begin - events, &h->begin);
+        pid = begin < events ? -1 : past_start_at(h, begin - events, &h->begin);
     for (events = events ? events * 4 : 2; pid > 0 && r->next(r->arg, pid) >= begin; events *= 2) {
         copy_kill(pid);
-        pid = start_at(h, events < begin ? begin - events : 0, &h->begin);
+        pid = past_start_at(h, events < begin ? begin - events : 0, &h->begin);
         if (events >= begin && pid > 0 && r->next(r->arg, pid) >= begin) {
             copy_kill(pid);
             return -1;
@@ -71,7 +66,7 @@ struct leg *past_leg_before(struct past *h, uint64_t events)
     if (!r->start || !first || !h->rooted ||
         event_place(r, first->anchor, told ? thread : 0, told && thread, &begin) < 0)
         events = 0;
-    pid_t anchor = start_before(h, begin.event, events);
+    pid_t anchor = past_start_before(h, begin.event, events);
     if (anchor <= 0 || !(l = leg_create(anchor)))
         return NULL;
     l->by_place = told;
@@ -123,8 +118,7 @@ static pid_t copy_to_event(struct past *h, pid_t anchor, uint64_t event)
     return -1;
 }
 
-/* How many legs begin before the event. */
-static size_t legs_before(const struct past *h, uint64_t event)
+size_t past_legs_before(const struct past *h, uint64_t event)
 {
     const struct recorded *r = past_recorded(h);
     size_t n = h->n;
@@ -137,7 +131,7 @@ static size_t legs_before(const struct past *h, uint64_t event)
  * Returns 1, 0 if there is none, or -1. */
 static int go_by_leg(struct past *h, uint64_t event)
 {
-    size_t n = legs_before(h, event);
+    size_t n = past_legs_before(h, event);
     if (!n)
         return 0;
     bool diverted = h->leg[n - 1]->diverted;
@@ -156,7 +150,7 @@ static int go_by_leg(struct past *h, uint64_t event)
 
 static int go_by_start(struct past *h, uint64_t event, struct err *err)
 {
-    pid_t anchor = start_at(h, event, err);
+    pid_t anchor = past_start_at(h, event, err);
     if (anchor <= 0)
         return -1;
     pid_t pid = copy_to_event(h, anchor, event);
@@ -183,51 +177,92 @@ static int go_forward(struct past *h, struct thread *th, uint64_t event, struct 
     return 0;
 }
 
+int past_go(struct past *h, uint64_t event, struct err *err)
+{
+    const struct recorded *r = past_recorded(h);
+    struct thread *th = h->target->processes->threads;
+    if (past_takes_turns(h)) {
+        int went = past_go_to_event(h, event, false, err);
+        if (went > 0 || th->process->threads->next)
+            return went > 0 ? 0 : -1;
+        /* perhaps an event that no thread comes back from */
+    }
+    if (r->next(r->arg, th->tid) < event)
+        return go_forward(h, th, event, err);
+    int went = go_by_leg(h, event);
+    return went < 0 ? err_set(err, LOST) : went ? 0 : go_by_start(h, event, err);
+}
+
 int ptrace_target_goto(struct target *base, uint64_t event, struct err *err)
 {
     struct ptrace_target *t = ptrace_target_of(base);
-    const struct recorded *r = &t->options.recorded;
     struct past *h = t->past;
-    if (!t->processes || !h || !r->start)
+    if (!t->processes || !h || !t->options.recorded.start)
         return err_set(err, "there is no recording to move in");
-    struct thread *th = t->processes->threads;
-    if (th->next)
-        return err_set(err, "cannot move: the program has several threads");
-    if (!past_can_follow(h, th))
+    if (!past_can_follow(h, t->processes->threads))
         return err_set(err, "cannot move: %s", h->why);
-    int went;
     past_search_begin(h, "going to an event");
-    if (r->next(r->arg, th->tid) < event)
-        went = go_forward(h, th, event, err) < 0 ? -1 : 1;
-    else if ((went = go_by_leg(h, event)) < 0)
-        err_set(err, LOST);
-    else if (!went)
-        went = go_by_start(h, event, err);
+    int went = past_go(h, event, err);
     if (reverse_wait_end() && went < 0)
         err_set(err, "interrupted");
     t->moved |= went >= 0;
-    return went < 0 ? -1 : 0;
+    return went;
 }
 
-bool ptrace_target_is_at(struct target *base, uint64_t event)
+bool ptrace_target_can_goto(struct target *base)
 {
     struct ptrace_target *t = ptrace_target_of(base);
-    const struct recorded *r = &t->options.recorded;
-    struct past *h = t->past;
-    struct thread *th = t->processes ? t->processes->threads : NULL;
+    return t->processes && t->past && t->options.recorded.start &&
+           past_can_follow(t->past, t->processes->threads);
+}
+
+/* The event at whose boundary a process of one thread is, or 0. */
+static uint64_t boundary(struct past *h, const struct thread *th)
+{
+    const struct recorded *r = past_recorded(h);
     struct place here;
-    if (!th || th->next || !h || !r->start || !past_can_follow(h, th) ||
-        event_place(r, th->tid, 0, true, &here) < 0 || here.event != event ||
-        here.pc != r->site(r->arg, th->tid))
-        return false;
+    if (event_place(r, th->tid, 0, true, &here) < 0 || here.pc != r->site(r->arg, th->tid))
+        return 0;
     /* It may have come to this instruction in another way since. */
-    size_t n = legs_before(h, event);
+    size_t n = past_legs_before(h, here.event);
     if (!n) /* the caller starts processes at boundaries */
-        return h->rooted && h->n == 1 && leg_is_empty(h->leg[0]);
-    past_search_begin(h, "looking around");
-    pid_t pid = copy_to_event(h, h->leg[n - 1]->anchor, event);
+        return h->rooted && h->n == 1 && leg_is_empty(h->leg[0]) ? here.event : 0;
+    pid_t pid = copy_to_event(h, h->leg[n - 1]->anchor, here.event);
     bool same = pid > 0 && event_at_place(pid, &here);
     copy_kill(pid);
+    return same ? here.event : 0;
+}
+
+uint64_t ptrace_target_boundary(struct target *base)
+{
+    struct past *h = ptrace_target_of(base)->past;
+    if (!ptrace_target_can_goto(base))
+        return 0;
+    past_search_begin(h, "looking around");
+    uint64_t event = past_takes_turns(h) ? past_boundary(h)
+                                         : boundary(h, h->target->processes->threads);
     reverse_wait_end();
-    return same;
+    return event;
+}
+
+bool ptrace_target_is_behind(struct target *base, uint64_t event)
+{
+    struct past *h = ptrace_target_of(base)->past;
+    if (!ptrace_target_can_goto(base) || !past_takes_turns(h))
+        return true;
+    past_search_begin(h, "looking around");
+    bool behind = past_is_behind(h, event);
+    reverse_wait_end();
+    return behind;
+}
+
+bool ptrace_target_is_later(struct target *base, uint64_t event, uint64_t other)
+{
+    struct past *h = ptrace_target_of(base)->past;
+    if (!ptrace_target_can_goto(base) || !past_takes_turns(h))
+        return event > other;
+    past_search_begin(h, "looking around");
+    bool later = past_is_later(h, event, other);
+    reverse_wait_end();
+    return later;
 }

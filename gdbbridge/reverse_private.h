@@ -6,6 +6,7 @@
  *     reverse_step.c    one instruction back
  *     reverse_search.c  back to the last stop
  *     reverse_goto.c    to a recorded event; what was before the first leg
+ *     reverse_find.c    to a recorded event, where threads take turns
  */
 #ifndef DBG3_GDBBRIDGE_REVERSE_PRIVATE_H
 #define DBG3_GDBBRIDGE_REVERSE_PRIVATE_H
@@ -22,9 +23,8 @@
 
 /* Why there is no going back. */
 #define SEVERAL_THREADS "the program has several threads, which do not take turns"
-#define NO_WAY_TO_MESSAGE                                                                        \
-    "with several threads a break-msg is met forwards only: dbg3 prev-msg goes back to messages"
 #define LOST            "the program does not run as it ran before"
+#define NOT_THERE       "the recording, or the program, ends before that event"
 
 struct station {
     size_t step;
@@ -156,5 +156,36 @@ struct leg *past_leg_before(struct past *h, uint64_t events);
 
 /* The past begins with this leg, too. Returns 0, or -1: the leg stays the caller's. */
 int past_put_first(struct past *h, struct leg *l);
+
+/* The process, made anew: as it was at an event, or as few before as can be had; or at least
+ * `events` before, or as many as can be had. Returns its pid, or -1: with *err, or h->begin. */
+pid_t past_start_at(struct past *h, uint64_t event, struct err *err);
+pid_t past_start_before(struct past *h, uint64_t event, uint64_t events);
+
+/* To the boundary of an event. Returns 0, or -1 with *err. */
+int past_go(struct past *h, uint64_t event, struct err *err);
+
+/* How many legs begin before the event. */
+size_t past_legs_before(const struct past *h, uint64_t event);
+
+/* ---- recorded events where threads take turns (reverse_find.c) ---- */
+
+/* Do they, or has the process several? It is for the functions below, then. */
+bool past_takes_turns(const struct past *h);
+
+/*
+ * To the boundary of an event. Where the process has `found` a stop, going back, it stays there if
+ * the boundary does not lie behind. Returns 1: it is at the boundary; 0: it stays; -1 with *err.
+ */
+int past_go_to_event(struct past *h, uint64_t event, bool found, struct err *err);
+
+/* Has the process come by this boundary, and gone on? The event before has been taken. */
+bool past_is_behind(struct past *h, uint64_t event);
+
+/* Of two boundaries that are behind: has it come by this one later than by the other? */
+bool past_is_later(struct past *h, uint64_t event, uint64_t other);
+
+/* The event at whose boundary the process is; 0: at none. */
+uint64_t past_boundary(struct past *h);
 
 #endif

@@ -336,7 +336,6 @@ void record_taken(uint64_t event)
     uint64_t wanted = GATE->replay_stop_at;
     if (!wanted || event + 1 < wanted)
         return;
-    GATE->replay_stop_at = 0;
     GATE->stop(GATE_STOP_EVENT, "");
 }
 

@@ -368,8 +368,9 @@ struct gate {
     uint64_t log_start_segment, log_start_offset, log_start_event;
     /* replay: the main thread goes on inside an MPI call that returns to here; 0: it does not */
     uint64_t replay_returns_to;
-    /* replay, written by a debugger: 1 + the event behind which stop(GATE_STOP_EVENT) is called
-     * once, by the first thread that takes it or a later one; 0: none. That stop returns. */
+    /* replay, written by a debugger: 1 + the event behind which stop(GATE_STOP_EVENT) is called, by
+     * each thread that takes it or a later one, until the debugger writes another number; 0: none.
+     * That stop returns. */
     volatile uint64_t replay_stop_at;
     /* replay, written by a debugger that has changed the rank: it may print, and map memory, where
      * the recording has nothing of the kind */
