@@ -31,7 +31,7 @@
 #define LOG_VERSION      1u
 #define LOG_BYTE_ORDER   0x01020304u
 #define LOG_SESSION_LEN  16
-#define LOG_SEGMENT_SIZE (16u << 20) /* default; a larger record gets a segment of its own size */
+#define LOG_SEGMENT_SIZE (4u << 20) /* default; a larger record gets a segment of its own size */
 #define LOG_RECORD_MAX   (8 * (uint64_t)UINT32_MAX) /* bytes of the largest record */
 
 struct log_segment {

@@ -23,7 +23,7 @@
 #include "runtime/base/fault.h"
 #include "runtime/half/own_fd.h"
 
-#define SLOTS   6           /* segments that are not copied yet, and the one that is written to */
+#define SLOTS   12          /* segments that are not copied yet, and the one that is written to */
 #define LARGEST (64ul << 20) /* bytes: of one that is worth it */
 
 #define TMPFS_MAGIC 0x01021994 /* linux/magic.h: its files are memory; a copy would be more of it */
