@@ -103,25 +103,40 @@ void order_file_finish(struct order_segment *s, uint64_t next)
 
 /* ------------------------------------------------------------------------------------ reading */
 
+static uint64_t size_of(int fd)
+{
+    struct stat st;
+    return fstat(fd, &st) == 0 ? (uint64_t)st.st_size : 0;
+}
+
+/* What is wrong with it, or NULL and *map is set. */
+static const char *map_fd(struct order_map *map, int fd)
+{
+    uint64_t size = size_of(fd);
+    void *p = MAP_FAILED;
+    if (size >= sizeof(struct order_segment))
+        p = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+    if (p == MAP_FAILED)
+        return "it cannot be mapped or is too short";
+    *map = (struct order_map){p, size};
+    const char *fault = order_fault(*map);
+    if (!fault)
+        return NULL;
+    munmap(p, size);
+    if (size_of(fd) != size) /* its writer is at work, and is further than what is mapped */
+        return map_fd(map, fd);
+    return fault;
+}
+
 /* Returns 1, 0 if there is no such file, -1 with err set. */
 static int map_file(struct order_map *map, const char *path, struct err *err)
 {
-    struct stat st;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return errno == ENOENT ? 0 : err_sys(err, "%s", path);
-    void *p = MAP_FAILED;
-    if (fstat(fd, &st) == 0 && st.st_size >= (off_t)sizeof(struct order_segment))
-        p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    const char *fault = map_fd(map, fd);
     close(fd);
-    if (p == MAP_FAILED)
-        return err_set(err, "%s cannot be mapped or is too short", path);
-    *map = (struct order_map){p, (uint64_t)st.st_size};
-    const char *fault = order_fault(*map);
-    if (!fault)
-        return 1;
-    munmap(p, map->size);
-    return err_set(err, "%s: %s", path, fault);
+    return fault ? err_set(err, "%s: %s", path, fault) : 1;
 }
 
 /* As map_file(). */
