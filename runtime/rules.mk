@@ -204,5 +204,5 @@ $(BUILD)/tests/unit/test_session: $(BUILD)/tests/unit/test_session.o $(COORD_OBJ
 $(BUILD)/tests/unit/test_cmd: $(BUILD)/tests/unit/test_cmd.o $(COORD_OBJS) $(BASE_OBJS) \
                               $(patsubst %,$(BUILD)/runtime/cmd/%.o,environment out preflight report tables)
 	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check) $(CMD_LIBS)
-$(patsubst %,$(BUILD)/runtime/cmd/%.o,messages isolate pack): $(BUILD)/gen/call_id.h
+$(patsubst %,$(BUILD)/runtime/cmd/%.o,messages isolate pack report): $(BUILD)/gen/call_id.h
 $(BUILD)/runtime/cmd/help.o: $(BUILD)/gen/call_limits.h

@@ -11,6 +11,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "call_id.h"
+#include "msgcounter/log/log_read.h"
 #include "runtime/base/human.h"
 #include "runtime/cmd/cmd.h"
 #include "runtime/cmd/preflight.h"
@@ -297,6 +299,39 @@ static bool called_abort(const struct session_failure *x)
     return x->kind == PROTO_FAILURE_ABORT && !strcmp(x->call, "MPI_Abort");
 }
 
+/* Whether the rank made its last MPI call before the recording began. */
+static bool recorded_no_call(const struct session *s, unsigned rank)
+{
+    struct log_reader *reader = NULL;
+    const struct log_record *rec;
+    char dir[PATH_MAX];
+    struct err err;
+    bool none = true;
+    snprintf(dir, sizeof dir, "%s/logs", session_dir(s));
+    if (log_reader_open(&reader, dir, rank, NULL, &err) < 0)
+        return false;
+    while (none && log_reader_next(reader, &rec, &err) > 0)
+        none = rec->call >= CALL_COUNT;
+    log_reader_close(reader);
+    return none;
+}
+
+/* An epoch may be made while a rank dies, in its handler of the signal, or just before. */
+static void print_earlier(struct session *s, const struct facts *f, const struct session_failure *x,
+                          FILE *out)
+{
+    char option[PATH_MAX + 16], where[64] = "--from-start";
+    uint64_t before = epoch_before(s, f->phase.from_epoch);
+    if (f->phase.kind != PROTO_PHASE_REFINE || !f->phase.from_epoch || !x->event ||
+        x->kind != PROTO_FAILURE_SIGNAL || !recorded_no_call(s, x->rank))
+        return;
+    if (before)
+        snprintf(where, sizeof where, "--epoch %" PRIu64, before);
+    session_option(s, option, sizeof option);
+    fprintf(out, "      no MPI call of it since epoch %" PRIu64 "; for more of its past: "
+                 "dbg3 refine%s %s\n", f->phase.from_epoch, option, where);
+}
+
 static void print_failure(struct session *s, const struct facts *f, const struct session_failure *x,
                           FILE *out)
 {
@@ -320,6 +355,7 @@ static void print_failure(struct session *s, const struct facts *f, const struct
         print_counters(s, x->rank, !x->call[0], out);
     if (x->event)
         fprintf(out, "      after event %" PRIu64 ", the last of its recording\n", x->event - 1);
+    print_earlier(s, f, x, out);
     if (x->image[0])
         fprintf(out, "      whole state: gdb %s %s\n", row ? row->program : "PROGRAM", x->image);
 }

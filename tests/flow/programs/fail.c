@@ -1,7 +1,7 @@
 /*
  * fail: rank 1 fails in the way that is asked for, after some messages, in a function fail_NAME().
  *
- * Usage: fail mpi|stack|thread_stack|assertion|division|mapping|broken_pipe|trap|abort
+ * Usage: fail mpi|stack|thread_stack|assertion|division|mapping|broken_pipe|trap|abort|alone
  */
 #define _GNU_SOURCE
 #include "check.h"
@@ -89,6 +89,12 @@ static void fail_abort(void)
     MPI_Abort(MPI_COMM_WORLD, 9);
 }
 
+/* Long after its last MPI call. */
+static void fail_alone(void)
+{
+    raise(SIGSEGV);
+}
+
 static const struct {
     const char *name;
     void (*fail)(void);
@@ -100,7 +106,8 @@ static const struct {
             {"mapping", fail_mapping},
             {"broken_pipe", fail_broken_pipe},
             {"trap", fail_trap},
-            {"abort", fail_abort}};
+            {"abort", fail_abort},
+            {"alone", fail_alone}};
 
 int main(int argc, char **argv)
 {
@@ -111,6 +118,8 @@ int main(int argc, char **argv)
     MPI_Comm_size(MPI_COMM_WORLD, &size);
     for (int i = 0; i < 20; i++)
         MPI_Allreduce(&i, &sum, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
+    while (argc > 1 && strcmp(argv[1], "alone") == 0 && access("go", F_OK) != 0)
+        usleep(1000);
     for (size_t i = 0; argc > 1 && rank == 1 && i < sizeof(ways) / sizeof(ways[0]); i++)
         if (strcmp(ways[i].name, argv[1]) == 0)
             ways[i].fail();
