@@ -202,7 +202,8 @@ UNIT_TESTS += $(BUILD)/tests/unit/test_session $(BUILD)/tests/unit/test_cmd
 $(BUILD)/tests/unit/test_session: $(BUILD)/tests/unit/test_session.o $(COORD_OBJS) $(BASE_OBJS)
 	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check) $(CMD_LIBS)
 $(BUILD)/tests/unit/test_cmd: $(BUILD)/tests/unit/test_cmd.o $(COORD_OBJS) $(BASE_OBJS) \
-                              $(patsubst %,$(BUILD)/runtime/cmd/%.o,environment out preflight report tables)
+                              $(patsubst %,$(BUILD)/runtime/cmd/%.o,environment out preflight report tables) \
+                              $(patsubst %,$(BUILD)/msgcounter/log/%.o,log log_file log_read)
 	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check) $(CMD_LIBS)
 $(patsubst %,$(BUILD)/runtime/cmd/%.o,messages isolate pack report): $(BUILD)/gen/call_id.h
 $(BUILD)/runtime/cmd/help.o: $(BUILD)/gen/call_limits.h
