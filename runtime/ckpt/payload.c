@@ -45,14 +45,21 @@ static void read_ahead_no_more(void)
     madvise(payload.map.base, payload.map.size, MADV_RANDOM);
 }
 
-static int log_segment(uint64_t min_bytes, uint64_t first_event, void **base, uint64_t *bytes,
-                       uint64_t *segment)
+/* Once: another thread reads the name. */
+static void name_files(void)
 {
     const char *session = agent_session();
     snprintf(payload.folder, sizeof payload.folder, "%s/logs", session ? session : "/tmp");
     payload.file.dir = payload.folder;
     payload.writer.owner.rank = (uint32_t)save_identity.rank;
     payload.writer.arg = &payload.file;
+}
+
+static int log_segment(uint64_t min_bytes, uint64_t first_event, void **base, uint64_t *bytes,
+                       uint64_t *segment)
+{
+    if (!payload.writer.arg)
+        name_files();
     int r = payload_ring_rotate(&payload.writer, (uint32_t)*segment, min_bytes, &payload.map,
                                 &payload.warm);
     if (r < 0) {

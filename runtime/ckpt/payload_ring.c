@@ -262,7 +262,8 @@ int payload_ring_rotate(struct log_writer *w, uint32_t segment, uint64_t min_siz
 {
     struct log_map fresh;
     pthread_mutex_lock(&ring.lock);
-    ring.file = *(struct log_file *)w->arg;
+    if (!ring.file.dir)
+        ring.file = *(const struct log_file *)w->arg;
     ring.rank = w->owner.rank;
     struct slot *full = slot_of(*map);
     int rc = next(w, segment, min_size, &fresh, warm);
