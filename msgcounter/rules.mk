@@ -115,6 +115,13 @@ UNIT_TESTS += $(BUILD)/tests/unit/test_match $(BUILD)/tests/unit/test_p2p
 $(BUILD)/tests/unit/test_match: $(BUILD)/tests/unit/test_match.o $(BUILD)/msgcounter/stub/match.o
 	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check)
 
+UNIT_TESTS += $(BUILD)/tests/unit/test_schedule_spin
+$(BUILD)/tests/unit/test_schedule_spin: $(patsubst %,$(BUILD)/%.o,tests/unit/test_schedule_spin \
+                                          msgcounter/stub/schedule_spin)
+	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check)
+$(BUILD)/tests/unit/test_schedule_spin.o: CPPFLAGS += $(shell pkg-config --cflags mpich)
+$(BUILD)/tests/unit/test_schedule_spin.o: | $(GEN_FILES) $(BUILD)/gen/cross_offsets.h
+
 # The stub as ordinary objects, over a lower half of the test's own. gcc takes MPI_STATUSES_IGNORE
 # for an array of no elements.
 P2P_TEST_OBJS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard msgcounter/stub/*.c msgcounter/layout/*.c)) \
