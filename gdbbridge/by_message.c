@@ -74,6 +74,24 @@ static int next_of(struct by_message *b, struct ptid thread, uint64_t *next)
     return 0;
 }
 
+static bool take_turns(struct by_message *b, pid_t pid)
+{
+    uint64_t at;
+    uint8_t on;
+    return peek_stub(b, pid, offsetof(struct gate_stub, turns), &at) == 0 &&
+           peek(b, pid, at, &on, sizeof on) == 0 && on;
+}
+
+/* The event that is next for all of them. */
+static int peek_event(struct by_message *b, pid_t pid, uint64_t *next)
+{
+    uint64_t at;
+    return peek_stub(b, pid, offsetof(struct gate_stub, event), &at) ||
+                   peek(b, pid, at, next, sizeof *next)
+               ? -1
+               : 0;
+}
+
 int by_message_next_event(struct by_message *b, uint64_t *next, struct err *err)
 {
     struct ptid thread[THREADS_MAX];
@@ -84,6 +102,8 @@ int by_message_next_event(struct by_message *b, uint64_t *next, struct err *err)
     for (size_t i = 0; i < n && i < THREADS_MAX; i++)
         if (next_of(b, thread[i], &one) == 0 && one > last)
             last = one;
+    if (take_turns(b, thread[0].pid) && peek_event(b, thread[0].pid, &one) == 0 && one > last)
+        last = one; /* taken by one that has ended */
     if (!last && peek_gate(b, thread[0].pid, offsetof(struct gate, log_start_event), &last))
         return err_set(err, "cannot tell at which event the rank begins");
     *next = last;
@@ -279,14 +299,6 @@ static int await_return(struct by_message *b, struct ptid thread, uint64_t site,
     return 0;
 }
 
-static bool take_turns(struct by_message *b, pid_t pid)
-{
-    uint64_t at;
-    uint8_t on;
-    return peek_stub(b, pid, offsetof(struct gate_stub, turns), &at) == 0 &&
-           peek(b, pid, at, &on, sizeof on) == 0 && on;
-}
-
 /*
  * Of threads that take turns: have those that wait for theirs taken wanted events, and not come
  * back with them? Calls `look` for each that may have: it may have come back, and wait in something
@@ -380,10 +392,10 @@ static uint64_t later_of_others(struct by_message *b, const struct recording *r,
         const struct recorded_event *e = recording_event(r, other);
         for (i = 0; e && i < n && seen[i] != e->thread; i++)
             ;
-        if (!e || i < n || e->no_call)
+        if (!e || i < n || (e->no_call && !strncmp(e->call, "MPI_", 4)))
             continue;
-        seen[n++] = e->thread;
-        if (fits(b, r, other, f) && ptrace_target_is_behind(b->target, other + 1) &&
+        seen[n++] = e->thread; /* at a system call it has come back from what was before */
+        if (!e->no_call && fits(b, r, other, f) && ptrace_target_is_behind(b->target, other + 1) &&
             ptrace_target_is_later(b->target, other + 1, later + 1))
             later = other;
     }

@@ -79,7 +79,7 @@ struct by_message {
     bool looked;
 };
 
-/* The event that the rank takes next: the thread's that has got furthest. 0, or -1 with *err. */
+/* The event that the rank takes next, with whichever thread. 0, or -1 with *err. */
 int by_message_next_event(struct by_message *b, uint64_t *next, struct err *err);
 
 /* Before `next`: the last event that is a call of the rank's own. */

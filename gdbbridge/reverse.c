@@ -296,10 +296,13 @@ void past_ends_here(struct past *h)
 }
 
 /* The event that is next for a thread which takes turns with others: they may have taken more. */
-static uint64_t event_of_thread(const struct recorded *r, pid_t tid, uint64_t next)
+static void be_of_thread(const struct recorded *r, pid_t tid, struct place *place)
 {
     uint64_t behind, site;
-    return r->last && r->last(r->arg, tid, &behind, &site) ? behind : next;
+    if (!r->last || !r->last(r->arg, tid, &behind, &site))
+        return;
+    place->event = behind;
+    place->own = true;
 }
 
 void past_stopped(struct past *h, struct thread *th, uint64_t pc)
@@ -328,7 +331,7 @@ void past_stopped(struct past *h, struct thread *th, uint64_t pc)
                               &l->place) == 0 &&
                   (by_event || interrupted);
     if (l->by_place && c)
-        l->place.event = event_of_thread(past_recorded(h), th->tid, l->place.event);
+        be_of_thread(past_recorded(h), th->tid, &l->place);
     crowd_forget(c);
     l->end = (struct mark){.addr = pc, .thread = thread};
 }
@@ -548,21 +551,26 @@ int target_reverse_step(struct target *base, struct ptid thread)
     return 0;
 }
 
-/* Goes to the limit, if there is one and no later stop was found. */
-static bool to_limit(struct past *h, bool turns, bool found)
+/* Goes to the limit, if there is one and no later stop was found. Returns 1, 0: it does not, or -1
+ * with h->why. */
+static int to_limit(struct past *h, bool turns, bool found)
 {
     struct ptrace_target *t = h->target;
     struct err err;
+    int went = 0;
     if (!h->limit)
-        return false;
-    if (!turns)
-        found = found && !past_behind_limit(h, t->processes->threads->tid);
-    if (turns ? past_go_to_event(h, h->limit, found, &err) <= 0
-              : found || past_go(h, h->limit, &err) < 0)
-        return false;
+        return 0;
+    if (turns)
+        went = past_go_to_event(h, h->limit, found, &err);
+    else if (!found || past_behind_limit(h, t->processes->threads->tid))
+        went = past_go(h, h->limit, &err) == 0;
+    if (went < 0)
+        snprintf(h->why, sizeof h->why, "%.200s", err.text);
+    if (went <= 0)
+        return went;
     t->pending = (struct event){.kind = EVENT_STOPPED, .thread = ptrace_target_thread(&t->base)};
     t->has_pending = true;
-    return true;
+    return 1;
 }
 
 int target_reverse_continue(struct target *base)
@@ -582,19 +590,20 @@ int target_reverse_continue(struct target *base)
     t->past->limit = hook->back ? hook->back(hook->arg, base, false) : 0;
     past_search_begin(t->past, "going back");
     int r = points.n || !t->past->limit ? past_continue_back(t->past, &points, &point) : 0;
-    bool limited = r >= 0 && to_limit(t->past, turns, r > 0);
+    int limited = r >= 0 ? to_limit(t->past, turns, r > 0) : 0;
     if (t->past->limit && !limited && r == 0) { /* nothing stops it before the beginning */
         t->past->limit = 0;
         r = past_continue_back(t->past, &points, &point);
     }
     t->past->limit = 0;
-    if (reverse_wait_end() && r < 0)
+    if (reverse_wait_end() && (r < 0 || limited < 0))
         pend_interrupted(t->past);
-    else if (limited)
+    else if (limited > 0)
         hook->backed(hook->arg, base, &t->pending);
     else if (r > 0)
         pend(t->past, trap_of(point), point->addr, HISTORY_INSIDE, NULL);
     else
-        pend(t->past, TRAP_OTHER, 0, HISTORY_BEGIN, r < 0 ? LOST : NULL);
+        pend(t->past, TRAP_OTHER, 0, HISTORY_BEGIN,
+             limited < 0 ? t->past->why : r < 0 ? LOST : NULL);
     return 0;
 }

@@ -126,6 +126,21 @@ pid_t event_boundary(const struct recorded *r, pid_t pid, uint64_t event)
     return back ? ahead : pid;
 }
 
+/* Runs a copy to where the place's thread takes the event before, and stands in its call: stops on
+ * the way there, in a loop that asks for a message, say, would take long. */
+static int count_to_event(const struct recorded *r, pid_t pid, const struct place *place,
+                          uint64_t *n)
+{
+    const struct mark count = {.addr = place->pc, .thread = place->thread};
+    const struct mark taken = {.addr = r->word(r->arg, pid),
+                               .size = sizeof(uint64_t),
+                               .n = 1,
+                               .written = true,
+                               .thread = NO_THREAD,
+                               .until = place->event};
+    return r->next(r->arg, pid) >= place->event ? 0 : copy_run_to(pid, &taken, &count, n);
+}
+
 /*
  * The same where there are several threads. The others may take events while this one is on its way
  * to the place, but it does not come there before all events have been taken that it waited for: so
@@ -139,7 +154,8 @@ static int mark_in_crowd(const struct recorded *r, pid_t pid, const struct place
     struct copy_stop stop;
     uint64_t n = 0;
     bool there;
-    if (copy_run_begin(&run, pid, NULL, &at, NULL) < 0)
+    if ((place->own && count_to_event(r, pid, place, &n) < 0) ||
+        copy_run_begin(&run, pid, NULL, &at, NULL) < 0)
         return -1;
     do {
         copy_run_on(&run, &stop);
@@ -188,7 +204,7 @@ int event_return(const struct recorded *r, pid_t pid, uint64_t event, struct pla
     copy_run_end(&run);
     if (stop.end != COPY_POINT || event_place(r, pid, thread, false, place) < 0)
         return -1;
-    place->several = true;
+    place->several = place->own = true;
     place->event = event; /* others may have taken more by now, or not yet */
     return 0;
 }

@@ -23,6 +23,7 @@ struct place {
     uint64_t event; /* the one that is next; 0 where no recording tells */
     uint64_t thread; /* whose place it is (reverse_crowd.h) */
     bool several;    /* there are others */
+    bool own;        /* and it has itself taken the event before */
     uint64_t pc, sp;
     bool exact; /* the following hold, too: one of several turns of a loop is meant */
     struct user_regs_struct regs;

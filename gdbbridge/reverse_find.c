@@ -64,9 +64,16 @@ static enum where find_in_leg(struct past *h, struct leg *l, const struct place 
  * or this was given up. */
 static bool find_place(struct past *h, const struct leg *l, uint64_t event, struct place *place)
 {
+    for (size_t i = 0; i < PLACES_MAX && !h->diverted; i++)
+        if (h->places[i].event == event) {
+            *place = h->places[i];
+            return true;
+        }
     pid_t pid = leg_copy(l);
     bool there = pid > 0 && event_return(past_recorded(h), pid, event, place) == 0;
     copy_kill(pid);
+    if (there && !h->diverted)
+        h->places[h->nplaces++ % PLACES_MAX] = *place;
     return there;
 }
 
@@ -76,7 +83,8 @@ static enum where find(struct past *h, uint64_t event, struct spot *s)
     *s = (struct spot){.leg = past_legs_before(h, event)};
     if (!s->leg)
         return WHERE_BEFORE;
-    if (!find_place(h, h->leg[--s->leg], event, &s->place)) {
+    const struct leg *from = h->leg[--s->leg];
+    if (!find_place(h, from, event, &s->place) && !find_place(h, from, event, &s->place)) {
         s->place.event = 0;
         return WHERE_AHEAD;
     }
@@ -163,6 +171,7 @@ static bool begins_at(const struct recorded *r, pid_t pid, uint64_t event)
            !copy_registers(pid, &regs) && regs.rip == site;
 }
 
+/* Returns as past_go_to_event(). */
 static int go_by_start(struct past *h, uint64_t event, struct err *err)
 {
     const struct recorded *r = past_recorded(h);
@@ -171,7 +180,7 @@ static int go_by_start(struct past *h, uint64_t event, struct err *err)
     if (pid > 0 && event_return(r, pid, event, &place) == 0) {
         past_begin(h);
         go_on_from(h, anchor, pid, &place);
-        return 0;
+        return 1;
     }
     copy_kill(pid);
     copy_kill(anchor);
@@ -182,13 +191,13 @@ static int go_by_start(struct past *h, uint64_t event, struct err *err)
     pid = anchor > 0 && begins_at(r, anchor, event) ? copy_make(anchor) : -1;
     if (pid <= 0) {
         copy_kill(anchor);
-        return -1;
+        return 0;
     }
     past_begin(h);
     struct leg *l = past_add(h, anchor);
     leg_set_end(l, &(struct mark){.addr = l->start, .n = 1});
     past_become(h, pid, 0);
-    return 0;
+    return 1;
 }
 
 int past_go_to_event(struct past *h, uint64_t event, bool found, struct err *err)
@@ -197,9 +206,12 @@ int past_go_to_event(struct past *h, uint64_t event, bool found, struct err *err
     const struct process *p = h->target->processes;
     struct spot s = {.leg = 0};
     bool taken = r->next(r->arg, p->pid) >= event;
-    switch (taken ? find(h, event, &s) : WHERE_AHEAD) {
+    enum where w = taken ? find(h, event, &s) : WHERE_AHEAD;
+    if (w == WHERE_LOST) /* threads that spin for each other may have gone another way, once */
+        w = find(h, event, &s);
+    switch (w) {
     case WHERE_BEFORE:
-        return found ? 0 : go_by_start(h, event, err) < 0 ? -1 : 1;
+        return found ? 0 : go_by_start(h, event, err);
     case WHERE_IN:
         if (found)
             return 0;

@@ -55,8 +55,12 @@ struct progress {
     uint64_t stops;   /* that it has seen */
 };
 
+#define PLACES_MAX 16 /* boundaries of events that are remembered */
+
 struct past {
     struct ptrace_target *target;
+    struct place places[PLACES_MAX]; /* event 0: none */
+    size_t nplaces; /* ever */
     struct progress progress;
     struct leg *leg[LEGS_MAX];
     size_t n;
@@ -175,7 +179,8 @@ bool past_takes_turns(const struct past *h);
 
 /*
  * To the boundary of an event. Where the process has `found` a stop, going back, it stays there if
- * the boundary does not lie behind. Returns 1: it is at the boundary; 0: it stays; -1 with *err.
+ * the boundary does not lie behind. Returns 1: it is at the boundary; 0: it stays so, or, with
+ * *err, because the process cannot be begun as early as that; -1 with *err.
  */
 int past_go_to_event(struct past *h, uint64_t event, bool found, struct err *err);
 
