@@ -91,6 +91,12 @@ static const char *status_text(int status, char *buf, size_t cap)
     return buf;
 }
 
+/* As a shell has it in $?. */
+static int shell_status(int status)
+{
+    return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
 /* All that a report says, read once. */
 struct facts {
     struct session_phase phase;
@@ -464,9 +470,9 @@ json_t *report_json(struct session *s, const struct session_phase *phase, struct
         "{s:s, s:s, s:s, s:f, s:f, s:I, s:i, s:i, s:i, s:I, s:o, s:s}", "session", session_dir(s),
         "phase", session_phase_name(phase->kind), "outcome", session_outcome_name(phase->outcome),
         "started", phase->started, "ended", phase->ended, "from_epoch",
-        (json_int_t)phase->from_epoch, "ranks", (int)f.nrank, "launcher_status", phase->status,
-        "exit_code", report_exit_code(phase->outcome), "last_epoch", (json_int_t)f.epoch.number,
-        "failures", failures, "next", f.next);
+        (json_int_t)phase->from_epoch, "ranks", (int)f.nrank, "launcher_status",
+        shell_status(phase->status), "exit_code", report_exit_code(phase->outcome), "last_epoch",
+        (json_int_t)f.epoch.number, "failures", failures, "next", f.next);
     facts_free(&f);
     if (!report)
         err_set(err, "out of memory");
