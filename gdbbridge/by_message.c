@@ -242,7 +242,8 @@ static bool on_move(void *arg, struct target *t, struct event *stop)
     b->anew = false;
     if (goal == NO_EVENT || by_message_next_event(b, &next, NULL) < 0 || (goal >= next && !anew))
         return false;
-    anew |= t->ops->threads(t, NULL, 0) > 1 && !ptrace_target_can_goto(t);
+    anew |= t->ops->threads(t, NULL, 0) > 1 && (b->at_end || !ptrace_target_can_goto(t));
+    b->at_end = false;
     int moved = anew ? begin_again(b, t, goal, &err) : ptrace_target_goto(t, goal + 1, &err);
     if (moved == 0 && b->begun_again)
         return false;
@@ -363,6 +364,7 @@ static void on_stopped(void *arg, struct target *t, const struct event *stop)
     if (b->armed)
         arm(b, stop->thread.pid, 0);
     b->begun_again = b->running = false;
+    b->at_end = stop->history == HISTORY_END;
     if (stop->kind != EVENT_STOPPED || stop->trap != TRAP_STEP)
         b->goal = NO_EVENT;
 }
@@ -408,8 +410,8 @@ static uint64_t previous(struct by_message *b, const struct recording *r, uint64
 {
     struct ptid thread = {0, 0};
     by_message_thread(b, &thread, NULL);
-    bool turns = take_turns(b, thread.pid);
-    uint64_t here = turns ? NO_EVENT : by_message_here(b);
+    bool turns = take_turns(b, thread.pid) && !b->at_end;
+    uint64_t here = turns || b->at_end ? NO_EVENT : by_message_here(b);
     uint64_t event = last_before(b, r, here != NO_EVENT ? here : next, f);
     while (turns && event != NO_EVENT && !ptrace_target_is_behind(b->target, event + 1))
         event = last_before(b, r, event, f);
@@ -425,6 +427,7 @@ static uint64_t on_back(void *arg, struct target *t, bool stepping)
     if (!stepping && r && by_message_next_event(b, &next, NULL) == 0)
         last = previous(b, r, next, NULL);
     leave_here(b);
+    b->at_end = false;
     b->goal = NO_EVENT;
     b->hit_back = last;
     return last == NO_EVENT ? 0 : last + 1;

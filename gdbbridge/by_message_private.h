@@ -54,6 +54,7 @@ struct by_message {
 
     uint64_t goal; /* event that the next `continue` goes to, or NO_EVENT */
     bool anew;     /* wherever it lies, the rank is to begin anew on its way there */
+    bool at_end;   /* of the recording, which copies find out slowly where threads wait */
     bool begun_again; /* it has: nothing but the goal stops it now */
     uint64_t hit_back; /* event that reverse-continue stops at, at the latest */
     struct message_break breaks[BREAKS_MAX];
