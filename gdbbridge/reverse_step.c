@@ -3,28 +3,32 @@
  *
  * What stands before an instruction cannot be told from memory. So the last leg is made short, by
  * guesses that are likely to be just behind, and stepped through once; that trace then serves the
- * steps back that follow.
+ * steps back that follow. Therefore it is no shorter than it has to be: a leg of one instruction
+ * would take all guesses anew for each step.
  */
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "gdbbridge/procfs.h"
 #include "gdbbridge/reverse_private.h"
 
 #define STATION_EVERY 64      /* instructions: 1 ms of single steps */
 #define SEARCH_MAX    4000000 /* instructions that are stepped through to find the one before */
+#define SHORT         256     /* so many take no longer than a few guesses */
 #define WAITS         "this thread waits in a call: go back in the one that ran"
 #define LONGEST       15      /* bytes of an instruction */
 
-/* Steps through the last leg from its anchor to its end, and writes down the way. */
-static int trace_last(struct past *h)
+/* Steps through the last leg from its anchor to its end, and writes down the way. Returns 1; 0: it
+ * is longer than `most` instructions; or -1. */
+static int trace_last(struct past *h, size_t most)
 {
     struct leg *l = past_last(h);
     pid_t pid = leg_copy(l);
     uint64_t start = leg_start(l, l->end.thread), last_pc = start, seen = start == l->end.addr;
     struct trace *tr = trace_create(start);
-    while (pid > 0 && seen < l->end.n) {
-        uint64_t pc = trace_steps(tr) < SEARCH_MAX ? copy_step(pid, l->end.thread) : 0;
+    while (pid > 0 && seen < l->end.n && trace_steps(tr) < most) {
+        uint64_t pc = copy_step(pid, l->end.thread);
         seen += pc == l->end.addr && pc != last_pc;
         last_pc = pc;
         if (!pc) {
@@ -44,40 +48,75 @@ static int trace_last(struct past *h)
         if (station > 0)
             l->station[l->nstations++] = (struct station){trace_steps(tr), station};
     }
-    if (pid <= 0) {
-        trace_destroy(tr);
-        return -1;
-    }
     copy_kill(pid);
+    if (pid <= 0 || seen < l->end.n) {
+        trace_destroy(tr);
+        leg_drop_stations(l, 0);
+        return pid <= 0 || most == SEARCH_MAX ? -1 : 0;
+    }
     l->trace = tr;
-    return 0;
+    return 1;
+}
+
+#define CALLS_MAX 8
+
+/* Instructions that may be the call which returns to the word on top of the stack, where a function
+ * begins: what ends there and looks like one. Returns how many. */
+static size_t calls_before(pid_t pid, uint64_t sp, uint64_t call[CALLS_MAX])
+{
+    uint64_t back;
+    uint8_t code[CALLS_MAX]; /* before that place */
+    size_t n = 0;
+    if (procfs_peek(pid, sp, &back, sizeof back) != sizeof back ||
+        procfs_peek(pid, back - sizeof code, code, sizeof code) != sizeof code)
+        return 0;
+    for (unsigned length = 2; length < sizeof code; length++) {
+        const uint8_t *at = code + sizeof code - length;
+        bool direct = length == 5 && at[0] == 0xe8;
+        bool prefixed = length > 2 && (at[0] & 0xf0) == 0x40; /* REX */
+        bool indirect = at[prefixed] == 0xff && (at[prefixed + 1] >> 3 & 7) == 2;
+        if (direct || indirect)
+            call[n++] = back - length;
+    }
+    return n;
 }
 
 /*
  * Ends the history with a short traced leg. Its start is the latest of some places that are likely
  * to be just behind us: this instruction's last execution; the last use of the words about the top
- * of the stack, by a call, by a return, or by a callee that restored its registers; and the
- * instructions that lie before this one in memory.
+ * of the stack, by a call, by a return, or by a callee that restored its registers; the
+ * instructions that lie before this one in memory; and where a function begins, its call, of
+ * `calls` places.
  */
-static int refine(struct past *h, uint64_t sp)
+static int refine(struct past *h, uint64_t sp, const uint64_t *call, size_t calls)
 {
     struct leg *l = past_last(h);
     uint64_t pc = l->end.addr;
-    const struct mark likely[] = {{.addr = pc},
-                                  {.addr = sp, .size = 8},
+    const struct mark likely[] = {{.addr = sp, .size = 8},
                                   {.addr = sp - 8, .size = 8},
                                   {.addr = sp - 16, .size = 8},
                                   {.addr = sp - 24, .size = 8},
                                   {.addr = sp - 64, .size = 8}};
-    /* A thread that waits for others goes about it in its stub, as often as it takes. */
+    /* A thread that waits for others goes about it in its stub, as often as it takes; so no leg is
+     * stepped through that may lead there. */
     bool several = crowd_of(l->anchor);
-    for (size_t i = 0; i < sizeof likely / sizeof likely[0]; i++)
+    if (past_split_at_last(h, (struct mark){.addr = pc}) < 0 && !several)
+        return -1;
+    int r = several ? 0 : trace_last(h, SHORT);
+    for (size_t i = 0; r == 0 && i < sizeof likely / sizeof likely[0]; i++)
         if (past_split_at_last(h, likely[i]) < 0 && !several)
             return -1;
-    for (uint64_t back = 1; back <= LONGEST; back++)
+    if (r == 0 && !several)
+        r = trace_last(h, SHORT);
+    for (uint64_t back = 1; r == 0 && back <= LONGEST; back++)
         if (past_split_at_last(h, (struct mark){.addr = pc - back}) < 0 && !several)
             return -1;
-    return trace_last(h);
+    for (size_t i = 0; r == 0 && i < calls; i++)
+        if (past_split_at_last(h, (struct mark){.addr = call[i]}) < 0 && !several)
+            return -1;
+    if (r == 0)
+        r = trace_last(h, SEARCH_MAX);
+    return r < 0 ? -1 : 0;
 }
 
 /* A copy of the traced leg as it is after `step` instructions. */
@@ -167,12 +206,14 @@ static int trace_end(struct past *h)
 {
     struct leg *l = past_last(h);
     struct user_regs_struct regs;
+    uint64_t call[CALLS_MAX];
     if (l->trace)
         return 0;
     pid_t there = copy_at_end(l);
     int r = there > 0 ? copy_registers(crowd_tid(there, l->end.thread), &regs) : -1;
+    size_t calls = r < 0 ? 0 : calls_before(there, regs.rsp, call);
     copy_kill(there);
-    return r < 0 ? -1 : refine(h, regs.rsp);
+    return r < 0 ? -1 : refine(h, regs.rsp, call, calls);
 }
 
 int past_step_back(struct past *h, uint64_t thread)
