@@ -3,8 +3,7 @@
  *
  * What stands before an instruction cannot be told from memory. So the last leg is made short, by
  * guesses that are likely to be just behind, and stepped through once; that trace then serves the
- * steps back that follow. Therefore it is no shorter than it has to be: a leg of one instruction
- * would take all guesses anew for each step.
+ * steps back that follow.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -15,20 +14,18 @@
 
 #define STATION_EVERY 64      /* instructions: 1 ms of single steps */
 #define SEARCH_MAX    4000000 /* instructions that are stepped through to find the one before */
-#define SHORT         256     /* so many take no longer than a few guesses */
 #define WAITS         "this thread waits in a call: go back in the one that ran"
 #define LONGEST       15      /* bytes of an instruction */
 
-/* Steps through the last leg from its anchor to its end, and writes down the way. Returns 1; 0: it
- * is longer than `most` instructions; or -1. */
-static int trace_last(struct past *h, size_t most)
+/* Steps through the last leg from its anchor to its end, and writes down the way. */
+static int trace_last(struct past *h)
 {
     struct leg *l = past_last(h);
     pid_t pid = leg_copy(l);
     uint64_t start = leg_start(l, l->end.thread), last_pc = start, seen = start == l->end.addr;
     struct trace *tr = trace_create(start);
-    while (pid > 0 && seen < l->end.n && trace_steps(tr) < most) {
-        uint64_t pc = copy_step(pid, l->end.thread);
+    while (pid > 0 && seen < l->end.n) {
+        uint64_t pc = trace_steps(tr) < SEARCH_MAX ? copy_step(pid, l->end.thread) : 0;
         seen += pc == l->end.addr && pc != last_pc;
         last_pc = pc;
         if (!pc) {
@@ -48,14 +45,13 @@ static int trace_last(struct past *h, size_t most)
         if (station > 0)
             l->station[l->nstations++] = (struct station){trace_steps(tr), station};
     }
-    copy_kill(pid);
-    if (pid <= 0 || seen < l->end.n) {
+    if (pid <= 0) {
         trace_destroy(tr);
-        leg_drop_stations(l, 0);
-        return pid <= 0 || most == SEARCH_MAX ? -1 : 0;
+        return -1;
     }
+    copy_kill(pid);
     l->trace = tr;
-    return 1;
+    return 0;
 }
 
 #define CALLS_MAX 8
@@ -92,31 +88,24 @@ static int refine(struct past *h, uint64_t sp, const uint64_t *call, size_t call
 {
     struct leg *l = past_last(h);
     uint64_t pc = l->end.addr;
-    const struct mark likely[] = {{.addr = sp, .size = 8},
+    const struct mark likely[] = {{.addr = pc},
+                                  {.addr = sp, .size = 8},
                                   {.addr = sp - 8, .size = 8},
                                   {.addr = sp - 16, .size = 8},
                                   {.addr = sp - 24, .size = 8},
                                   {.addr = sp - 64, .size = 8}};
-    /* A thread that waits for others goes about it in its stub, as often as it takes; so no leg is
-     * stepped through that may lead there. */
+    /* A thread that waits for others goes about it in its stub, as often as it takes. */
     bool several = crowd_of(l->anchor);
-    if (past_split_at_last(h, (struct mark){.addr = pc}) < 0 && !several)
-        return -1;
-    int r = several ? 0 : trace_last(h, SHORT);
-    for (size_t i = 0; r == 0 && i < sizeof likely / sizeof likely[0]; i++)
+    for (size_t i = 0; i < sizeof likely / sizeof likely[0]; i++)
         if (past_split_at_last(h, likely[i]) < 0 && !several)
             return -1;
-    if (r == 0 && !several)
-        r = trace_last(h, SHORT);
-    for (uint64_t back = 1; r == 0 && back <= LONGEST; back++)
+    for (uint64_t back = 1; back <= LONGEST; back++)
         if (past_split_at_last(h, (struct mark){.addr = pc - back}) < 0 && !several)
             return -1;
-    for (size_t i = 0; r == 0 && i < calls; i++)
+    for (size_t i = 0; i < calls; i++)
         if (past_split_at_last(h, (struct mark){.addr = call[i]}) < 0 && !several)
             return -1;
-    if (r == 0)
-        r = trace_last(h, SEARCH_MAX);
-    return r < 0 ? -1 : 0;
+    return trace_last(h);
 }
 
 /* A copy of the traced leg as it is after `step` instructions. */

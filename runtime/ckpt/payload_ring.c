@@ -132,7 +132,7 @@ static void give_up(struct slot *s)
 {
     unlink(slot_name(s).s);
     munmap(s->map.base, s->map.size);
-    *s = (struct slot){SLOT_NONE};
+    *s = (struct slot){.state = SLOT_NONE};
 }
 
 static struct slot *oldest_full(void)

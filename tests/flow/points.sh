@@ -8,7 +8,7 @@
 
 points() { # rank|coordinator
     dbg3 help faults | awk -v whose="$1" '$2 == whose {print $1}' |
-        grep -vxE 'fine-.*|log-rotated|restarted'
+        grep -vxE 'fine-.*|log-.*|restarted'
 }
 
 is_stopped() { # PID
