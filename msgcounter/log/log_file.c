@@ -42,27 +42,42 @@ static int path_checked(char buf[PATH_MAX], const char *dir, uint32_t rank, uint
     return log_file_path(buf, PATH_MAX, dir, rank, segment) < PATH_MAX ? 0 : -ENAMETOOLONG;
 }
 
+static int map_file(int fd, bool writable, struct log_map *map)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    if (st.st_size == 0)
+        return -EINVAL;
+    void *p = mmap(NULL, (size_t)st.st_size, writable ? PROT_READ | PROT_WRITE : PROT_READ,
+                   MAP_SHARED, fd, 0);
+    if (p == MAP_FAILED)
+        return -errno;
+    *map = (struct log_map){p, (uint64_t)st.st_size};
+    return 0;
+}
+
 /* The file gets its name when it has its size: a reader must not meet an empty one. */
 static int segment_create(const char *path, uint64_t size, struct log_map *map)
 {
+    struct log_map made = {0};
     char new[PATH_MAX + sizeof LOG_FILE_NEW];
     snprintf(new, sizeof new, "%s" LOG_FILE_NEW, path);
     int fd = open(new, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0)
         return -errno;
     int rc = -posix_fallocate(fd, 0, (off_t)size);
-    void *p = MAP_FAILED;
-    if (rc == 0 &&
-        ((p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)) == MAP_FAILED ||
-         rename(new, path) < 0))
+    if (rc == 0)
+        rc = map_file(fd, true, &made);
+    if (rc == 0 && rename(new, path) < 0)
         rc = -errno;
     close(fd);
     if (rc == 0) {
-        *map = (struct log_map){p, size};
+        *map = made;
         return 0;
     }
-    if (p != MAP_FAILED)
-        munmap(p, size);
+    if (made.base)
+        munmap(made.base, made.size);
     unlink(new);
     return rc;
 }
@@ -89,21 +104,6 @@ int log_file_rotate(struct log_writer *w, uint32_t segment, uint64_t min_size, s
     if (rc == 0 && old.base)
         munmap(old.base, old.size);
     return rc;
-}
-
-static int map_file(int fd, bool writable, struct log_map *map)
-{
-    struct stat st;
-    if (fstat(fd, &st) < 0)
-        return -errno;
-    if (st.st_size == 0)
-        return -EINVAL;
-    void *p = mmap(NULL, (size_t)st.st_size, writable ? PROT_READ | PROT_WRITE : PROT_READ,
-                   MAP_SHARED, fd, 0);
-    if (p == MAP_FAILED)
-        return -errno;
-    *map = (struct log_map){p, (uint64_t)st.st_size};
-    return 0;
 }
 
 /* Opens a segment and says that it is read: the lock stays as long as the mapping. Where files have

@@ -7,7 +7,6 @@
 #include "runtime/ckpt/vectors.h"
 
 #include <cpuid.h>
-#include <stdbool.h>
 #include <string.h>
 
 #include "runtime/image/image_xsave.h"

@@ -77,7 +77,7 @@ static void print_fine(const struct lists *l)
 static bool log_of(const struct session *s, unsigned rank, struct log_size *size)
 {
     char dir[PATH_MAX];
-    snprintf(dir, sizeof dir, "%s/logs", session_dir(s));
+    session_logs(s, dir, sizeof dir);
     return log_size_of(dir, rank, size, NULL) == 0;
 }
 

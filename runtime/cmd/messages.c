@@ -86,7 +86,7 @@ static int print_recording(struct session *s, const struct messages *m, struct e
     char dir[PATH_MAX];
     struct log_dump_opts opts = {
         .json = m->common.json, .from = m->from, .to = m->to, .name_of = name_of};
-    snprintf(dir, sizeof dir, "%s/logs", session_dir(s));
+    session_logs(s, dir, sizeof dir);
     if (log_reader_open(&reader, dir, (uint32_t)m->rank, NULL, err) < 0) {
         struct recorded recorded;
         recorded_rank(s, m->rank, &recorded, err); /* may know better why */

@@ -338,8 +338,8 @@ static void phase_notify(void *arg, enum coord_notice kind, const char *line)
 static void tidy_logs(const struct session *s)
 {
     char logs[PATH_MAX];
-    if (snprintf(logs, sizeof logs, "%s/logs", session_dir(s)) < (int)sizeof logs)
-        log_tidy(logs);
+    session_logs(s, logs, sizeof logs);
+    log_tidy(logs);
 }
 
 static int run_launcher(struct phase *p, uint64_t id, struct coord_result *result, struct err *err)

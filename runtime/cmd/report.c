@@ -313,7 +313,7 @@ static bool recorded_no_call(const struct session *s, unsigned rank)
     char dir[PATH_MAX];
     struct err err;
     bool none = true;
-    snprintf(dir, sizeof dir, "%s/logs", session_dir(s));
+    session_logs(s, dir, sizeof dir);
     if (log_reader_open(&reader, dir, rank, NULL, &err) < 0)
         return false;
     while (none && log_reader_next(reader, &rec, &err) > 0)

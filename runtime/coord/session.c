@@ -838,6 +838,11 @@ static bool exists(const struct session *s, const char *name)
     return access(path, F_OK) == 0;
 }
 
+void session_logs(const struct session *s, char *buf, size_t cap)
+{
+    path_in(s, "logs", buf, cap);
+}
+
 int session_recording(struct session *s, struct session_phase *out, struct err *err)
 {
     struct db_rows *rows = db_query(

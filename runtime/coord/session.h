@@ -133,6 +133,9 @@ void session_close(struct session *s);
 /* Absolute path of the folder. */
 const char *session_dir(const struct session *s);
 
+/* The folder of the payload logs. */
+void session_logs(const struct session *s, char *buf, size_t cap);
+
 /* Pid of the dbg3 that holds the lock, 0 if none does. */
 int session_running(const struct session *s);
 
