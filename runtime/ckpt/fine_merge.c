@@ -27,6 +27,9 @@
 #define NICE      10
 #define SPARE_MAX (8 << 20) /* bytes: one with a large increment is not worth keeping */
 
+#define ALONE_MIN   SPARE_MAX
+#define ALONE_SHARE 4 /* less than that part of it */
+
 struct job {
     uint64_t upto, bytes;
     uint32_t log_from;
@@ -57,20 +60,41 @@ static void file_of(const char *path, char file[4096])
         *at = '\0';
 }
 
+/* UINT64_MAX if it cannot be told. */
+static uint64_t file_size(const struct image *image, size_t k)
+{
+    struct stat st;
+    return fstat(image_chain_fd(image, k), &st) < 0 ? UINT64_MAX : (uint64_t)st.st_size;
+}
+
 /* The oldest image that is to be merged: all increments, and images that are not much larger than
- * what is merged with them anyway. */
-static size_t choose_last(const struct image *image, uint64_t bytes)
+ * what is merged with them anyway. *bytes grows by what those have. */
+static size_t choose_last(const struct image *image, uint64_t *bytes)
 {
     size_t last = 0, n = image_chain_length(image);
     for (; last + 1 < n; last++) {
-        struct stat st;
         if (is_segment(image_chain_path(image, last + 1)))
             continue;
-        if (fstat(image_chain_fd(image, last + 1), &st) < 0 || (uint64_t)st.st_size > 2 * bytes)
+        uint64_t size = file_size(image, last + 1);
+        if (size > 2 * *bytes)
             break;
-        bytes += (uint64_t)st.st_size;
+        *bytes += size;
     }
     return last;
+}
+
+/* The newest is alone in its segment, which makes this an image already, and what would be merged
+ * with it, of `bytes` in all, is little beside it. A program fills its memory once: the increment
+ * that holds all of it is not to be copied for what changed before. */
+static bool stands_alone(const struct image *image, uint64_t bytes)
+{
+    char file[4096], next[4096] = "";
+    uint64_t own = file_size(image, 0);
+    file_of(image_chain_path(image, 0), file);
+    if (image_chain_length(image) > 1)
+        file_of(image_chain_path(image, 1), next);
+    return strcmp(file, next) != 0 && own <= bytes && own >= ALONE_MIN &&
+           bytes - own < own / ALONE_SHARE;
 }
 
 /* Gives a segment the name of a spare one. False if there are enough of them. */
@@ -115,7 +139,7 @@ static char **files_of(const struct image *image, size_t last, size_t *n)
 
 static int merge_upto(const struct job *job, struct err *err)
 {
-    char path[4096], out[4096];
+    char path[4096], out[4096], file[4096];
     size_t n;
     if (image_window_path(merge.folder, job->upto, path, sizeof path, err) < 0)
         return -1;
@@ -123,7 +147,13 @@ static int merge_upto(const struct job *job, struct err *err)
     struct image *image = image_open(path, err);
     if (!image)
         return -1;
-    size_t last = choose_last(image, job->bytes);
+    uint64_t bytes = job->bytes;
+    size_t last = choose_last(image, &bytes);
+    if (stands_alone(image, bytes)) {
+        file_of(path, file);
+        image_close(image);
+        return rename(file, out) < 0 ? err_sys(err, "cannot rename %s to %s", file, out) : 0;
+    }
     char **files = files_of(image, last, &n);
     int rc = files ? image_merge(image, last, out, NULL, err) : err_sys(err, "no memory");
     image_close(image); /* with its locks */

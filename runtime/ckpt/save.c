@@ -176,6 +176,7 @@ static int write_it(const struct save_request *request, const struct image_state
 {
     struct image_write_options options = {.sync = request->sync, .changed = request->changed,
                                           .nchanged = request->nchanged};
+    options.uncached = request->checkpoint != 0;
     options.mapped = save_mapped_ranges(&options.nmapped);
     /* In an epoch nothing moves. At a fine checkpoint or a failure a peer may be writing into
      * the buffer of a pending receive (shared memory transports do): what is hashed must be a

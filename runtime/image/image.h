@@ -242,6 +242,7 @@ void image_source_close(struct image_source *source);
 
 struct image_write_options {
     bool sync; /* fdatasync, and fsync of the folder: the image survives power loss */
+    bool uncached; /* pages go past the page cache if there is much of them: nobody reads it soon */
     const struct image_range *changed; /* incremental: sorted, page-aligned; parts outside of
                                           regions are ignored. Pages in no range are the parent's */
     size_t nchanged;

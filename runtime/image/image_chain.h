@@ -11,6 +11,7 @@ struct image_link {
     char *path;
     int fd;
     bool owns_fd; /* else it is that of a newer increment in the same segment */
+    int uncached_fd; /* the same file past the page cache; -1: none yet, or it cannot be had */
     uint64_t at;  /* where it begins in the file; offsets in header and extents count from there */
     struct image_header header;
     uint8_t *notes; /* the state points into it */
@@ -34,6 +35,8 @@ struct image {
     char *root;      /* before the paths of mapped files, or NULL */
     char *file_path; /* last file that image_read() opened, with file_fd */
     int file_fd;
+    bool uncached; /* image_read() leaves no pages of large images in the page cache; its buffers
+                    * and lengths are whole pages */
 };
 
 void image_link_close(struct image_link *link);

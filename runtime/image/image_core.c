@@ -135,11 +135,12 @@ int image_merge(struct image *image, size_t last, const char *out, struct image_
     struct flatten f = {.image = image};
     struct image_source source = {.read = flatten_read, .populated = flatten_populated, .ctx = &f};
     struct image_state state = *image_state(image);
-    struct image_write_options options = {0};
+    struct image_write_options options = {.uncached = true};
     struct image_pieces older = {0};
     struct ranges changed = {0};
     int rc = 0;
     bool whole = last + 1 >= image->length;
+    image->uncached = true;
     state.kind = whole ? IMAGE_FULL : IMAGE_INCREMENTAL;
     state.parent = whole ? NULL : file_name(image->chain[last + 1]->path);
     state.parent_id = whole ? (struct image_id){{0}} : image->chain[last]->header.parent_id;

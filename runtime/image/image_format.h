@@ -43,6 +43,8 @@
 #define IMAGE_OWNER         "DBG3"
 #define IMAGE_SEGMENTS_MAX  (1u << 26)
 
+#define IMAGE_UNCACHED_MIN (8u << 20) /* bytes of pages that are worth going past the page cache */
+
 #define IMAGE_SEGMENT_SUFFIX ".inc"
 
 /* In p_flags, inside PF_MASKOS; only where p_filesz is 0. */

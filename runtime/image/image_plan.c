@@ -17,8 +17,9 @@
 
 #include "runtime/image/image_chain.h"
 
-#define PATCH_MAX  65536u /* larger pieces are mapped */
-#define ZERO_SHARE 16u /* a hole is cleared in place if that many times its size lies around it */
+#define PATCH_MAX         65536u /* larger pieces are mapped */
+#define ZERO_SHARE        16u    /* a hole is cleared in place if that many times its size lies around it */
+#define UNCACHED_READ_MIN (256u << 10)
 
 static uint64_t piece_size(const struct image_piece *p)
 {
@@ -374,6 +375,21 @@ static int read_file_part(int fd, void *buf, size_t len, uint64_t offset)
     return 0;
 }
 
+/* From an image that was written past the page cache, in pieces that are worth a read of their own;
+ * the kernel reads ahead for smaller ones. */
+static bool read_uncached(const struct image *image, struct image_link *l, void *buf, size_t len,
+                          uint64_t offset)
+{
+    if (!image->uncached || len < UNCACHED_READ_MIN || l->header.file_size < IMAGE_UNCACHED_MIN)
+        return false;
+    if (l->uncached_fd < 0) {
+        char path[64];
+        snprintf(path, sizeof path, "/proc/thread-self/fd/%d", l->fd);
+        l->uncached_fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+    }
+    return l->uncached_fd >= 0 && image_pread_all(l->uncached_fd, buf, len, offset) == 0;
+}
+
 static int read_piece(struct image *image, const struct image_piece *p, uint64_t addr, void *buf,
                       size_t len, struct err *err)
 {
@@ -383,8 +399,9 @@ static int read_piece(struct image *image, const struct image_piece *p, uint64_t
         return 0;
     }
     if (p->kind == IMAGE_PIECE_IMAGE) {
-        const struct image_link *l = image->chain[p->depth];
-        if (image_pread_all(l->fd, buf, len, offset) < 0)
+        struct image_link *l = image->chain[p->depth];
+        if (!read_uncached(image, l, buf, len, offset) &&
+            image_pread_all(l->fd, buf, len, offset) < 0)
             return err_sys(err, "cannot read %s", l->path);
         return 0;
     }

@@ -200,7 +200,7 @@ static struct image_link *link_create(const char *path, uint64_t at, struct err 
         image_err_code(err, ENOMEM, "%s: out of memory", path);
         return NULL;
     }
-    l->fd = -1;
+    l->fd = l->uncached_fd = -1;
     l->at = at;
     return l;
 }
@@ -239,6 +239,8 @@ void image_link_close(struct image_link *l)
     int saved = errno;
     if (l->owns_fd && l->fd >= 0)
         close(l->fd);
+    if (l->uncached_fd >= 0)
+        close(l->uncached_fd);
     codec_release(&l->arena);
     free(l->extents.list);
     free(l->notes);

@@ -751,6 +751,123 @@ START_TEST(used_again_segment_is_no_other)
 }
 END_TEST
 
+/* ------------------------------------------------------------------ past the page cache */
+
+#define LARGE_PAGES 8000
+
+/* The third part of LARGE_PAGES is zero, the rest differs by the number in ctx. */
+static int large_read(void *ctx, uint64_t addr, void *buf, size_t len)
+{
+    const uint32_t *seed = ctx;
+    for (size_t at = 0; at < len; at += IMAGE_PAGE) {
+        uint32_t page = (uint32_t)((addr + at - MODEL_BASE) / IMAGE_PAGE);
+        page_fill((uint8_t *)buf + at, page / 10 % 3 ? *seed + page : 0, page);
+    }
+    return 0;
+}
+
+/* Share of the file's pages that are in the page cache, in percent; 0 where every file is there. */
+static unsigned cached_percent(const char *path)
+{
+    static unsigned char resident[4 * LARGE_PAGES];
+    size_t size = (size_t)file_size(path), pages = size / IMAGE_PAGE, n = 0;
+    int direct = open(path, O_RDONLY | O_DIRECT), fd = open(path, O_RDONLY);
+    ck_assert_uint_lt(pages, sizeof resident);
+    void *map = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+    ck_assert_ptr_ne(map, MAP_FAILED);
+    ck_assert_int_eq(mincore(map, size, resident), 0);
+    for (size_t i = 0; i < pages; i++)
+        n += resident[i] & 1;
+    munmap(map, size);
+    close(fd);
+    if (direct < 0)
+        return 0;
+    close(direct);
+    return (unsigned)(100 * n / pages);
+}
+
+static void expect_large(const char *path, uint32_t seed, uint32_t changed_to)
+{
+    uint8_t page[IMAGE_PAGE], want[IMAGE_PAGE];
+    struct image *image = must_open(path);
+    for (uint32_t i = 0; i < LARGE_PAGES; i++) {
+        uint32_t now = i < LARGE_PAGES / 2 ? changed_to : seed;
+        uint64_t at = MODEL_BASE + i * (uint64_t)IMAGE_PAGE;
+        large_read(&now, at, want, sizeof want);
+        ck_assert_int_eq(image_read(image, at, page, sizeof page, &err), 0);
+        ck_assert_mem_eq(page, want, sizeof page);
+    }
+    image_close(image);
+    ck_assert_msg(image_verify(path, &err) == 0, "%s", err.text);
+}
+
+/* A whole image, a large increment in a segment that was in use before, and both of them merged. */
+START_TEST(large_images_leave_the_page_cache_alone)
+{
+    struct image_region region = {
+        .start = MODEL_BASE, .end = MODEL_BASE + LARGE_PAGES * 4096ull, .prot = RW};
+    struct image_range half = {region.start, MODEL_BASE + LARGE_PAGES / 2 * 4096ull};
+    struct image_write_options options = {.uncached = true};
+    struct image_written w;
+    uint32_t seed = 1000, changed = 50000;
+    struct image_source source = {.read = large_read, .ctx = &seed};
+    struct image_state s = {.kind = IMAGE_FULL, .regions = &region, .nregions = 1, .oldest = 1};
+    s.meta.checkpoint = 1;
+    ck_assert_int_eq(image_write("00000001.img", &s, &source, &options, &w, &err), 0);
+    ck_assert_uint_lt(cached_percent("00000001.img"), 10);
+    expect_large("00000001.img", seed, seed);
+
+    int fd = open("00000002.inc", O_RDWR | O_CREAT, 0600);
+    ck_assert_int_eq(pwrite(fd, &model, sizeof model, 0), sizeof model);
+    struct image_writer *writer = image_writer_create();
+    s.kind = IMAGE_INCREMENTAL;
+    s.parent = "00000001.img";
+    s.parent_id = w.id;
+    s.meta.checkpoint = 2;
+    options.changed = &half;
+    options.nchanged = 1;
+    source.ctx = &changed;
+    ck_assert_msg(image_append(writer, fd, "00000002.inc", 0, &s, &source, &options, &w, &err) == 0,
+                  "%s", err.text);
+    close(fd);
+    ck_assert_uint_lt(cached_percent("00000002.inc"), 10);
+    expect_large("00000002.inc", seed, changed);
+
+    /* Alone in its segment it is an image: another name is all that it takes. */
+    ck_assert_int_eq(rename("00000002.inc", "00000002.img"), 0);
+    expect_large("00000002.img", seed, changed);
+    struct image_id alone = w.id;
+    char path[64];
+    fd = open("00000003.inc", O_RDWR | O_CREAT, 0600);
+    s.parent = "00000002.inc@2";
+    s.parent_id = alone;
+    s.meta.checkpoint = 3;
+    options.nchanged = 0;
+    ck_assert_int_eq(image_append(writer, fd, "00000003.inc", 0, &s, &source, &options, &w, &err),
+                     0);
+    image_writer_destroy(writer);
+    close(fd);
+    expect_large("00000003.inc@3", seed, changed);
+    ck_assert_int_eq(image_window_path(".", 2, path, sizeof path, &err), 0);
+    ck_assert_str_eq(path, "./00000002.img");
+    ck_assert_int_eq(rename("00000002.img", "00000002.inc"), 0);
+    ck_assert_int_eq(unlink("00000003.inc"), 0);
+
+    struct image *image = must_open("00000002.inc");
+    ck_assert_int_eq(image_merge(image, 0, "00000002.img", NULL, &err), 0);
+    image_close(image);
+    ck_assert_uint_lt(cached_percent("00000002.img"), 10);
+    expect_large("00000002.img", seed, changed);
+
+    image = must_open("00000002.inc");
+    ck_assert_int_eq(image_merge(image, 1, "whole.img", NULL, &err), 0);
+    image_close(image);
+    ck_assert_uint_lt(cached_percent("whole.img"), 10);
+    ck_assert_int_eq(unlink("00000001.img"), 0);
+    expect_large("whole.img", seed, changed);
+}
+END_TEST
+
 /* ------------------------------------------------------------------ merges that are killed */
 
 static int merge_traced(void)
@@ -1275,6 +1392,7 @@ int main(int argc, char **argv)
     tcase_add_test(tc, core_flattens_a_chain);
     tcase_add_test(tc, segment_ends_at_the_last_whole_increment);
     tcase_add_test(tc, used_again_segment_is_no_other);
+    tcase_add_test(tc, large_images_leave_the_page_cache_alone);
     tcase_add_test(tc, killed_merge_loses_nothing);
     tcase_add_loop_test(tc, own_memory_and_second_generation, 0, 2);
     tcase_add_test(tc, shared_memory_stays_shared);
