@@ -165,11 +165,9 @@ static int by_number(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-int log_file_list(const char *dir, uint32_t rank, uint32_t **numbers, size_t *n, struct err *err)
+/* The numbers of the segments in a folder, sorted; it may not exist. 0 or -1. */
+static int read_numbers(const char *path, uint32_t **numbers, size_t *n, struct err *err)
 {
-    char path[PATH_MAX];
-    if (rank_path(path, sizeof path, dir, rank) >= (int)sizeof path)
-        return err_set(err, "%s: name too long", dir);
     uint32_t *list = NULL;
     size_t count = 0, cap = 0;
     DIR *d = opendir(path);
@@ -198,6 +196,34 @@ int log_file_list(const char *dir, uint32_t rank, uint32_t **numbers, size_t *n,
     *numbers = list;
     *n = count;
     return 0;
+}
+
+/* Is a segment there that is not in the list? A folder is not read at one moment: a name that gets
+ * another file meanwhile, as a segment's does whose copy takes its place, may be passed over. */
+static bool is_incomplete(const char *dir, uint32_t rank, const uint32_t *numbers, size_t n)
+{
+    for (size_t i = 1; i < n; i++) {
+        char path[PATH_MAX];
+        if (numbers[i] == numbers[i - 1] + 1)
+            continue;
+        log_file_path(path, sizeof path, dir, rank, numbers[i - 1] + 1);
+        if (access(path, F_OK) == 0)
+            return true;
+    }
+    return false;
+}
+
+int log_file_list(const char *dir, uint32_t rank, uint32_t **numbers, size_t *n, struct err *err)
+{
+    char path[PATH_MAX];
+    if (rank_path(path, sizeof path, dir, rank) >= (int)sizeof path)
+        return err_set(err, "%s: name too long", dir);
+    int rc = read_numbers(path, numbers, n, err);
+    for (int i = 0; rc == 0 && is_incomplete(dir, rank, *numbers, *n) && i < TRIES; i++) {
+        free(*numbers);
+        rc = read_numbers(path, numbers, n, err);
+    }
+    return rc;
 }
 
 /* Removes the segments from..to. */

@@ -25,6 +25,8 @@
 
 #define SLOTS   12          /* segments that are not copied yet, and the one that is written to */
 #define LARGEST (64ul << 20) /* bytes: of one that is worth it */
+#define WAITING (32ul << 20) /* bytes: full ones that may wait to be trimmed, but not more ... */
+#define EARNED  16           /* ... than that part of all: new pages cost ten copies */
 
 #define TMPFS_MAGIC 0x01021994 /* linux/magic.h: its files are memory; a copy would be more of it */
 
@@ -48,6 +50,8 @@ static struct {
     struct slot slot[SLOTS];
     bool started;
     bool useless;              /* no more files are taken */
+    uint32_t trimmed;          /* segments before it are gone */
+    uint64_t filled;           /* bytes of slots so far */
     clockid_t clock;           /* of the thread's processor time */
     struct log_file file;      /* as the writer's; the folder is borrowed for good */
     uint32_t rank;
@@ -135,13 +139,20 @@ static void give_up(struct slot *s)
     *s = (struct slot){.state = SLOT_NONE};
 }
 
-static struct slot *oldest_full(void)
+/* The oldest full one, if it is trimmed already or its place is needed: the log of what no fine
+ * checkpoint wants any more need not be copied. */
+static struct slot *next_to_clear(void)
 {
     struct slot *oldest = NULL;
-    for (struct slot *s = ring.slot; s < ring.slot + SLOTS; s++)
-        if (s->state == SLOT_FULL && (!oldest || s->segment < oldest->segment))
+    uint64_t full = 0, may_wait = ring.filled / EARNED < WAITING ? ring.filled / EARNED : WAITING;
+    for (struct slot *s = ring.slot; s < ring.slot + SLOTS; s++) {
+        if (s->state != SLOT_FULL)
+            continue;
+        full += s->map.size;
+        if (!oldest || s->segment < oldest->segment)
             oldest = s;
-    return oldest;
+    }
+    return oldest && (full > may_wait || oldest->segment < ring.trimmed) ? oldest : NULL;
 }
 
 static void *run(void *arg)
@@ -151,7 +162,7 @@ static void *run(void *arg)
     pthread_mutex_lock(&ring.lock);
     for (;;) {
         struct slot *s;
-        while (!(s = oldest_full()))
+        while (!(s = next_to_clear()))
             pthread_cond_wait(&ring.changed, &ring.lock);
         s->state = SLOT_BUSY;
         pthread_mutex_unlock(&ring.lock);
@@ -268,10 +279,12 @@ int payload_ring_rotate(struct log_writer *w, uint32_t segment, uint64_t min_siz
     struct slot *full = slot_of(*map);
     int rc = next(w, segment, min_size, &fresh, warm);
     if (rc == 0) {
-        if (full)
+        if (full) {
             full->state = SLOT_FULL;
-        else if (map->base)
+            ring.filled += full->map.size;
+        } else if (map->base) {
             munmap(map->base, map->size);
+        }
         *map = fresh;
         pthread_cond_signal(&ring.changed);
     }
@@ -284,6 +297,10 @@ int payload_ring_trim(const char *dir, uint32_t rank, uint32_t keep_from, struct
     pthread_mutex_lock(&ring.names);
     int rc = log_trim(dir, rank, keep_from, err);
     pthread_mutex_unlock(&ring.names);
+    pthread_mutex_lock(&ring.lock);
+    ring.trimmed = keep_from;
+    pthread_cond_signal(&ring.changed);
+    pthread_mutex_unlock(&ring.lock);
     return rc;
 }
 

@@ -3,9 +3,10 @@
  *
  * A new page of a file costs several times the copy to it: the kernel finds and maps it, and writes
  * it to the disk later on; in a virtual machine the host has to find it, too. So segments share
- * a few files, ring-0 and so on, whose pages and mappings stay. A full one is copied, past the page
- * cache, to a file that takes the segment's name, by a thread of its own. Under that name there are
- * the same bytes at any moment, whenever the rank is killed.
+ * a few files, ring-0 and so on, whose pages and mappings stay. A full one waits a little for being
+ * trimmed; else it is copied, past the page cache, to a file that takes the segment's name, by a
+ * thread of its own. Under that name there are the same bytes at any moment, whenever the rank is
+ * killed.
  *
  * Where that cannot be (very large records, a file system without direct I/O, links or locks, a
  * disk slower than the log) a segment keeps the file that it was written to.

@@ -17,8 +17,9 @@
 
 #include "runtime/image/image_chain.h"
 
-#define PATCH_MAX         65536u /* larger pieces are mapped */
-#define ZERO_SHARE        16u    /* a hole is cleared in place if that many times its size lies around it */
+#define PATCH_MAX  65536u /* larger pieces are mapped */
+#define ZERO_SHARE 16u /* a hole is cleared in place if that many times its size lies around it */
+
 #define UNCACHED_READ_MIN (256u << 10)
 
 static uint64_t piece_size(const struct image_piece *p)

@@ -144,10 +144,29 @@ static bool on_tmpfs(void)
     return statfs(dir, &fs) == 0 && fs.f_type == 0x01021994;
 }
 
+/* The number of segments that are in a slot. */
+static unsigned in_slots(void)
+{
+    char path[PATH_MAX];
+    struct err err;
+    uint32_t *numbers;
+    size_t count;
+    unsigned n = 0;
+    ck_assert_int_eq(log_file_list(dir, RANK, &numbers, &count, &err), 0);
+    for (size_t i = 0; i < count; i++) {
+        struct stat st;
+        log_file_path(path, sizeof path, dir, RANK, numbers[i]);
+        ck_assert_int_eq(stat(path, &st), 0);
+        n += st.st_nlink == 2;
+    }
+    free(numbers);
+    return n;
+}
+
 /* With a pause every so often, in which the thread gets its turn. */
 static void append_until_reused(uint64_t times)
 {
-    for (int i = 0; i < 5000 && reused < times && !on_tmpfs(); i++) {
+    for (int i = 0; i < 20000 && reused < times && !on_tmpfs(); i++) {
         append_many(40);
         usleep(1000);
     }
@@ -202,9 +221,11 @@ START_TEST(reader_may_come_at_any_moment)
     ck_assert_int_ge(pid, 0);
     if (pid == 0) {
         uint64_t last = 0, end = 0;
-        for (; access("stop", F_OK) < 0; last = end)
+        for (; access("stop", F_OK) < 0; last = end) {
             if (access("begun", F_OK) == 0 && (end = read_all()) < last)
                 _exit(1);
+            usleep(10000); /* with nothing mapped */
+        }
         _exit(0);
     }
     append_many(1);
@@ -233,6 +254,28 @@ START_TEST(trimmed_segment_does_not_come_back)
         free(numbers);
         ck_assert_uint_eq(read_all(), log_writer_position(&writer).event);
     }
+}
+END_TEST
+
+/* As many as what was written so far has earned: 4 of 64. */
+START_TEST(full_segments_wait_for_being_trimmed)
+{
+    struct err err;
+    while (log_writer_position(&writer).segment < 90 && !on_tmpfs()) {
+        append_many(40);
+        usleep(1000);
+    }
+    usleep(100000);
+    ck_assert_uint_ge(in_slots(), on_tmpfs() ? 0 : 4);
+    ck_assert_uint_le(in_slots(), 7);
+    uint32_t keep = log_writer_position(&writer).segment;
+    ck_assert_msg(payload_ring_trim(dir, RANK, keep, &err) == 0, "%s", err.text);
+    usleep(100000);
+    uint64_t before = reused;
+    while (log_writer_position(&writer).segment < keep + 4)
+        append_many(1);
+    ck_assert_uint_eq(reused - before, on_tmpfs() ? 0 : 4);
+    ck_assert_uint_eq(read_all(), log_writer_position(&writer).event);
 }
 END_TEST
 
@@ -276,6 +319,7 @@ int main(void)
     tcase_add_test(t, large_record_has_a_file_of_its_own);
     tcase_add_test(t, reader_keeps_what_it_has_mapped);
     tcase_add_test(t, reader_may_come_at_any_moment);
+    tcase_add_test(t, full_segments_wait_for_being_trimmed);
     tcase_add_test(t, trimmed_segment_does_not_come_back);
     suite_add_tcase(s, t);
     t = tcase_create("death");
