@@ -906,6 +906,19 @@ void system_thread_started(void)
     t->dispatch = t->dispatched ? DISPATCH_BLOCK : DISPATCH_ALLOW;
 }
 
+uint64_t system_mask(uint64_t mask)
+{
+    struct stub_thread *t = &stub_thread;
+    uint64_t before;
+    uint8_t dispatch = t->dispatch;
+    t->dispatch = DISPATCH_ALLOW;
+    mask &= ~SYSTEM_SIGNAL_BITS;
+    t->mask = mask;
+    sys_call(SYS_rt_sigprocmask, SIG_SETMASK, &mask, &before, 8, 0, 0);
+    t->dispatch = dispatch;
+    return before;
+}
+
 /* [any FS] */
 void system_thread_resumes(uint64_t upper_fs, void *frame)
 {

@@ -29,6 +29,9 @@ bool system_recorded(void);
 /* The calling thread, which is new or the one that starts MPI. */
 void system_thread_started(void);
 
+/* Sets the signal mask of the calling thread, as the application's. Returns the one before. */
+uint64_t system_mask(uint64_t mask);
+
 /* gate_stub.thread_resumes */
 void system_thread_resumes(uint64_t upper_fs, void *frame);
 

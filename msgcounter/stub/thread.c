@@ -106,6 +106,8 @@ struct start {
     void *arg;
     uint32_t ordinal;
     uint8_t outside; /* stub_thread.outside to begin with */
+    bool masked;     /* until it is ready for signals; `mask` is what it gets then */
+    uint64_t mask;
 };
 
 static void *start_thread(void *arg)
@@ -119,6 +121,8 @@ static void *start_thread(void *arg)
     stub_signal_thread_started();
     signal_place_thread_begins(false);
     system_thread_started();
+    if (start.masked)
+        system_mask(start.mask);
     if (!start.outside)
         schedule_get(NULL);
     pid_thread_started();
@@ -127,6 +131,14 @@ static void *start_thread(void *arg)
     return start.fn(start.arg);
 }
 
+static bool has_mask(const pthread_attr_t *attr)
+{
+    sigset_t set;
+    return attr && pthread_attr_getsigmask_np(attr, &set) == 0;
+}
+
+/* A thread begins with the mask of its maker, or that of `attr`. A signal that came before it is
+ * ready would have no place in the recording: it is made with all blocked. */
 EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *),
                           void *arg)
 {
@@ -136,7 +148,12 @@ EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
     if (!stub_active)
         return next(thread, attr, fn, arg);
     struct start *start = stub_thread_alloc(sizeof *start);
-    *start = (struct start){fn, arg, next_child(), stub_thread.region};
+    *start = (struct start){.fn = fn, .arg = arg, .ordinal = next_child(),
+                            .outside = stub_thread.region};
+    bool masked = stub_thread.dispatched && !has_mask(attr);
+    uint64_t mask = masked ? system_mask(~(1ul << (GATE_SIGNAL - 1))) : 0;
+    start->masked = masked;
+    start->mask = mask;
     signal_place(0);
     bool first = !stub_threads_made;
     stub_threads_made = true;
@@ -146,6 +163,8 @@ EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
     stub_thread.creating = 1;
     int rc = next(thread, attr, start_thread, start);
     stub_thread.creating = 0;
+    if (masked)
+        system_mask(mask);
     if (rc == 0) {
         stub_thread.children++;
         return 0;

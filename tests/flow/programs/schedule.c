@@ -198,6 +198,39 @@ static void signals(int round)
     exchange();
 }
 
+/* ---- signals to threads that have just been made */
+
+static __thread volatile sig_atomic_t greeted;
+
+static void greet(int sig)
+{
+    greeted = 1;
+}
+
+static void *await_greeting(void *arg)
+{
+    uint64_t *waited = arg;
+    struct timeval now;
+
+    for (; !greeted; ++*waited)
+        gettimeofday(&now, NULL);
+    return NULL;
+}
+
+static void greetings(int round)
+{
+    pthread_t thread;
+
+    CHECK(signal(SIGUSR2, greet) != SIG_ERR);
+    for (int i = 0; i < 10; i++) {
+        uint64_t waited = 0;
+        CHECK(pthread_create(&thread, NULL, await_greeting, &waited) == 0);
+        CHECK(pthread_kill(thread, SIGUSR2) == 0 && pthread_join(thread, NULL) == 0);
+        mix(waited);
+    }
+    exchange();
+}
+
 /* ---- threads of a library that gets its tasks by ways of its own */
 
 static void freely(int round)
@@ -218,7 +251,8 @@ static const struct check_case free_cases[] = {{"freely", freely}, {NULL, NULL}}
 
 static const struct check_case cases[] = {
     {"reductions", reductions}, {"tasks", tasks},     {"spins", spins},
-    {"meetings", meetings},     {"signals", signals}, {NULL, NULL},
+    {"meetings", meetings},     {"signals", signals}, {"greetings", greetings},
+    {NULL, NULL},
 };
 
 int main(int argc, char **argv)
