@@ -102,8 +102,6 @@ static int join(enum call call, enum call how, int level)
         log_put(&record_writer, LOG_PARAM_NONE, LOG_ROLE_VALUE, &started, sizeof started);
         record_end(0);
         system_thread_started();
-        if (stub_threads_made)
-            schedule_say_free("it had threads before MPI_Init");
     }
     return 0;
 }

@@ -380,7 +380,8 @@ void schedule_attach(void)
     schedule.leaving = NULL;
     if (replaying()) {
         schedule_attach_replay();
-    } else if (stub_threads_made && !schedule_on && system_recorded()) {
+    } else if (stub_threads_made && !schedule_on && system_recorded() &&
+               schedule.word % SCHEDULE_GIVEN == SCHEDULE_FREE) {
         begin_recording(SCHEDULE_NOBODY);
         schedule_on = true;
     }

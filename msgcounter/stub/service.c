@@ -52,6 +52,14 @@ static void after_save(int restored)
     }
 }
 
+static int adopt_threads(void)
+{
+    bool before = schedule_on;
+    if (recording())
+        schedule_attach();
+    return schedule_on && !before;
+}
+
 struct gate_stub stub_gate = {
     .version = GATE_VERSION,
     .ncalls = CALL_COUNT,
@@ -67,6 +75,7 @@ struct gate_stub stub_gate = {
     .where = where,
     .renumber = pid_renumber,
     .thread_resumes = system_thread_resumes,
+    .adopt_threads = adopt_threads,
     .signal_logged = signal_logged,
     .crossing = gate_cross_returned,
     .taken = record_taken,

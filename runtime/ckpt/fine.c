@@ -326,6 +326,14 @@ static void try_later(uint64_t began_us, const char *why)
     GATE->fine_from = from > GATE->fine_from ? from : GATE->fine_from;
 }
 
+/* Threads from before MPI_Init take turns from the first checkpoint on: isolation begins there, and
+ * what they did before is in it. */
+static bool adopted;
+static void adopt_threads(void)
+{
+    adopted = GATE->stub->adopt_threads();
+}
+
 /* On the main thread, in its park signal, on the lower FS. */
 static void take(struct parked *self)
 {
@@ -348,7 +356,12 @@ static void take(struct parked *self)
     const struct parked *others = park_threads(&n);
     memcpy(threads + 1, others, n * sizeof *others);
     int r = write_checkpoint(threads, n + 1, &written, &err);
-    if (!alone)
+    adopted = false;
+    if (r == 0 && fine.number == 1)
+        on_upper_fs(self->fs_base, adopt_threads);
+    if (!alone && adopted)
+        park_resume_anew();
+    else if (!alone)
         park_resume();
     if (r < 0) {
         char text[ERR_TEXT_MAX + 64];

@@ -43,6 +43,9 @@ static volatile uint32_t park_wanted;  /* threads shall stay parked */
 /* futex of parked threads: grows with anything that concerns them */
 static volatile uint32_t change;
 
+/* Parked threads go on as those of a restarted rank do. */
+static volatile bool resume_anew;
+
 /* Work for the parked main thread: `work_seq` grows when there is some, `work_done` (futex) follows
  * it. */
 static long (*work_fn)(void *);
@@ -72,8 +75,8 @@ static void announce_change(void)
     sys_futex_wake(&change, INT32_MAX);
 }
 
-/* Stays here while park_wanted. */
-static void stay(struct parked *self, bool is_main)
+/* Stays here while park_wanted. Whether to go on anew. */
+static bool stay(struct parked *self, bool is_main)
 {
     uint32_t taken = __atomic_load_n(&take_seq, __ATOMIC_SEQ_CST);
     __atomic_add_fetch(&nparked, 1, __ATOMIC_SEQ_CST);
@@ -99,9 +102,11 @@ static void stay(struct parked *self, bool is_main)
         }
         sys_futex_wait(&change, seen);
     }
+    bool anew = resume_anew;
     __atomic_store_n(&self->tid, SLOT_FREE, __ATOMIC_SEQ_CST);
     __atomic_sub_fetch(&nparked, 1, __ATOMIC_SEQ_CST);
     sys_futex_wake(&nparked, INT32_MAX);
+    return anew;
 }
 
 /* Not in the kernel's vdso either: it will lie elsewhere after a restart. */
@@ -175,10 +180,15 @@ static void park(ucontext_t *uc)
     if (!self)
         return;
     pending_take(here.tid);
-    stay(self, (uint64_t)here.tid == GATE->main_tid);
+    bool anew = stay(self, (uint64_t)here.tid == GATE->main_tid);
     pending_put(here.tid, here.tid);
     interrupt_redo(uc, pending_now());
     interrupt_resume(here.fs_base);
+    if (anew) {
+        uint64_t all = ~0ul;
+        sys_call(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, 8, 0, 0);
+        GATE->stub->thread_resumes(here.fs_base, uc);
+    }
 }
 
 /* Called by park_signal_entry(). Returns the handler to go on in, or 0. */
@@ -260,6 +270,7 @@ int park_all(pid_t except, int timeout_ms, struct err *err)
 {
     uint64_t deadline = now_ms() + (uint64_t)timeout_ms;
     arm();
+    resume_anew = false;
     __atomic_store_n(&park_wanted, 1, __ATOMIC_SEQ_CST);
     __atomic_or_fetch(&GATE->word, GATE_WORD_PARK, __ATOMIC_SEQ_CST);
     for (;;) {
@@ -286,6 +297,12 @@ bool park_alone(void)
     /* two links, and one a thread: Linux fs/proc/base.c, proc_task_getattr() */
     return task >= 0 && fstat(task, &st) == 0 &&
            (int)st.st_nlink - 2 == 1 + threads_lower_count();
+}
+
+void park_resume_anew(void)
+{
+    resume_anew = true;
+    park_resume();
 }
 
 void park_resume(void)

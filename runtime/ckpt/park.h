@@ -43,8 +43,9 @@ int park_all(pid_t except, int timeout_ms, struct err *err);
 /* True if the caller, an application thread, is the only one: there is nobody to park. */
 bool park_alone(void);
 
-/* Lets everyone go on. */
+/* Lets everyone go on. Anew: as in a restarted rank, each told to the stub (thread_resumes). */
 void park_resume(void);
+void park_resume_anew(void);
 
 /* The parked threads; the main thread is first if it is among them. Valid until park_resume(). */
 const struct parked *park_threads(size_t *n);

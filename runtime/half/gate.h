@@ -27,7 +27,7 @@
 #define GATE_ADDR    0x7d0000000000ul /* SPLIT: below is saved, from here on is not */
 #define GATE_SIZE    0x10000ul
 #define GATE_MAGIC   0x3367626445544147ul /* "GATEdbg3" */
-#define GATE_VERSION 8u
+#define GATE_VERSION 9u
 
 /* The lower half's program text, then the arena for its later mappings. */
 #define LOWER_TEXT_ADDR  0x7d1000000000ul
@@ -187,9 +187,13 @@ struct gate_stub {
      * in this process. [any FS] */
     void (*renumber)(int was, int is);
 
-    /* A thread of the image, with this upper FS base, is about to go on in this signal frame (a
-     * ucontext_t). [any FS] */
+    /* A thread of the image, or of adopt_threads, with this upper FS base, is about to go on in
+     * this signal frame (a ucontext_t). [any FS] */
     void (*thread_resumes)(uint64_t upper_fs, void *frame);
+
+    /* Recording: the other threads, if there are any from before MPI_Init, take turns from here on.
+     * Whether they do: each is told by thread_resumes then. [parked main thread] */
+    int (*adopt_threads)(void);
 
     /* Replay: whether a signal comes from the log, or (0) what asks for signals. [any FS] */
     int (*signal_logged)(int sig);
