@@ -71,6 +71,7 @@ struct thread {
     bool pass_due;    /* is to, once the other threads of its process stand still */
     uint64_t stop_pc; /* where a signal stopped it, before the caller's hook; 0: no signal */
     int reported; /* signal last reported to GDB and not yet passed on, or 0 */
+    uint64_t reported_at; /* the last report of it, or before it began, by number */
 
     unsigned debug_generation; /* of the process's debug registers, as this thread has them */
     bool has_user, has_xsave;  /* caches, valid while stopped */
@@ -156,7 +157,8 @@ struct ptrace_target {
     bool gone_quietly; /* a thread has ended since the last report */
     bool interrupt; /* GDB's Ctrl-C has not been reported */
     pid_t newest;   /* the process started or attached to last, as GDB knows it: Ctrl-C is for it */
-    pid_t last;     /* thread reported last: it is the last to be reported again */
+    pid_t last;     /* thread reported last */
+    uint64_t reports;
     char **argv;    /* of the last start */
     struct monitor_command *monitor;
     struct agent_script *scripts; /* all that breakpoints have had */

@@ -74,6 +74,7 @@ struct thread *thread_add(struct process *p, pid_t tid, enum thread_state state)
     th->process = p;
     th->tid = th->shown = tid;
     th->state = state;
+    th->reported_at = p->owner->reports;
     while (*at)
         at = &(*at)->next;
     *at = th;

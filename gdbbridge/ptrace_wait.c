@@ -279,11 +279,27 @@ static bool is_deferred(struct thread *th, int signal, const siginfo_t *info)
     return true;
 }
 
-/* The kernel reports a stop that we have asked for before the end of a step, which waits then, as a
- * signal. A thread that has made its step goes on to that stop: it executes no instruction. */
-static bool goes_to_end_of_step(struct thread *th)
+static bool met_int3(const struct thread *th)
 {
-    if (!th->stepping || !procfs_task_pending(th->process->pid, th->tid, SIGTRAP))
+    struct __ptrace_peeksiginfo_args at = {.nr = 1};
+    siginfo_t info;
+    while (ptrace(PTRACE_PEEKSIGINFO, th->tid, &at, &info) == 1) {
+        if (info.si_signo == SIGTRAP && info.si_code == SI_KERNEL)
+            return true;
+        at.off++;
+    }
+    return false;
+}
+
+/*
+ * The kernel reports a stop that we have asked for before a trap, which waits then, as a signal. A
+ * thread that has made its step, or met a breakpoint, and seems to be behind that, goes on to the
+ * trap: it executes no instruction.
+ */
+static bool goes_to_trap(struct thread *th)
+{
+    bool stepped = th->stepping && procfs_task_pending(th->process->pid, th->tid, SIGTRAP);
+    if (!stepped && !met_int3(th))
         return false;
     thread_start(th, 0);
     return true;
@@ -303,7 +319,7 @@ static void on_event_stop(struct thread *th, int signal, bool interrupted)
     }
     bool job = signal != SIGTRAP;
     th->job_stopped = job;
-    if (!job && goes_to_end_of_step(th))
+    if (!job && goes_to_trap(th))
         return;
     bool wanted = t->interrupt && t->running && interrupted && th->resumed &&
                   !wait_is_stopping(th->process);
@@ -745,17 +761,24 @@ void process_kill(struct process *p)
 
 /* ------------------------------------------------------------------ reporting */
 
-/* The thread whose event is reported: one that steps, so that GDB's stepping gets on; else one that
- * was not reported last. */
+/* Of which of two threads does GDB hear first? Of one that steps, so that GDB's stepping gets on;
+ * else of the one that it has not heard of for longer. */
+static bool goes_first(const struct thread *th, const struct thread *other)
+{
+    if (th->stepping != other->stepping)
+        return th->stepping;
+    if (th->reported_at != other->reported_at)
+        return th->reported_at < other->reported_at;
+    return other->tid == th->process->owner->last;
+}
+
+/* The thread whose event is reported. */
 static struct thread *choose(const struct ptrace_target *t)
 {
     struct thread *best = NULL;
     for (struct process *p = t->processes; p; p = p->next)
         for (struct thread *th = p->threads; th; th = th->next) {
-            if (!th->has_event || !th->resumed)
-                continue;
-            if (!best || (th->stepping && !best->stepping) ||
-                (th->stepping == best->stepping && best->tid == t->last))
+            if (th->has_event && th->resumed && (!best || goes_first(th, best)))
                 best = th;
         }
     return best;
@@ -798,6 +821,7 @@ static void report(struct ptrace_target *t, struct thread *th, struct event *e)
     th->walked = th->walks && e->kind == EVENT_STOPPED && e->trap == TRAP_STEP;
     th->reported = e->kind == EVENT_STOPPED && e->trap == TRAP_OTHER && !th->faked ? e->code : 0;
     t->last = th->tid;
+    th->reported_at = ++t->reports;
     if (e->kind == EVENT_FORK || e->kind == EVENT_VFORK) {
         struct process *child = process_find(t, e->child.pid);
         if (child)

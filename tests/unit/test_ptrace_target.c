@@ -5,6 +5,7 @@
 #include <check.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,29 @@ static void create(void)
 static void destroy(void)
 {
     target->ops->destroy(target);
+}
+
+/* This program, with an argument that makes another one of it, at its first instruction. */
+static struct ptid start_itself(char *as)
+{
+    char *argv[] = {"/proc/self/exe", as, NULL}, *env[] = {NULL};
+    struct run how = {.argv = argv, .env = env};
+    struct event stop;
+    struct err err;
+    ck_assert_msg(!target->ops->run(target, &how, &stop, &err), "%s", err.text);
+    return stop.thread;
+}
+
+/* What is behind a word of a thread's status. */
+static void read_status(pid_t pid, pid_t tid, const char *format, void *to)
+{
+    char path[64], line[256];
+    snprintf(path, sizeof path, "/proc/%d/task/%d/status", (int)pid, (int)tid);
+    FILE *f = fopen(path, "r");
+    while (f && fgets(line, sizeof line, f))
+        sscanf(line, format, to);
+    if (f)
+        fclose(f);
 }
 
 /* ------------------------------------------------------------------ Ctrl-C */
@@ -177,18 +201,21 @@ static uint64_t *pc_in(uint8_t *block)
     return (uint64_t *)(block + offset);
 }
 
+static uint64_t pc_of(struct ptid thread)
+{
+    uint8_t block[4096];
+    ck_assert_int_eq(target->ops->read_registers(target, thread, block), 0);
+    return *pc_in(block);
+}
+
 /*
  * GDB stops a thread that it steps, out of line maybe, and must hear whether the step was made: it
  * then puts the thread where the instruction was, or behind it. No end of a step comes after that.
  */
 START_TEST(stop_tells_of_the_end_of_a_step)
 {
-    char *argv[] = {"/proc/self/exe", "slide", NULL}, *env[] = {NULL};
-    struct run how = {.argv = argv, .env = env};
-    struct event e;
-    struct err err;
+    struct event e = {.thread = start_itself("slide")};
     uint8_t block[4096];
-    ck_assert_msg(!target->ops->run(target, &how, &e, &err), "%s", err.text);
     target->ops->set_non_stop(target, true);
     resume(e.thread, RESUME_CONT);
     e = next_event();
@@ -214,6 +241,99 @@ START_TEST(stop_tells_of_the_end_of_a_step)
 }
 END_TEST
 
+/* The same with a breakpoint: GDB looks where the thread stands, and may put a breakpoint of its own
+ * there. Behind the int3 that is in the midst of an instruction. */
+START_TEST(stop_tells_of_a_breakpoint)
+{
+    struct ptid thread = start_itself("slide");
+    target->ops->set_non_stop(target, true);
+    resume(thread, RESUME_CONT);
+    ck_assert_int_eq(next_event().code, SIGUSR1);
+    for (int i = 0; i < 1024; i++) {
+        uint64_t before = pc_of(thread);
+        ck_assert_int_eq(target->ops->insert_point(target, thread.pid, POINT_SW, before, 1), 0);
+        resume(thread, RESUME_CONT);
+        for (volatile int wait = i % 64 * 20; wait > 0; wait--)
+            ; /* as above */
+        resume(thread, RESUME_NOT);
+        struct event e = next_event();
+        ck_assert_int_eq(pc_of(thread), before);
+        ck_assert_int_eq(target->ops->remove_point(target, thread.pid, POINT_SW, before, 1), 0);
+        if (e.trap == TRAP_SW_BREAK)
+            continue;
+        resume(thread, RESUME_CONT); /* it had not yet begun */
+        resume(thread, RESUME_NOT);
+        next_event();
+    }
+}
+END_TEST
+
+/* ------------------------------------------------------------------ threads that stop together */
+
+#define SPINNERS 3
+
+static atomic_int spinning;
+
+static void *spin(void *arg)
+{
+    atomic_fetch_add(&spinning, 1);
+    __asm__ volatile("1: jmp 1b");
+    return arg;
+}
+
+/* As a program of its own: threads that are at one instruction for ever. */
+static void spinners(void)
+{
+    pthread_t thread;
+    for (int i = 0; i < SPINNERS; i++)
+        pthread_create(&thread, NULL, spin, NULL);
+    while (spinning < SPINNERS)
+        nanosleep(&(struct timespec){0, 1000000}, NULL);
+    nanosleep(&(struct timespec){0, 100000000}, NULL);
+    raise(SIGUSR1);
+    for (;;)
+        pause();
+}
+
+static void wait_for_traps(pid_t pid, const pid_t *tids)
+{
+    char state;
+    for (int i = 1; i <= SPINNERS; i++)
+        do {
+            nanosleep(&(struct timespec){0, 1000000}, NULL);
+            state = 0;
+            read_status(pid, tids[i], "State: %c", &state);
+        } while (state != 't');
+}
+
+/* Threads come to a breakpoint at once, again and again, and GDB removes it while it has heard of
+ * one of them alone: in the end it has heard of each. */
+START_TEST(each_thread_is_heard_of)
+{
+    const struct ptid all = {-1, -1};
+    struct ptid first = start_itself("spinners");
+    pid_t tids[SPINNERS + 1];
+    unsigned heard[SPINNERS + 1] = {0};
+    resume(all, RESUME_CONT);
+    ck_assert_int_eq(next_event().code, SIGUSR1);
+    ck_assert_int_eq(procfs_tasks(first.pid, tids, SPINNERS + 1), SPINNERS + 1);
+    uint64_t pc = pc_of((struct ptid){first.pid, tids[1]});
+    for (int i = 0; i < 2 * SPINNERS; i++) {
+        ck_assert_int_eq(target->ops->insert_point(target, first.pid, POINT_SW, pc, 1), 0);
+        resume(all, RESUME_CONT);
+        wait_for_traps(first.pid, tids);
+        struct event e = next_event();
+        ck_assert_int_eq(e.trap, TRAP_SW_BREAK);
+        for (int j = 1; j <= SPINNERS; j++)
+            heard[j] += e.thread.tid == tids[j];
+        ck_assert_int_eq(target->ops->remove_point(target, first.pid, POINT_SW, pc, 1), 0);
+        stop_with(first, 0);
+    }
+    for (int j = 1; j <= SPINNERS; j++)
+        ck_assert_uint_eq(heard[j], 2);
+}
+END_TEST
+
 /* ------------------------------------------------------------------ attaching */
 
 static void *short_lived(void *arg)
@@ -235,14 +355,8 @@ static void brood(void)
 
 static pid_t tracer_of(pid_t pid, pid_t tid)
 {
-    char path[64], line[256];
     int tracer = -1;
-    snprintf(path, sizeof path, "/proc/%d/task/%d/status", (int)pid, (int)tid);
-    FILE *f = fopen(path, "r");
-    while (f && fgets(line, sizeof line, f))
-        sscanf(line, "TracerPid: %d", &tracer);
-    if (f)
-        fclose(f);
+    read_status(pid, tid, "TracerPid: %d", &tracer);
     return tracer;
 }
 
@@ -289,6 +403,13 @@ static Suite *suite(void)
     tcase_add_checked_fixture(tc, create, destroy);
     tcase_set_timeout(tc, 60); /* the thread competes with whatever else runs */
     tcase_add_test(tc, stop_tells_of_the_end_of_a_step);
+    tcase_add_test(tc, stop_tells_of_a_breakpoint);
+    suite_add_tcase(s, tc);
+
+    tc = tcase_create("threads");
+    tcase_add_checked_fixture(tc, create, destroy);
+    tcase_set_timeout(tc, 60);
+    tcase_add_test(tc, each_thread_is_heard_of);
     suite_add_tcase(s, tc);
 
     tc = tcase_create("attaching");
@@ -305,5 +426,7 @@ int main(int argc, char **argv)
         slide();
     if (argc > 1 && !strcmp(argv[1], "brood"))
         brood();
+    if (argc > 1 && !strcmp(argv[1], "spinners"))
+        spinners();
     return unit_run(suite());
 }
