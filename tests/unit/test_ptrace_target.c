@@ -241,8 +241,8 @@ START_TEST(stop_tells_of_the_end_of_a_step)
 }
 END_TEST
 
-/* The same with a breakpoint: GDB looks where the thread stands, and may put a breakpoint of its own
- * there. Behind the int3 that is in the midst of an instruction. */
+/* The same with a breakpoint: GDB looks where the thread stands, and may put one of its own there.
+ * Behind the int3 that is in the midst of an instruction. */
 START_TEST(stop_tells_of_a_breakpoint)
 {
     struct ptid thread = start_itself("slide");
