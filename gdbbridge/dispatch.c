@@ -107,14 +107,19 @@ void dispatch_show(pid_t pid, uint64_t addr, uint8_t *data, size_t size)
     }
 }
 
+bool dispatch_is_look(int signal, const siginfo_t *info)
+{
+    return signal == SIGSYS && info->si_code == SI_QUEUE &&
+           (uint64_t)info->si_value.sival_ptr == SYSTEM_SCHEDULE_SIGNAL;
+}
+
 uint64_t dispatch_behind(pid_t tid, int signal, const siginfo_t *info)
 {
     uint64_t pc = (uint64_t)(uintptr_t)info->si_addr;
     struct gate_instruction g;
     if (signal == SIGSYS && info->si_code == SYS_USER_DISPATCH)
         return (uint64_t)(uintptr_t)info->si_call_addr;
-    if (signal == SIGSYS && info->si_code == SI_QUEUE &&
-        (uint64_t)info->si_value.sival_ptr == SYSTEM_SCHEDULE_SIGNAL)
+    if (dispatch_is_look(signal, info))
         return (uint64_t)ptrace(PTRACE_PEEKUSER, tid, offsetof(struct user_regs_struct, rip), 0);
     if (signal != SIGILL || info->si_code <= 0 || !dispatch_active(tid))
         return 0;
@@ -134,6 +139,12 @@ uint64_t dispatch_of_stop(pid_t tid, int signal)
 {
     siginfo_t info;
     return ptrace(PTRACE_GETSIGINFO, tid, NULL, &info) ? 0 : dispatch_behind(tid, signal, &info);
+}
+
+bool dispatch_is_look_of_stop(pid_t tid, int signal)
+{
+    siginfo_t info;
+    return !ptrace(PTRACE_GETSIGINFO, tid, NULL, &info) && dispatch_is_look(signal, &info);
 }
 
 void dispatch_renumber(const struct crowd *from, const struct crowd *to)

@@ -22,6 +22,11 @@ uint64_t dispatch_behind(pid_t tid, int signal, const siginfo_t *info);
 /* The same of the stop that the thread is in. */
 uint64_t dispatch_of_stop(pid_t tid, int signal);
 
+/* Whether it is a look at who has the turn (schedule.h): that comes between two instructions, and
+ * may come at any moment, or not. */
+bool dispatch_is_look(int signal, const siginfo_t *info);
+bool dispatch_is_look_of_stop(pid_t tid, int signal);
+
 /* Memory that was read, with such instructions as the program's file has them. */
 void dispatch_show(pid_t pid, uint64_t addr, uint8_t *data, size_t size);
 

@@ -51,6 +51,8 @@ struct thread {
     /* Steps over a system call that the program handles itself (dispatch.h): until it is behind the
      * instruction again, on the same stack. */
     uint64_t call_pc, call_sp;
+    bool call_looks; /* it is no instruction, but a look at who has the turn (dispatch.h) */
+    bool looked_at;  /* in this step */
     bool newborn;      /* its first stop, which comes by itself, has not been seen */
     bool interrupting; /* PTRACE_INTERRUPT sent, its stop not seen */
     enum deferral deferral; /* of an interrupt, to the end of a handler that blocks all signals */

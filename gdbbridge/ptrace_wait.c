@@ -460,9 +460,14 @@ static bool steps_over_call(struct thread *th, int signal, const siginfo_t *info
     if (!user || !th->stepping)
         return false;
     uint64_t behind = dispatch_behind(th->tid, signal, info);
+    bool look = dispatch_is_look(signal, info);
+    th->looked_at |= look;
+    if (look && th->call_pc)
+        return true;
     if (behind) {
         th->call_pc = behind;
         th->call_sp = user->rsp;
+        th->call_looks = look;
         return true;
     }
     if (!th->call_pc || signal != SIGTRAP)
@@ -470,7 +475,7 @@ static bool steps_over_call(struct thread *th, int signal, const siginfo_t *info
     if (user->rip != th->call_pc || user->rsp != th->call_sp)
         return true;
     th->call_pc = 0;
-    return false;
+    return th->call_looks;
 }
 
 static void on_signal(struct thread *th, int signal, int injecting)
@@ -503,8 +508,11 @@ static void on_signal(struct thread *th, int signal, int injecting)
         return;
     }
     if (dispatch_behind(th->tid, signal, &info)) {
-        steps_over_call(th, signal, &info);
-        wait_go_on(th, signal);
+        /* One look in a step at most: on a busy machine the next one is there when it is over. */
+        bool again = th->stepping && th->looked_at && dispatch_is_look(signal, &info);
+        if (!again)
+            steps_over_call(th, signal, &info);
+        wait_go_on(th, again ? 0 : signal);
         return;
     }
     if (signal == SIGTRAP)
@@ -529,6 +537,7 @@ static void on_signal(struct thread *th, int signal, int injecting)
         return;
     }
     th->stop_pc = thread_pc(th);
+    th->looked_at = false;
     if (trap == TRAP_STEP && t->past)
         past_stepped(t->past, th, th->stop_pc);
     if (trap == TRAP_STEP) {

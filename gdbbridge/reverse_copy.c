@@ -299,7 +299,8 @@ static bool step_once(pid_t pid, pid_t tid, struct user_regs_struct *regs, int *
     return false;
 }
 
-/* The signal that the thread is in the stop of, which comes before its next instruction. */
+/* The signal that the thread is in the stop of, which comes before its next instruction. Not one
+ * that would come again. */
 static int take_signal(pid_t pid, pid_t tid)
 {
     const struct crowd *c = crowd_of(pid);
@@ -307,7 +308,20 @@ static int take_signal(pid_t pid, pid_t tid)
     int signal = m ? m->signal : 0;
     if (m)
         m->signal = 0;
-    return signal;
+    return m && dispatch_is_look(signal, &m->info) ? 0 : signal;
+}
+
+/* Through a handler, which the thread is about to enter, to where it returns to. */
+static bool step_over_handler(pid_t pid, pid_t tid, struct user_regs_struct *regs, int signal,
+                              uint64_t behind)
+{
+    uint64_t sp = regs->rsp;
+    do
+        if (!step_once(pid, tid, regs, &signal) ||
+            (signal && !dispatch_is_look_of_stop(tid, signal)))
+            return false;
+    while (regs->rip != behind || regs->rsp != sp);
+    return true;
 }
 
 uint64_t copy_step(pid_t pid, uint64_t thread)
@@ -315,24 +329,22 @@ uint64_t copy_step(pid_t pid, uint64_t thread)
     struct user_regs_struct regs;
     pid_t tid = crowd_tid(pid, thread);
     int signal = tid > 0 ? take_signal(pid, tid) : 0;
-    uint64_t behind = 0;
     if (tid <= 0 || copy_registers(tid, &regs))
         return 0;
-    if (signal)
-        behind = dispatch_of_stop(tid, signal);
-    if (!behind) {
+    uint64_t behind = signal ? dispatch_of_stop(tid, signal) : 0;
+    while (!behind) {
         if (!step_once(pid, tid, &regs, &signal))
             return 0;
         if (!signal)
             return regs.rip;
         behind = dispatch_of_stop(tid, signal);
-    }
-    uint64_t sp = regs.rsp; /* there the handler returns to */
-    if (!behind)
-        return 0;
-    do
-        if (!step_once(pid, tid, &regs, &signal) || signal)
+        bool look = dispatch_is_look_of_stop(tid, signal);
+        if (!behind || (look && !step_over_handler(pid, tid, &regs, signal, behind)))
             return 0;
-    while (regs.rip != behind || regs.rsp != sp);
-    return behind;
+        if (!look)
+            break;
+        signal = 0; /* the instruction is still to come */
+        behind = 0;
+    }
+    return step_over_handler(pid, tid, &regs, signal, behind) ? behind : 0;
 }
