@@ -348,3 +348,30 @@ uint64_t copy_step(pid_t pid, uint64_t thread)
     }
     return step_over_handler(pid, tid, &regs, signal, behind) ? behind : 0;
 }
+
+uint64_t copy_step_alone(pid_t pid, uint64_t thread, uint64_t *behind)
+{
+    struct user_regs_struct regs;
+    pid_t tid = crowd_tid(pid, thread);
+    int signal = tid > 0 ? take_signal(pid, tid) : 0;
+    *behind = signal ? dispatch_of_stop(tid, signal) : 0;
+    if (tid <= 0 || signal || copy_registers(tid, &regs))
+        return 0;
+    if (copy_at_call(tid, regs.rip)) {
+        *behind = regs.rip + 2;
+        return 0;
+    }
+    for (int stops = 0; stops < 4; stops++) {
+        int status = ptrace(PTRACE_SINGLESTEP, tid, NULL, 0) ? -1 : reverse_wait(tid);
+        if (status < 0 || status >> 16 == PTRACE_EVENT_EXIT)
+            return 0;
+        signal = status >> 16 ? 0 : WSTOPSIG(status);
+        if (signal == SIGTRAP)
+            return copy_registers(tid, &regs) ? 0 : regs.rip;
+        if (!signal || dispatch_is_look_of_stop(tid, signal))
+            continue;
+        *behind = dispatch_of_stop(tid, signal);
+        return 0;
+    }
+    return 0;
+}

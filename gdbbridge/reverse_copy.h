@@ -173,4 +173,11 @@ int copy_run_to(pid_t pid, const struct mark *mark, const struct mark *count, ui
  * the thread is gone or meets a signal. */
 uint64_t copy_step(pid_t pid, uint64_t thread);
 
+/*
+ * The same without anything that the process does about it: no system call, no signal, no turn that
+ * others have meanwhile. 0 also where that is not so; *behind: where the program goes on then, if
+ * that is known, else 0. The copy is of no use any more.
+ */
+uint64_t copy_step_alone(pid_t pid, uint64_t thread, uint64_t *behind);
+
 #endif

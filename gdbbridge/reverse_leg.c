@@ -257,7 +257,8 @@ static int split(struct past *h, const struct mark *at)
         copy_kill(pid);
         return -1;
     }
-    if (has_no_turn(h, pid, at->thread)) {
+    bool late = !at->size && regs.rip != at->addr; /* it came by with all signals blocked */
+    if (late || has_no_turn(h, pid, at->thread)) {
         copy_kill(pid);
         return 0;
     }
@@ -287,6 +288,12 @@ static int split(struct past *h, const struct mark *at)
     rest->bound = bound;
     rest->place.event = event;
     return 1;
+}
+
+int past_split_at(struct past *h, struct mark at)
+{
+    at.thread = past_last(h)->end.thread;
+    return at.n ? split(h, &at) : 0;
 }
 
 int past_split_at_last(struct past *h, struct mark what)

@@ -40,6 +40,7 @@ struct leg {
     bool diverted; /* GDB has changed something at its anchor */
     bool by_place; /* its end is known as `place`, and by no stop; else only its event may be */
     struct place place;
+    bool near;           /* its end is likely to be few instructions behind its anchor */
     size_t bound;        /* its end is where this signal of the journal comes; or JOURNAL_NONE */
     struct trace *trace; /* of a traced leg, else NULL */
     struct station station[STATIONS_MAX];
@@ -70,6 +71,8 @@ struct past {
     bool by_event;    /* the stop to come is one that only the recording tells */
     uint64_t thread;  /* that has stopped, after going back */
     size_t thinned;   /* how often, ever */
+    uint64_t loop_pc; /* at which the last trace went once around a loop (reverse_step.c), or 0 */
+    size_t loop_steps;
     bool told;        /* that it is slower here */
     bool rooted;      /* leg 0 begins where the caller started the process */
     char why[256];    /* why there is no past, or empty */
@@ -138,6 +141,9 @@ void past_split_at_event(struct past *h);
  * whose end that is. Returns 1 if it did, 0 if it never happened, or only at its start, -1 if that
  * cannot be reached. */
 int past_split_at_last(struct past *h, struct mark what);
+
+/* The same at a mark. */
+int past_split_at(struct past *h, struct mark at);
 
 /* ---- back ---- */
 

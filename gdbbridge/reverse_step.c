@@ -4,6 +4,12 @@
  * What stands before an instruction cannot be told from memory. So the last leg is made short, by
  * guesses that are likely to be just behind, and stepped through once; that trace then serves the
  * steps back that follow.
+ *
+ * Where threads take turns guesses cost more, and traces are as long as they may be. Such a trace
+ * is of instructions only that the thread executes alone, in one turn of its own:
+ *
+ *     ...--loop--loop--[system call]--loop--loop--loop--present
+ *                                    |<----- trace ---->|
  */
 #include <signal.h>
 #include <stdio.h>
@@ -13,58 +19,151 @@
 #include "gdbbridge/reverse_private.h"
 
 #define STATION_EVERY 64      /* instructions: 1 ms of single steps */
+#define STATION_ALONE 128     /* the same where copies take longer */
+#define STATION_NEAR  16      /* the same, of those that steps back are made from */
 #define SEARCH_MAX    4000000 /* instructions that are stepped through to find the one before */
+#define ALONE_MAX     512     /* of a thread alone: no slower than the guesses that they spare */
+#define LOOP_MAX      1024    /* the same of some turns of a loop, which are known to be no more */
+#define CALLS_IN_WAY  8       /* that the thread makes on the way of such a trace */
+#define BELOW         64      /* words below the stack that are looked at */
+#define RETURNS_MAX   3       /* of them */
 #define WAITS         "this thread waits in a call: go back in the one that ran"
 #define LONGEST       15      /* bytes of an instruction */
+
+/* What follows the anchor, step by step. */
+struct tracing {
+    struct leg *leg;
+    struct trace *trace;
+    pid_t pid;
+    uint64_t last_pc, seen; /* of the end's instruction: how often */
+};
+
+static void tracing_begin(struct tracing *g, struct leg *l)
+{
+    uint64_t start = leg_start(l, l->end.thread);
+    *g = (struct tracing){.leg = l,
+                          .trace = trace_create(start),
+                          .pid = leg_copy(l),
+                          .last_pc = start,
+                          .seen = start == l->end.addr};
+}
+
+/* Leaves a copy of what is at this step of a traced leg. */
+static void leg_station(struct leg *l, pid_t pid, size_t step)
+{
+    if (l->nstations == STATIONS_MAX) {
+        copy_kill(l->station[0].pid);
+        memmove(l->station, l->station + 1, (STATIONS_MAX - 1) * sizeof l->station[0]);
+        l->nstations--;
+    }
+    pid_t station = copy_make(pid);
+    if (station > 0)
+        l->station[l->nstations++] = (struct station){step, station};
+}
+
+/* It is at pc now, after one step more. */
+static void tracing_add(struct tracing *g, uint64_t pc, size_t every)
+{
+    struct leg *l = g->leg;
+    g->seen += pc == l->end.addr && pc != g->last_pc;
+    g->last_pc = pc;
+    trace_add(g->trace, pc);
+    if (trace_steps(g->trace) % every == 0)
+        leg_station(l, g->pid, trace_steps(g->trace));
+}
+
+/* The leg is a traced one then if that has come to its end. */
+static bool tracing_end(struct tracing *g, bool there)
+{
+    copy_kill(g->pid);
+    if (there) {
+        g->leg->trace = g->trace;
+        return true;
+    }
+    trace_destroy(g->trace);
+    leg_drop_stations(g->leg, 0);
+    return false;
+}
 
 /* Steps through the last leg from its anchor to its end, and writes down the way. */
 static int trace_last(struct past *h)
 {
     struct leg *l = past_last(h);
-    pid_t pid = leg_copy(l);
-    uint64_t start = leg_start(l, l->end.thread), last_pc = start, seen = start == l->end.addr;
-    struct trace *tr = trace_create(start);
-    while (pid > 0 && seen < l->end.n) {
-        uint64_t pc = trace_steps(tr) < SEARCH_MAX ? copy_step(pid, l->end.thread) : 0;
-        seen += pc == l->end.addr && pc != last_pc;
-        last_pc = pc;
-        if (!pc) {
-            copy_kill(pid);
-            pid = -1;
-            break;
-        }
-        trace_add(tr, pc);
-        if (trace_steps(tr) % STATION_EVERY)
-            continue;
-        if (l->nstations == STATIONS_MAX) {
-            copy_kill(l->station[0].pid);
-            memmove(l->station, l->station + 1, (STATIONS_MAX - 1) * sizeof l->station[0]);
-            l->nstations--;
-        }
-        pid_t station = copy_make(pid);
-        if (station > 0)
-            l->station[l->nstations++] = (struct station){trace_steps(tr), station};
+    struct tracing g;
+    uint64_t pc = 1;
+    tracing_begin(&g, l);
+    while (g.pid > 0 && g.seen < l->end.n && pc) {
+        pc = trace_steps(g.trace) < SEARCH_MAX ? copy_step(g.pid, l->end.thread) : 0;
+        if (pc)
+            tracing_add(&g, pc, STATION_EVERY);
     }
-    if (pid <= 0) {
-        trace_destroy(tr);
-        return -1;
+    return tracing_end(&g, g.pid > 0 && pc) ? 0 : -1;
+}
+
+/* Has the thread in that copy the registers that it has at the leg's end? */
+static bool has_registers(pid_t pid, uint64_t thread, const struct user_regs_struct *end)
+{
+    struct user_regs_struct regs;
+    pid_t tid = crowd_tid(pid, thread);
+    if (tid <= 0 || copy_registers(tid, &regs))
+        return false;
+    regs.eflags = end->eflags; /* the kernel lends some of them to the debugger */
+    regs.orig_rax = end->orig_rax;
+    return !memcmp(&regs, end, sizeof regs);
+}
+
+/*
+ * The same where the thread takes no more than `most` steps, and takes them alone, and comes to
+ * where it has the registers `at`. Returns false if not; *behind is then where a call ends that it
+ * makes on the way, or 0.
+ */
+static bool trace_alone(struct past *h, const struct user_regs_struct *at, size_t most,
+                        uint64_t *behind)
+{
+    struct leg *l = past_last(h);
+    struct tracing g;
+    uint64_t pc = 1;
+    *behind = 0;
+    tracing_begin(&g, l);
+    while (g.pid > 0 && g.seen < l->end.n && pc && trace_steps(g.trace) < most)
+        if ((pc = copy_step_alone(g.pid, l->end.thread, behind)))
+            tracing_add(&g, pc, STATION_ALONE);
+    bool there = g.pid > 0 && g.seen == l->end.n && pc;
+    return tracing_end(&g, there && has_registers(g.pid, l->end.thread, at));
+}
+
+/* Splits the last leg at a place that is likely to be near its end. */
+static bool cut(struct past *h, int (*split)(struct past *h, struct mark at), struct mark at)
+{
+    if (!at.addr || split(h, at) <= 0)
+        return false;
+    past_last(h)->near = true;
+    return true;
+}
+
+/* The same, from behind the last of the calls that are in the way. */
+static bool trace_turn(struct past *h, const struct user_regs_struct *at, size_t most)
+{
+    uint64_t behind;
+    for (int calls = 0; calls < CALLS_IN_WAY; calls++) {
+        if (trace_alone(h, at, most, &behind))
+            return true;
+        past_last(h)->near = false;
+        if (!behind || !cut(h, past_split_at_last, (struct mark){.addr = behind}))
+            return false;
     }
-    copy_kill(pid);
-    l->trace = tr;
-    return 0;
+    return false;
 }
 
 #define CALLS_MAX 8
 
-/* Instructions that may be the call which returns to the word on top of the stack, where a function
- * begins: what ends there and looks like one. Returns how many. */
-static size_t calls_before(pid_t pid, uint64_t sp, uint64_t call[CALLS_MAX])
+/* Instructions that may be the call which returns to `back`: what ends there and looks like one.
+ * Returns how many. */
+static size_t calls_before(pid_t pid, uint64_t back, uint64_t call[CALLS_MAX])
 {
-    uint64_t back;
     uint8_t code[CALLS_MAX]; /* before that place */
     size_t n = 0;
-    if (procfs_peek(pid, sp, &back, sizeof back) != sizeof back ||
-        procfs_peek(pid, back - sizeof code, code, sizeof code) != sizeof code)
+    if (procfs_peek(pid, back - sizeof code, code, sizeof code) != sizeof code)
         return 0;
     for (unsigned length = 2; length < sizeof code; length++) {
         const uint8_t *at = code + sizeof code - length;
@@ -77,50 +176,145 @@ static size_t calls_before(pid_t pid, uint64_t sp, uint64_t call[CALLS_MAX])
     return n;
 }
 
+/* Where a leg ends, and what that tells of the way there. */
+struct end {
+    struct user_regs_struct regs;
+    bool alone;               /* the instruction before is none that the process handles itself */
+    uint64_t call[CALLS_MAX]; /* where a function begins: that may have called it */
+    size_t calls;
+    uint64_t back; /* to there it returns then */
+    uint64_t site; /* where the thread's last call that took an event returned to; 0: not known */
+    uint64_t returned[RETURNS_MAX]; /* to where the last calls are likely to have returned */
+    size_t nreturned;
+};
+
+/* What calls leave below the stack, where they have returned. */
+static void find_returned(struct end *e, pid_t pid)
+{
+    uint64_t below[BELOW], call[CALLS_MAX];
+    if (procfs_peek(pid, e->regs.rsp - sizeof below, below, sizeof below) != sizeof below)
+        return;
+    for (size_t i = BELOW; i-- > 0 && e->nreturned < RETURNS_MAX;)
+        if (below[i] != e->regs.rip && calls_before(pid, below[i], call))
+            e->returned[e->nreturned++] = below[i];
+}
+
+/* Where a thread's last call that took an event returned to, or 0. */
+static uint64_t site_of(const struct past *h, pid_t tid)
+{
+    const struct recorded *r = past_recorded(h);
+    uint64_t event, site;
+    return r->last && r->last(r->arg, tid, &event, &site) ? site : 0;
+}
+
+static void look_around(const struct past *h, struct end *e, pid_t pid, pid_t tid)
+{
+    uint64_t back;
+    if (procfs_peek(pid, e->regs.rsp, &back, sizeof back) == sizeof back &&
+        (e->calls = calls_before(pid, back, e->call)))
+        e->back = back;
+    if (!crowd_of(pid))
+        return;
+    e->alone = !copy_at_call(tid, e->regs.rip - 2);
+    e->site = site_of(h, tid);
+    find_returned(e, pid);
+}
+
+/* Words about the top of the stack that are likely to have been used just before: by a call, by a
+ * return, or by a callee that restored its registers. */
+static const int near_top[] = {0, -8, -16, -24, -64};
+enum { NEAR_TOP = sizeof near_top / sizeof near_top[0] };
+
+static struct mark word_near_top(const struct end *e, size_t i)
+{
+    return (struct mark){.addr = e->regs.rsp + (uint64_t)(int64_t)near_top[i], .size = 8};
+}
+
 /*
  * Ends the history with a short traced leg. Its start is the latest of some places that are likely
  * to be just behind us: this instruction's last execution; the last use of the words about the top
- * of the stack, by a call, by a return, or by a callee that restored its registers; the
- * instructions that lie before this one in memory; and where a function begins, its call, of
- * `calls` places.
+ * of the stack; the instructions that lie before this one in memory; and where a function begins,
+ * its call.
  */
-static int refine(struct past *h, uint64_t sp, const uint64_t *call, size_t calls)
+static int refine(struct past *h, const struct end *e)
 {
     struct leg *l = past_last(h);
     uint64_t pc = l->end.addr;
-    const struct mark likely[] = {{.addr = pc},
-                                  {.addr = sp, .size = 8},
-                                  {.addr = sp - 8, .size = 8},
-                                  {.addr = sp - 16, .size = 8},
-                                  {.addr = sp - 24, .size = 8},
-                                  {.addr = sp - 64, .size = 8}};
     /* A thread that waits for others goes about it in its stub, as often as it takes. */
     bool several = crowd_of(l->anchor);
-    for (size_t i = 0; i < sizeof likely / sizeof likely[0]; i++)
-        if (past_split_at_last(h, likely[i]) < 0 && !several)
+    if (past_split_at_last(h, (struct mark){.addr = pc}) < 0 && !several)
+        return -1;
+    for (size_t i = 0; i < NEAR_TOP; i++)
+        if (past_split_at_last(h, word_near_top(e, i)) < 0 && !several)
             return -1;
     for (uint64_t back = 1; back <= LONGEST; back++)
         if (past_split_at_last(h, (struct mark){.addr = pc - back}) < 0 && !several)
             return -1;
-    for (size_t i = 0; i < calls; i++)
-        if (past_split_at_last(h, (struct mark){.addr = call[i]}) < 0 && !several)
+    for (size_t i = 0; i < e->calls; i++)
+        if (past_split_at_last(h, (struct mark){.addr = e->call[i]}) < 0 && !several)
             return -1;
     return trace_last(h);
 }
 
-/* A copy of the traced leg as it is after `step` instructions. */
-static pid_t copy_at(const struct leg *l, size_t step)
+/* Of a loop whose last turn has been traced: some more of them. */
+static bool trace_loop(struct past *h, const struct end *e)
+{
+    struct leg *l = past_last(h);
+    uint64_t turns = h->loop_steps ? LOOP_MAX / h->loop_steps : 0;
+    if (h->loop_pc != l->end.addr || l->end.n == 1 || !turns)
+        return false;
+    turns = turns < l->end.n - 1 ? turns : l->end.n - 1;
+    cut(h, past_split_at, (struct mark){.addr = l->end.addr, .n = l->end.n - turns});
+    if (trace_turn(h, &e->regs, 2 * LOOP_MAX))
+        return true;
+    h->loop_pc = 0;
+    return false;
+}
+
+/*
+ * The same where threads take turns: the last of places that are further behind. The legs that are
+ * cut off on the way to it serve later steps.
+ */
+static bool refine_alone(struct past *h, const struct end *e)
+{
+    uint64_t pc = past_last(h)->end.addr;
+    if (past_last(h)->near && trace_turn(h, &e->regs, ALONE_MAX))
+        return true;
+    if (trace_loop(h, e))
+        return true;
+    bool shorter = cut(h, past_split_at_last, (struct mark){.addr = e->site});
+    bool around = cut(h, past_split_at_last, (struct mark){.addr = pc});
+    bool later = cut(h, past_split_at_last, (struct mark){.addr = e->back});
+    for (size_t i = 0; i < e->nreturned; i++)
+        later |= cut(h, past_split_at_last, (struct mark){.addr = e->returned[i]});
+    if ((shorter || around || later) && trace_turn(h, &e->regs, ALONE_MAX)) {
+        h->loop_pc = around && !later ? pc : 0;
+        h->loop_steps = trace_steps(past_last(h)->trace);
+        return true;
+    }
+    shorter = false;
+    for (size_t i = 0; i < NEAR_TOP; i++)
+        shorter |= cut(h, past_split_at_last, word_near_top(e, i));
+    return shorter && trace_turn(h, &e->regs, ALONE_MAX);
+}
+
+/* A copy of the traced leg as it is after `step` instructions. One that took many from the last
+ * station leaves another one shortly before, as the next one will be wanted there. */
+static pid_t copy_at(struct leg *l, size_t step)
 {
     struct station from = {0, l->anchor};
     for (size_t i = 0; i < l->nstations; i++)
         if (l->station[i].step <= step && l->station[i].step >= from.step)
             from = l->station[i];
     pid_t pid = copy_make(from.pid);
-    for (size_t at = from.step; pid > 0 && at < step; at++)
+    for (size_t at = from.step; pid > 0 && at < step; at++) {
+        if (at + STATION_NEAR == step && at > from.step + STATION_NEAR)
+            leg_station(l, pid, at);
         if (!copy_step(pid, l->end.thread)) {
             copy_kill(pid);
             return -1;
         }
+    }
     return pid;
 }
 
@@ -194,15 +388,16 @@ static int end_with(struct past *h, uint64_t thread)
 static int trace_end(struct past *h)
 {
     struct leg *l = past_last(h);
-    struct user_regs_struct regs;
-    uint64_t call[CALLS_MAX];
+    struct end e = {.calls = 0};
     if (l->trace)
         return 0;
     pid_t there = copy_at_end(l);
-    int r = there > 0 ? copy_registers(crowd_tid(there, l->end.thread), &regs) : -1;
-    size_t calls = r < 0 ? 0 : calls_before(there, regs.rsp, call);
+    pid_t tid = there > 0 ? crowd_tid(there, l->end.thread) : 0;
+    int r = tid > 0 ? copy_registers(tid, &e.regs) : -1;
+    if (r == 0)
+        look_around(h, &e, there, tid);
     copy_kill(there);
-    return r < 0 ? -1 : refine(h, regs.rsp, call, calls);
+    return r < 0 ? -1 : e.alone && refine_alone(h, &e) ? 0 : refine(h, &e);
 }
 
 int past_step_back(struct past *h, uint64_t thread)

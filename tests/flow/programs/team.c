@@ -26,11 +26,18 @@ static struct {
 static uint64_t total;
 static long steps = 40, work = 200, now;
 
+static __attribute__((noinline)) uint64_t add(uint64_t sum, uint64_t more)
+{
+    for (unsigned bit = 0; bit < 4; bit++)
+        sum ^= more << bit;
+    return sum + more;
+}
+
 static __attribute__((noinline)) uint64_t add_up(uint64_t from)
 {
-    volatile uint64_t sum = from;
+    uint64_t sum = from;
     for (long i = 0; i < work; i++)
-        sum += (uint64_t)i ^ from;
+        sum = add(sum, (uint64_t)i ^ from);
     return sum;
 }
 
