@@ -523,7 +523,10 @@ static void on_signal(struct thread *th, int signal, int injecting)
         return;
     }
     if (pass_wanted(th, trap, addr)) {
-        pass(th, trap);
+        if (th->stopping) /* GDB's stop comes first: it meets the breakpoint once more */
+            wait_go_on(th, 0);
+        else
+            pass(th, trap);
         return;
     }
     bool passed = trap == TRAP_STEP && th->passing;

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -268,6 +269,50 @@ START_TEST(stop_tells_of_a_breakpoint)
 }
 END_TEST
 
+/* As a program of its own: the same system call for ever. */
+static void calls_for_ever(void)
+{
+    raise(SIGUSR1);
+    for (;;)
+        __asm__ volatile("syscall" : : "a"(SYS_getpid) : "rcx", "r11", "memory");
+}
+
+static uint64_t call_near(struct ptid thread)
+{
+    static const uint8_t call[] = {0x0f, 0x05};
+    uint8_t code[32];
+    uint64_t start = pc_of(thread) - 16;
+    ck_assert_uint_eq(target->ops->read_memory(target, thread.pid, start, code, 32), 32);
+    const uint8_t *at = memmem(code, 32, call, sizeof call);
+    ck_assert_ptr_nonnull(at);
+    return start + (uint64_t)(at - code);
+}
+
+/* A breakpoint whose condition does not hold, on a system call: that may wait for ever. */
+START_TEST(stop_precedes_a_breakpoint_that_is_passed)
+{
+    static const char never[] = "X3,220027"; /* const8 0, end */
+    struct ptid thread = start_itself("calls");
+    target->ops->set_non_stop(target, true);
+    resume(thread, RESUME_CONT);
+    ck_assert_int_eq(next_event().code, SIGUSR1);
+    resume(thread, RESUME_CONT);
+    nanosleep(&(struct timespec){0, 50000000}, NULL);
+    resume(thread, RESUME_NOT);
+    next_event();
+    uint64_t call = call_near(thread);
+    ck_assert_int_eq(target->ops->insert_point(target, thread.pid, POINT_SW, call, 1), 0);
+    ck_assert_int_eq(target->ops->script_point(target, thread.pid, POINT_SW, call, never, 9), 0);
+    for (int i = 0; i < 1024; i++) {
+        resume(thread, RESUME_CONT);
+        for (volatile int wait = i % 64 * 20; wait > 0; wait--)
+            ; /* as above */
+        resume(thread, RESUME_NOT);
+        ck_assert_int_eq(next_event().kind, EVENT_STOPPED);
+    }
+}
+END_TEST
+
 /* ------------------------------------------------------------------ threads that stop together */
 
 #define SPINNERS 3
@@ -404,6 +449,7 @@ static Suite *suite(void)
     tcase_set_timeout(tc, 60); /* the thread competes with whatever else runs */
     tcase_add_test(tc, stop_tells_of_the_end_of_a_step);
     tcase_add_test(tc, stop_tells_of_a_breakpoint);
+    tcase_add_test(tc, stop_precedes_a_breakpoint_that_is_passed);
     suite_add_tcase(s, tc);
 
     tc = tcase_create("threads");
@@ -426,6 +472,8 @@ int main(int argc, char **argv)
         slide();
     if (argc > 1 && !strcmp(argv[1], "brood"))
         brood();
+    if (argc > 1 && !strcmp(argv[1], "calls"))
+        calls_for_ever();
     if (argc > 1 && !strcmp(argv[1], "spinners"))
         spinners();
     return unit_run(suite());
