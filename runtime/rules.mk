@@ -189,6 +189,10 @@ $(BUILD)/tests/unit/test_payload_ring: $(patsubst %,$(BUILD)/%.o,tests/unit/test
                                          $$(LOG_OBJS) $(BASE_OBJS)
 	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check jansson) -lxxhash
 
+UNIT_TESTS += $(BUILD)/tests/unit/test_pending
+$(BUILD)/tests/unit/test_pending: $(patsubst %,$(BUILD)/%.o,tests/unit/test_pending runtime/ckpt/pending)
+	$(CC) $(LDFLAGS) $(SAN) -o $@ $^ $(shell pkg-config --libs check)
+
 UNIT_TESTS += $(BUILD)/tests/unit/test_vectors
 $(BUILD)/tests/unit/test_vectors: $(patsubst %,$(BUILD)/%.o,tests/unit/test_vectors runtime/ckpt/vectors) \
                                     $(IMAGE_OBJS) $(BASE_OBJS)

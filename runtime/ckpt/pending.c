@@ -18,8 +18,12 @@
 
 #define SIGNALS     64 /* numbers that there are */
 #define SIGNALS_MAX 4096
-#define NOT_OURS                                                                                   \
-    (1ul << (GATE_SIGNAL - 1) | 1ul << (SIGKILL - 1) | 1ul << (SIGSTOP - 1) | 1ul << GATE_SIGNAL)
+#define BIT(sig)    (1ul << ((sig) - 1))
+#define NEVER       (BIT(SIGKILL) | BIT(SIGSTOP))
+
+/* libc's own: it cancels a thread, or has all threads change their user, with a tgkill(2) whose
+ * sender must be this process. The first is also what parks threads. */
+#define OF_LIBC (BIT(GATE_SIGNAL) | BIT(GATE_SIGNAL + 1))
 
 static struct pending_signal list[SIGNALS_MAX];
 static bool logged[SIGNALS + 1];
@@ -30,7 +34,7 @@ uint64_t pending_now(void)
 {
     uint64_t set = 0;
     sys_call(SYS_rt_sigpending, &set, 8, 0, 0, 0, 0);
-    return set & ~NOT_OURS;
+    return set & ~(NEVER | OF_LIBC);
 }
 
 static uint64_t hex(const char *p)
@@ -55,6 +59,15 @@ static uint64_t status_set(const char *name)
     return at ? hex(at + strlen(name) + 1) : 0;
 }
 
+/* One more request to park, for a thread that has. */
+static bool is_park(long sig, const uint8_t *info)
+{
+    siginfo_t i;
+    memcpy(&i, info, sizeof i);
+    return sig == GATE_SIGNAL && i.si_code == SI_QUEUE &&
+           (uint64_t)i.si_value.sival_ptr == GATE_SIGNAL_VALUE;
+}
+
 static void take(uint64_t set, pid_t tid)
 {
     const struct timespec at_once = {0, 0};
@@ -63,6 +76,8 @@ static void take(uint64_t set, pid_t tid)
         long sig = sys_call(SYS_rt_sigtimedwait, &set, info, &at_once, 8, 0, 0);
         if (sig <= 0)
             break;
+        if (is_park(sig, info))
+            continue;
         uint32_t i = __atomic_fetch_add(&count, 1, __ATOMIC_ACQ_REL);
         if (i >= SIGNALS_MAX) {
             sys_call(SYS_rt_tgsigqueueinfo, sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0),
@@ -79,14 +94,16 @@ static void take(uint64_t set, pid_t tid)
  * the thread are asked for. Of a number that waits for both, the process's are taken as well. */
 void pending_take(pid_t tid)
 {
-    if (pending_now())
-        take(status_set("\nSigPnd:") & ~NOT_OURS, tid);
+    uint64_t set = 0;
+    sys_call(SYS_rt_sigpending, &set, 8, 0, 0, 0, 0);
+    if (set & ~NEVER)
+        take(status_set("\nSigPnd:") & ~NEVER, tid);
 }
 
 const struct pending_signal *pending_take_process(size_t *n)
 {
-    uint64_t all = ~NOT_OURS;
-    if (status_set("\nShdPnd:") & ~NOT_OURS)
+    uint64_t all = ~NEVER;
+    if (status_set("\nShdPnd:") & ~NEVER)
         take(all, PENDING_PROCESS);
     *n = count < SIGNALS_MAX ? count : SIGNALS_MAX;
     return list;
@@ -103,6 +120,16 @@ bool pending_logged(int sig)
     return sig >= 0 && sig <= SIGNALS && logged[sig];
 }
 
+/* This process is the sender now. */
+static void adopt(struct pending_signal *s, long pid)
+{
+    siginfo_t i;
+    memcpy(&i, s->info, sizeof i);
+    if (OF_LIBC & BIT(s->signo) && i.si_code == SI_TKILL)
+        i.si_pid = (pid_t)pid;
+    memcpy(s->info, &i, sizeof i);
+}
+
 void pending_put(pid_t tid, pid_t to)
 {
     long pid = sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
@@ -115,6 +142,7 @@ void pending_put(pid_t tid, pid_t to)
         left += sig && s->tid != tid;
         if (!sig || s->tid != tid)
             continue;
+        adopt(s, pid);
         if (pending_logged(sig))
             ; /* its replay comes from the log, and nobody would take this one */
         else if (tid == PENDING_PROCESS)
