@@ -212,6 +212,7 @@ bool wait_is_stopping(const struct process *p);
 /* Is there something to report? */
 bool wait_has_news(const struct ptrace_target *t);
 int target_poll(struct target *t, struct event *event);
+void target_reap(struct target *t);
 void target_interrupt(struct target *t);
 /* Handles all statuses there are, without waiting. */
 void wait_reap(struct ptrace_target *t);

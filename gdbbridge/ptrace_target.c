@@ -392,6 +392,7 @@ static const struct target_ops ptrace_ops = {
     .interrupt = target_interrupt,
     .attend = target_attend,
     .poll = target_poll,
+    .reap = target_reap,
     .want = target_want,
     .set_non_stop = target_set_non_stop,
     .catch_syscalls = target_catch_syscalls,

@@ -984,3 +984,12 @@ int target_poll(struct target *base, struct event *event)
     t->running = false;
     return 1;
 }
+
+/* Threads that were about to end when GDB left their process are still ours, and until they are
+ * reaped its parent cannot see that it has ended. */
+void target_reap(struct target *base)
+{
+    struct ptrace_target *t = ptrace_target_of(base);
+    if (!t->processes)
+        wait_reap(t);
+}

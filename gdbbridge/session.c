@@ -295,6 +295,8 @@ void session_poll(struct session *s)
             session_tell_stop(s, false);
         return;
     }
+    if (!s->running && s->ops->reap)
+        s->ops->reap(s->target);
     if (!s->running || !s->ops->poll(s->target, &e))
         return;
     s->running = false;

@@ -176,6 +176,8 @@ struct target_ops {
     /* The event that ended the last resume(), if there is one by now. Returns 1 and the event, or
      * 0. Never waits for the program to do something. */
     int (*poll)(struct target *t, struct event *event);
+    /* While nothing runs for GDB: sees to the end of what GDB has left. NULL: nothing to do. */
+    void (*reap)(struct target *t);
     void (*want)(struct target *t, const struct wanted *wanted);
     /* Non-stop mode: resume() and poll() concern single threads, the others run on; resume() does
      * nothing to threads that run already, or have an event that poll() has not given yet. */

@@ -1,6 +1,7 @@
 /*
  * actions.c - does what its first argument says, and exits with 42
  */
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -124,6 +125,20 @@ static void do_sleep(void)
     }
 }
 
+static void *sleep_in_thread(void *arg)
+{
+    do_sleep();
+    return arg;
+}
+
+static void do_threads(void)
+{
+    pthread_t t;
+    for (int i = 0; i < 100; i++)
+        pthread_create(&t, NULL, sleep_in_thread, NULL);
+    do_sleep();
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
@@ -132,6 +147,7 @@ static const struct {
     {"segv", do_segv},     {"abort", abort},            {"fork", do_fork},
     {"vfork", do_vfork},   {"system", do_system},       {"exec", do_exec},
     {"spin", do_spin},     {"sleep", do_sleep},         {"trap", do_trap},
+    {"threads", do_threads},
 };
 
 int main(int argc, char **argv)
