@@ -250,15 +250,19 @@ static void on_end(struct thread *th, int status)
 /*
  * A process that handles its own system calls blocks all signals meanwhile, those of perf events,
  * too: going back finds no place in there. So an interrupt waits until it is behind the call: a
- * signal of ours, blocked like the others, stops it there. Another interrupt does not wait.
+ * signal of ours, blocked like the others, stops it there. Another interrupt does not wait. It waits
+ * also where the call's signal is yet to come: the thread is behind the call, and has not made it.
  */
 static bool defers(struct thread *th)
 {
+    pid_t pid = th->process->pid;
     uint64_t blocked = 0;
     if (!th->process->owner->past || th->deferral != DEFER_NONE || !dispatch_active(th->tid) ||
-        ptrace(PTRACE_GETSIGMASK, th->tid, sizeof blocked, &blocked) ||
-        !(blocked & 1ull << (SIGTRAP - 1)) ||
-        syscall(SYS_tgkill, th->process->pid, th->tid, SIGTRAP))
+        ptrace(PTRACE_GETSIGMASK, th->tid, sizeof blocked, &blocked))
+        return false;
+    bool inside = blocked & 1ull << (SIGTRAP - 1);
+    if ((!inside && !procfs_task_pending(pid, th->tid, SIGSYS)) ||
+        syscall(SYS_tgkill, pid, th->tid, SIGTRAP))
         return false;
     th->deferral = DEFER_INTERRUPT;
     th->process->owner->interrupt = false;
