@@ -250,8 +250,8 @@ static void on_end(struct thread *th, int status)
 /*
  * A process that handles its own system calls blocks all signals meanwhile, those of perf events,
  * too: going back finds no place in there. So an interrupt waits until it is behind the call: a
- * signal of ours, blocked like the others, stops it there. Another interrupt does not wait. It waits
- * also where the call's signal is yet to come: the thread is behind the call, and has not made it.
+ * signal of ours, blocked like the others, stops it there. Another interrupt does not wait.
+ * The same where the call's signal is yet to come: the thread is behind it, and has not made it.
  */
 static bool defers(struct thread *th)
 {
