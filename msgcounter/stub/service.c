@@ -54,10 +54,10 @@ static void after_save(int restored)
 
 static int adopt_threads(void)
 {
-    bool before = schedule_on;
-    if (recording())
-        schedule_attach();
-    return schedule_on && !before;
+    if (!recording() || schedule_on)
+        return 0;
+    schedule_attach();
+    return schedule_on;
 }
 
 struct gate_stub stub_gate = {
