@@ -19,7 +19,8 @@
  * Fine checkpoints stand in a folder of their own, many in a file:
  *
  *     00000001.img   checkpoint 1, whole
- *     00000250.img   2 to 250 merged: an increment on 1, or whole
+ *     00000250.img   2 to 250 merged: an increment on 1, or whole; or 250 alone, which was the only
+ *                    one in its segment
  *     00000251.inc   a segment: the increments 251, 252, ... in a row
  *
  * `00000251.inc@260` names one of a segment's wherever an image's path is wanted, `00000251.inc`
