@@ -1,10 +1,11 @@
 /*
  * by_message_private.h - shared by the files of by_message
  *
- *     by_message.c       where the rank is, goals, breakpoints on messages
- *     by_message_say.c   when, messages, who-sent
- *     by_message_comm.c  members of communicators
- *     by_message_keep.c  what-if and back, checkpoint and restart
+ *     by_message.c           where the rank is, running to messages, stops at them
+ *     by_message_commands.c  goto-msg and the like, breakpoints on messages
+ *     by_message_say.c       when, messages, who-sent
+ *     by_message_comm.c      members of communicators
+ *     by_message_keep.c      what-if and back, checkpoint and restart
  */
 #ifndef DBG3_GDBBRIDGE_BY_MESSAGE_PRIVATE_H
 #define DBG3_GDBBRIDGE_BY_MESSAGE_PRIVATE_H
@@ -95,6 +96,16 @@ int by_message_thread(struct by_message *b, struct ptid *thread, struct err *err
 /* The recording of a rank of the job, or NULL with *err. */
 struct recording *by_message_recording(struct by_message *b, unsigned rank, struct err *err);
 
+/* The same of this rank. */
+struct recording *by_message_own(struct by_message *b, struct err *err);
+
+/* The message that fits, or (no filter) that a breakpoint wants, before where the rank is; that
+ * fits, behind it. `next`: by_message_next_event. NO_EVENT: none. */
+uint64_t by_message_previous(struct by_message *b, const struct recording *r, uint64_t next,
+                             const struct message_filter *f);
+uint64_t by_message_following(struct by_message *b, const struct recording *r, uint64_t next,
+                              const struct message_filter *filter);
+
 /* "event 2702: MPI_Recv from 3, tag 7" */
 void by_message_describe(const struct recording *r, uint64_t event, struct bytes *out);
 /* "received 4096 bytes from 3, tag 7, communicator 1" */
@@ -118,6 +129,9 @@ int by_message_checkpoints(void *arg, const char *args, struct bytes *out, struc
 int by_message_restart(void *arg, const char *args, struct bytes *out, struct err *err);
 int by_message_delete(void *arg, const char *args, struct bytes *out, struct err *err);
 
+/* ---- by_message_commands.c */
+int by_message_parse_number(const char *text, const char *what, uint64_t *number, struct err *err);
+
 /* ---- by_message_comm.c */
 /* The rank in MPI_COMM_WORLD of `peer` in a communicator that exists now (in the remote group of an
  * intercommunicator), and what the peer calls this rank there. 0, or -1 with *err. */
@@ -127,7 +141,6 @@ int by_message_peer(struct by_message *b, uint32_t gid, int peer, int *world, in
 /* ---- by_message.c */
 /* "dbg3: WHY event N: ..." where the rank is, for GDB's console. */
 void by_message_tell(struct by_message *b, const char *why, char *text, size_t size);
-int by_message_parse_number(const char *text, const char *what, uint64_t *number, struct err *err);
 void by_message_write_gate(struct by_message *b, pid_t pid, size_t offset, uint64_t word);
 
 int by_message_who_sent(void *arg, const char *args, struct bytes *out, struct err *err);

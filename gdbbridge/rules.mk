@@ -21,7 +21,7 @@ INSTALL += $(BUILD)/dbg3-gdb.py:lib/dbg3/dbg3-gdb.py $(BUILD)/dbg3-attach.gdb:li
 # The stub as a program of its own, for the tests.
 # An isolated rank behind the protocol; only the dbg3 command needs it.
 DBG3_OBJS += $(GDBBRIDGE_OBJS) \
-             $(patsubst %,$(BUILD)/gdbbridge/%.o,isolated by_message by_message_comm by_message_keep by_message_say recording)
+             $(patsubst %,$(BUILD)/gdbbridge/%.o,isolated by_message by_message_comm by_message_commands by_message_keep by_message_say recording)
 $(BUILD)/gdbbridge/recording.o: $(BUILD)/gen/call_id.h
 
 PROGRAMS += $(BUILD)/gdbbridge/gdbserver
