@@ -148,12 +148,9 @@ EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
     if (!stub_active)
         return next(thread, attr, fn, arg);
     struct start *start = stub_thread_alloc(sizeof *start);
-    *start = (struct start){.fn = fn, .arg = arg, .ordinal = next_child(),
-                            .outside = stub_thread.region};
     bool masked = stub_thread.dispatched && !has_mask(attr);
     uint64_t mask = masked ? system_mask(~(1ul << (GATE_SIGNAL - 1))) : 0;
-    start->masked = masked;
-    start->mask = mask;
+    *start = (struct start){fn, arg, next_child(), stub_thread.region, masked, mask};
     signal_place(0);
     bool first = !stub_threads_made;
     stub_threads_made = true;

@@ -194,7 +194,7 @@ static void park(ucontext_t *uc)
 /* Called by park_signal_entry(). Returns the handler to go on in, or 0. */
 uint64_t park_signal(int sig, const siginfo_t *info, ucontext_t *uc)
 {
-    if ((uint64_t)info->si_value.sival_ptr != GATE_SIGNAL_VALUE || info->si_code != SI_QUEUE)
+    if (!park_is_request(info))
         return pass_on(uc);
     park(uc);
     return 0;

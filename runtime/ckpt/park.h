@@ -11,6 +11,7 @@
 #ifndef DBG3_CKPT_PARK_H
 #define DBG3_CKPT_PARK_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -18,8 +19,15 @@
 #include <ucontext.h>
 
 #include "runtime/base/err.h"
+#include "runtime/half/gate.h"
 
 #define PARK_MAX 1024
+
+/* Whether a GATE_SIGNAL is a request to park, and not libc's, which has the same number. */
+static inline bool park_is_request(const siginfo_t *info)
+{
+    return info->si_code == SI_QUEUE && (uint64_t)info->si_value.sival_ptr == GATE_SIGNAL_VALUE;
+}
 
 struct parked {
     pid_t tid;

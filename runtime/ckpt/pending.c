@@ -13,6 +13,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "runtime/ckpt/park.h"
 #include "runtime/half/gate.h"
 #include "runtime/half/sys.h"
 
@@ -30,11 +31,16 @@ static bool logged[SIGNALS + 1];
 static volatile uint32_t count; /* may exceed SIGNALS_MAX: then the last ones are left where they
                                    are */
 
-uint64_t pending_now(void)
+static uint64_t pending_set(void)
 {
     uint64_t set = 0;
     sys_call(SYS_rt_sigpending, &set, 8, 0, 0, 0, 0);
-    return set & ~(NEVER | OF_LIBC);
+    return set & ~NEVER;
+}
+
+uint64_t pending_now(void)
+{
+    return pending_set() & ~OF_LIBC;
 }
 
 static uint64_t hex(const char *p)
@@ -64,8 +70,7 @@ static bool is_park(long sig, const uint8_t *info)
 {
     siginfo_t i;
     memcpy(&i, info, sizeof i);
-    return sig == GATE_SIGNAL && i.si_code == SI_QUEUE &&
-           (uint64_t)i.si_value.sival_ptr == GATE_SIGNAL_VALUE;
+    return sig == GATE_SIGNAL && park_is_request(&i);
 }
 
 static void take(uint64_t set, pid_t tid)
@@ -94,9 +99,7 @@ static void take(uint64_t set, pid_t tid)
  * the thread are asked for. Of a number that waits for both, the process's are taken as well. */
 void pending_take(pid_t tid)
 {
-    uint64_t set = 0;
-    sys_call(SYS_rt_sigpending, &set, 8, 0, 0, 0, 0);
-    if (set & ~NEVER)
+    if (pending_set())
         take(status_set("\nSigPnd:") & ~NEVER, tid);
 }
 

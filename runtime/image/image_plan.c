@@ -377,8 +377,8 @@ static int read_file_part(int fd, void *buf, size_t len, uint64_t offset)
 }
 
 /* From an image that was written past the page cache, in pieces that are worth a read of their own;
- * the kernel reads ahead for smaller ones. */
-static bool read_uncached(const struct image *image, struct image_link *l, void *buf, size_t len,
+ * the kernel reads ahead for smaller ones. What fails once is not tried again. */
+static bool read_uncached(struct image *image, struct image_link *l, void *buf, size_t len,
                           uint64_t offset)
 {
     if (!image->uncached || len < UNCACHED_READ_MIN || l->header.file_size < IMAGE_UNCACHED_MIN)
@@ -388,7 +388,9 @@ static bool read_uncached(const struct image *image, struct image_link *l, void 
         snprintf(path, sizeof path, "/proc/thread-self/fd/%d", l->fd);
         l->uncached_fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
     }
-    return l->uncached_fd >= 0 && image_pread_all(l->uncached_fd, buf, len, offset) == 0;
+    image->uncached =
+        l->uncached_fd >= 0 && image_pread_all(l->uncached_fd, buf, len, offset) == 0;
+    return image->uncached;
 }
 
 static int read_piece(struct image *image, const struct image_piece *p, uint64_t addr, void *buf,
