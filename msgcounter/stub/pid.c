@@ -356,7 +356,7 @@ EXPORT int pthread_getcpuclockid(pthread_t thread, clockid_t *clock)
     return 0;
 }
 
-EXPORT int pthread_setname_np(pthread_t thread, const char *name)
+static int set_name(pthread_t thread, const char *name)
 {
     static void *fn;
     char path[64];
@@ -372,7 +372,7 @@ EXPORT int pthread_setname_np(pthread_t thread, const char *name)
     return fclose(f) == 0 ? 0 : errno;
 }
 
-EXPORT int pthread_getname_np(pthread_t thread, char *name, size_t size)
+static int get_name(pthread_t thread, char *name, size_t size)
 {
     static void *fn;
     char path[64];
@@ -387,6 +387,25 @@ EXPORT int pthread_getname_np(pthread_t thread, char *name, size_t size)
     fclose(f);
     name[strcspn(name, "\n")] = '\0';
     return 0;
+}
+
+/* libc's, too, ask for a file by the thread's number: no epoch falls between. */
+EXPORT int pthread_setname_np(pthread_t thread, const char *name)
+{
+    bool live = !stub_thread.dispatched;
+    stub_thread.inside += live;
+    int r = set_name(thread, name);
+    stub_thread.inside -= live;
+    return r;
+}
+
+EXPORT int pthread_getname_np(pthread_t thread, char *name, size_t size)
+{
+    bool live = !stub_thread.dispatched;
+    stub_thread.inside += live;
+    int r = get_name(thread, name, size);
+    stub_thread.inside -= live;
+    return r;
 }
 
 /* The kernel takes the owner's number from such a mutex, and would find another thread or none. An

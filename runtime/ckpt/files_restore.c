@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -140,8 +141,33 @@ static int restore_content(const struct file_record *r, bool alone, struct err *
     return place(fd, r, err);
 }
 
+/* Where the path of a thread's file in /proc has its number, or NULL. */
+static const char *thread_number(const struct file_record *r)
+{
+    static const char folder[] = "/proc/self/task/";
+    bool of_thread = r->kind == FILE_PATH && strncmp(file_path(r), folder, sizeof folder - 1) == 0;
+    return of_thread ? file_path(r) + sizeof folder - 1 : NULL;
+}
+
+/* Of one that has ended nothing could be read. */
+static int restore_of_thread(const struct file_record *r, pid_t (*tid_now)(pid_t), struct err *err)
+{
+    char path[PATH_MAX], *rest;
+    const char *number = thread_number(r);
+    pid_t tid = tid_now((pid_t)strtol(number, &rest, 10));
+    if (!tid)
+        return place(open("/dev/null", O_RDWR | O_CLOEXEC), r, err);
+    snprintf(path, sizeof path, "%.*s%d%s", (int)(number - file_path(r)), file_path(r), tid, rest);
+    int fd = open(path, (int)r->flags | (r->cloexec ? O_CLOEXEC : 0));
+    if (fd < 0 || (r->offset && lseek(fd, (off_t)r->offset, SEEK_SET) < 0))
+        return err_sys(err, "cannot restore descriptor %d (%s)", r->fd, path);
+    return place(fd, r, err);
+}
+
 static int restore_path(const struct file_record *r, bool alone, struct err *err)
 {
+    if (!alone && thread_number(r))
+        return 0; /* its number is kept until there are threads: files_restore_threads() */
     int flags = (int)r->flags & ~(O_CREAT | O_EXCL | O_TRUNC);
     bool written = (flags & O_ACCMODE) != O_RDONLY && !(flags & O_PATH);
     if (alone && r->value[0])
@@ -324,4 +350,19 @@ int files_restore(const struct image_state *state, bool alone, struct err *err)
                 return -1;
         }
     return alone ? 0 : locks_restore(state, err);
+}
+
+int files_restore_threads(const struct image_state *state, pid_t (*tid_now)(pid_t), struct err *err)
+{
+    const uint8_t *end;
+    const struct file_record *first = first_record(state, &end);
+    for (const struct file_record *r = first; r; r = next_record(r, end))
+        if (thread_number(r) && restore_of_thread(r, tid_now, err) < 0)
+            return -1;
+    for (const struct file_record *r = first; r; r = next_record(r, end)) {
+        const struct file_record *of = r->kind == FILE_SAME ? find(first, end, r->mate) : NULL;
+        if (of && thread_number(of) && restore_same(r, false, err) < 0)
+            return -1;
+    }
+    return 0;
 }

@@ -139,12 +139,19 @@ static volatile uint32_t go; /* futex: 1 when the threads may continue */
 static const struct image_state *restored; /* by restart_threads() */
 static pid_t *tids;                        /* what its threads have for numbers now */
 
-static pid_t tid_of(pid_t was)
+/* 0: none has that number. */
+static pid_t tid_now(pid_t was)
 {
     for (size_t i = 0; i < restored->nthreads; i++)
         if (restored->threads[i].tid == was)
             return tids[i];
-    return getpid();
+    return 0;
+}
+
+static pid_t tid_for_timer(pid_t was)
+{
+    pid_t tid = tid_now(was);
+    return tid ? tid : getpid();
 }
 
 /* What a recreated thread needs; malloc'ed, for as long as the process lives. */
@@ -236,7 +243,7 @@ int restart_threads(const struct image_state *state, struct err *err)
         renumber(t, tid);
         set_name(tid, t->name);
     }
-    return 0;
+    return GATE->mode == GATE_REPLAY ? 0 : files_restore_threads(state, tid_now, err);
 }
 
 int restart_on_upper_fs(const struct image_state *state, int (*fn)(void))
@@ -268,7 +275,7 @@ void restart_go(const struct image_state *state)
     pending_put(PENDING_PROCESS, 0);
     if (!pending_logged(0)) {
         restore_timers(&state->meta);
-        if (timers_restore(state, tid_of, &err) < 0)
+        if (timers_restore(state, tid_for_timer, &err) < 0)
             half_die(&err);
     }
     __atomic_store_n(&go, 1, __ATOMIC_RELEASE);

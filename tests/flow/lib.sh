@@ -130,7 +130,7 @@ wait_until() { # SECONDS COMMAND...
     local limit=$((SECONDS + $1)) pause=20
     shift
     until "$@" >/dev/null 2>&1; do
-        [ $SECONDS -lt $limit ] || fail "waited in vain for: $*"
+        [ $SECONDS -lt $limit ] || { describe_jobs && fail "waited in vain for: $*"; }
         sleep "$(printf '0.%03d' $pause)"
         pause=$((pause * 3 / 2 < 500 ? pause * 3 / 2 : 500))
     done
@@ -165,6 +165,17 @@ start() { # NAME COMMAND...
     shift
     "$@" >"$name.out" 2>"$name.err" </dev/null &
     job_pid[$name]=$!
+}
+
+# What has become of those that were started: the test's folder may be out of reach.
+describe_jobs() {
+    local name state
+    for name in "${!job_pid[@]}"; do
+        state="still runs"
+        ! is_gone "${job_pid[$name]}" || state="has ended"
+        echo "$name $state; the last that it says:" >&2
+        tail -n 10 "$name.err" | sed 's/^/    /' >&2
+    done
 }
 
 # Waits for it; its exit code must be CODE, as in expect_exit.

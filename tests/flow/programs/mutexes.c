@@ -109,7 +109,7 @@ static void robust(int round)
 
 /* ---- signals, names, cancellation, numbers ---- */
 
-static atomic_int signals_got, cleaned;
+static atomic_int signals_got, cleaned, sleeper;
 static atomic_long signalled;
 static _Thread_local int mine;
 
@@ -128,11 +128,33 @@ static void clean(void *arg)
 static void *sleep_on(void *arg)
 {
     mine = *(int *)arg;
+    sleeper = gettid();
     pthread_cleanup_push(clean, arg);
     for (;;)
         pause();
     pthread_cleanup_pop(0);
     return NULL;
+}
+
+/* What /proc has of the sleeper, by the numbers that the program knows. */
+static FILE *open_comm(void)
+{
+    char path[64];
+
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/comm", getpid(), sleeper);
+    return fopen(path, "r");
+}
+
+static void check_comm(FILE *comm, const char *name)
+{
+    char text[32] = "";
+
+    CHECK(comm);
+    rewind(comm);
+    CHECK(fgets(text, sizeof(text), comm));
+    text[strcspn(text, "\n")] = '\0';
+    CHECK(strcmp(text, name) == 0);
+    fclose(comm);
 }
 
 static void reach(int round)
@@ -143,14 +165,20 @@ static void reach(int round)
     cpu_set_t before, after;
     pthread_attr_t attr;
     pthread_t thread;
+    FILE *comm;
     void *result;
 
     CHECK(sigaction(SIGUSR2, &act, &old) == 0);
     snprintf(named, sizeof(named), "round %d", round);
-    signals_got = cleaned = 0;
+    signals_got = cleaned = sleeper = 0;
     CHECK(pthread_create(&thread, NULL, sleep_on, &round) == 0);
     CHECK(pthread_setname_np(thread, named) == 0);
+    while (!sleeper)
+        usleep(100);
+    comm = open_comm();
     check_talk(TALKS);
+    check_comm(comm, named);
+    check_comm(open_comm(), named);
     CHECK(getpid() == process && gettid() == self && syscall(SYS_gettid) == self);
     CHECK(pthread_getname_np(thread, name, sizeof(name)) == 0 && strcmp(name, named) == 0);
     CHECK(pthread_getaffinity_np(thread, sizeof(before), &before) == 0);
