@@ -248,7 +248,7 @@ static int error_of(int r)
     return r < 0 ? errno : 0;
 }
 
-EXPORT int pthread_kill(pthread_t thread, int sig)
+static int send(pthread_t thread, int sig)
 {
     static void *fn;
     int tid = moved(thread);
@@ -270,7 +270,7 @@ EXPORT int pthread_cancel(pthread_t thread)
     return signal_thread(SYS_tgkill, tid, GATE_SIGNAL, NULL);
 }
 
-EXPORT int pthread_sigqueue(pthread_t thread, int sig, const union sigval value)
+static int queue(pthread_t thread, int sig, const union sigval value)
 {
     static void *fn;
     int tid = moved(thread);
@@ -284,7 +284,7 @@ EXPORT int pthread_sigqueue(pthread_t thread, int sig, const union sigval value)
     return signal_thread(SYS_rt_tgsigqueueinfo, tid, sig, &info);
 }
 
-EXPORT int pthread_setaffinity_np(pthread_t thread, size_t size, const cpu_set_t *set)
+static int set_affinity(pthread_t thread, size_t size, const cpu_set_t *set)
 {
     static void *fn;
     int tid = moved(thread);
@@ -294,7 +294,7 @@ EXPORT int pthread_setaffinity_np(pthread_t thread, size_t size, const cpu_set_t
     return error_of(sched_setaffinity(tid, size, set));
 }
 
-EXPORT int pthread_getaffinity_np(pthread_t thread, size_t size, cpu_set_t *set)
+static int get_affinity(pthread_t thread, size_t size, cpu_set_t *set)
 {
     static void *fn;
     int tid = moved(thread);
@@ -305,25 +305,22 @@ EXPORT int pthread_getaffinity_np(pthread_t thread, size_t size, cpu_set_t *set)
 }
 
 /* libc's asks the kernel about the number in struct pthread. Only the thread itself can lend it
- * another one meanwhile: it holds no lock by it then, and no epoch falls into that. */
-EXPORT int pthread_getattr_np(pthread_t thread, pthread_attr_t *attr)
+ * another one meanwhile: it holds no lock by it then. */
+static int get_attributes(pthread_t thread, pthread_attr_t *attr)
 {
     static void *fn;
     int (*next)(pthread_t, pthread_attr_t *) = stub_next("pthread_getattr_np", &fn);
     int tid = moved(thread);
     if (!tid || thread != pthread_self())
         return next(thread, attr);
-    bool live = !stub_thread.dispatched;
     int was = *tid_of(thread);
-    stub_thread.inside += live;
     *tid_of(thread) = tid;
     int r = next(thread, attr);
     *tid_of(thread) = was;
-    stub_thread.inside -= live;
     return r;
 }
 
-EXPORT int pthread_setschedparam(pthread_t thread, int policy, const struct sched_param *param)
+static int set_scheduling(pthread_t thread, int policy, const struct sched_param *param)
 {
     static void *fn;
     int tid = moved(thread);
@@ -333,7 +330,7 @@ EXPORT int pthread_setschedparam(pthread_t thread, int policy, const struct sche
     return error_of(sched_setscheduler(tid, policy, param));
 }
 
-EXPORT int pthread_getschedparam(pthread_t thread, int *policy, struct sched_param *param)
+static int get_scheduling(pthread_t thread, int *policy, struct sched_param *param)
 {
     static void *fn;
     int tid = moved(thread);
@@ -389,23 +386,60 @@ static int get_name(pthread_t thread, char *name, size_t size)
     return 0;
 }
 
-/* libc's, too, ask for a file by the thread's number: no epoch falls between. */
+/* libc's, too, ask the kernel about a number that they have read before: no epoch falls between. A
+ * thread that signals itself may be in its handler then, and is let go. */
+#define HELD(call)                                                                                 \
+    ({                                                                                             \
+        bool live_ = !stub_thread.dispatched;                                                      \
+        stub_thread.inside += live_;                                                               \
+        int r_ = call;                                                                             \
+        stub_thread.inside -= live_;                                                               \
+        r_;                                                                                        \
+    })
+
+EXPORT int pthread_kill(pthread_t thread, int sig)
+{
+    return thread == pthread_self() ? send(thread, sig) : HELD(send(thread, sig));
+}
+
+EXPORT int pthread_sigqueue(pthread_t thread, int sig, const union sigval value)
+{
+    return thread == pthread_self() ? queue(thread, sig, value) : HELD(queue(thread, sig, value));
+}
+
+EXPORT int pthread_setaffinity_np(pthread_t thread, size_t size, const cpu_set_t *set)
+{
+    return HELD(set_affinity(thread, size, set));
+}
+
+EXPORT int pthread_getaffinity_np(pthread_t thread, size_t size, cpu_set_t *set)
+{
+    return HELD(get_affinity(thread, size, set));
+}
+
+EXPORT int pthread_getattr_np(pthread_t thread, pthread_attr_t *attr)
+{
+    return HELD(get_attributes(thread, attr));
+}
+
+EXPORT int pthread_setschedparam(pthread_t thread, int policy, const struct sched_param *param)
+{
+    return HELD(set_scheduling(thread, policy, param));
+}
+
+EXPORT int pthread_getschedparam(pthread_t thread, int *policy, struct sched_param *param)
+{
+    return HELD(get_scheduling(thread, policy, param));
+}
+
 EXPORT int pthread_setname_np(pthread_t thread, const char *name)
 {
-    bool live = !stub_thread.dispatched;
-    stub_thread.inside += live;
-    int r = set_name(thread, name);
-    stub_thread.inside -= live;
-    return r;
+    return HELD(set_name(thread, name));
 }
 
 EXPORT int pthread_getname_np(pthread_t thread, char *name, size_t size)
 {
-    bool live = !stub_thread.dispatched;
-    stub_thread.inside += live;
-    int r = get_name(thread, name, size);
-    stub_thread.inside -= live;
-    return r;
+    return HELD(get_name(thread, name, size));
 }
 
 /* The kernel takes the owner's number from such a mutex, and would find another thread or none. An
