@@ -159,12 +159,12 @@ static uint64_t pass_on(const ucontext_t *uc)
 
 static void park(ucontext_t *uc)
 {
-    interrupt_undo(uc, fs_base() < GATE_ADDR ? fs_base() : 0);
-    if (!at_safe_point(uc))
-        return;
     bool fine = (GATE->word & GATE_WORD_FINE) && fine_fn;
-    if (!park_wanted && !fine)
-        return; /* the kernel queues duplicates */
+    interrupt_undo(uc, fs_base() < GATE_ADDR ? fs_base() : 0);
+    if (!at_safe_point(uc) || (!park_wanted && !fine)) { /* the kernel queues duplicates */
+        interrupt_redo(uc, pending_now());
+        return;
+    }
     struct parked here;
     park_describe(&here, uc);
     if (fine && (uint64_t)here.tid == GATE->main_tid) {

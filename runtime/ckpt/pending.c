@@ -1,9 +1,8 @@
 /*
  * pending.c - signals that have been sent to the application and not been delivered
  *
- * The list is filled by parked threads, each for itself: a record is claimed by counting, and its
- * signal's number is written last; 0 is one that has been put back. When all have been, the list is
- * empty again.
+ * The list is filled by parked threads, each for itself, while others may be putting back what they
+ * took before: a record is free, claimed, or has a signal, whose number is written last.
  */
 #include "runtime/ckpt/pending.h"
 
@@ -26,10 +25,13 @@
  * sender must be this process. The first is also what parks threads. */
 #define OF_LIBC (BIT(GATE_SIGNAL) | BIT(GATE_SIGNAL + 1))
 
+/* As a record's number. */
+#define FREE    0
+#define CLAIMED (-1)
+
 static struct pending_signal list[SIGNALS_MAX];
+static volatile uint32_t top; /* records from there on have always been free */
 static bool logged[SIGNALS + 1];
-static volatile uint32_t count; /* may exceed SIGNALS_MAX: then the last ones are left where they
-                                   are */
 
 static uint64_t pending_set(void)
 {
@@ -73,34 +75,49 @@ static bool is_park(long sig, const uint8_t *info)
     return sig == GATE_SIGNAL && park_is_request(&i);
 }
 
+/* The first free record at or behind `from`. NULL: there is none. */
+static struct pending_signal *claim(uint32_t from)
+{
+    for (uint32_t i = from; i < SIGNALS_MAX; i++) {
+        int32_t none = FREE;
+        if (!__atomic_compare_exchange_n(&list[i].signo, &none, CLAIMED, false, __ATOMIC_ACQ_REL,
+                                         __ATOMIC_RELAXED))
+            continue;
+        uint32_t n = top;
+        while (n <= i && !__atomic_compare_exchange_n(&top, &n, i + 1, false, __ATOMIC_ACQ_REL,
+                                                      __ATOMIC_RELAXED))
+            ;
+        return &list[i];
+    }
+    return NULL;
+}
+
+/* What the list has no room for stays where it is. */
 static void take(uint64_t set, pid_t tid)
 {
     const struct timespec at_once = {0, 0};
-    while (set && count < SIGNALS_MAX) {
-        uint8_t info[sizeof list[0].info] = {0};
-        long sig = sys_call(SYS_rt_sigtimedwait, &set, info, &at_once, 8, 0, 0);
+    struct pending_signal *s = claim(0);
+    while (s) {
+        long sig = sys_call(SYS_rt_sigtimedwait, &set, s->info, &at_once, 8, 0, 0);
         if (sig <= 0)
             break;
-        if (is_park(sig, info))
+        if (is_park(sig, s->info))
             continue;
-        uint32_t i = __atomic_fetch_add(&count, 1, __ATOMIC_ACQ_REL);
-        if (i >= SIGNALS_MAX) {
-            sys_call(SYS_rt_tgsigqueueinfo, sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0),
-                     sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0), sig, info, 0, 0);
-            break;
-        }
-        memcpy(list[i].info, info, sizeof info);
-        list[i].tid = tid;
-        __atomic_store_n(&list[i].signo, (int32_t)sig, __ATOMIC_RELEASE);
+        s->tid = tid;
+        __atomic_store_n(&s->signo, (int32_t)sig, __ATOMIC_RELEASE);
+        s = claim((uint32_t)(s - list) + 1);
     }
+    if (s)
+        __atomic_store_n(&s->signo, FREE, __ATOMIC_RELEASE);
 }
 
 /* The kernel gives a thread's own signals before the process's: only numbers that are pending for
  * the thread are asked for. Of a number that waits for both, the process's are taken as well. */
 void pending_take(pid_t tid)
 {
-    if (pending_set())
-        take(status_set("\nSigPnd:") & ~NEVER, tid);
+    uint64_t set = pending_set() ? status_set("\nSigPnd:") & ~NEVER : 0;
+    if (set)
+        take(set, tid);
 }
 
 const struct pending_signal *pending_take_process(size_t *n)
@@ -108,7 +125,8 @@ const struct pending_signal *pending_take_process(size_t *n)
     uint64_t all = ~NEVER;
     if (status_set("\nShdPnd:") & ~NEVER)
         take(all, PENDING_PROCESS);
-    *n = count < SIGNALS_MAX ? count : SIGNALS_MAX;
+    for (*n = top; *n && list[*n - 1].signo <= 0;)
+        --*n;
     return list;
 }
 
@@ -135,15 +153,12 @@ static void adopt(struct pending_signal *s, long pid)
 
 void pending_put(pid_t tid, pid_t to)
 {
-    long pid = sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
-    uint32_t n = count < SIGNALS_MAX ? count : SIGNALS_MAX, left = 0;
-    if (n == 0)
-        return;
+    uint32_t n = top;
+    long pid = n ? sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0) : 0;
     for (uint32_t i = 0; i < n; i++) {
         struct pending_signal *s = &list[i];
         int32_t sig = __atomic_load_n(&s->signo, __ATOMIC_ACQUIRE);
-        left += sig && s->tid != tid;
-        if (!sig || s->tid != tid)
+        if (sig <= 0 || s->tid != tid)
             continue;
         adopt(s, pid);
         if (pending_logged(sig))
@@ -152,15 +167,13 @@ void pending_put(pid_t tid, pid_t to)
             sys_call(SYS_rt_sigqueueinfo, pid, sig, s->info, 0, 0, 0);
         else
             sys_call(SYS_rt_tgsigqueueinfo, pid, to, sig, s->info, 0, 0);
-        __atomic_store_n(&s->signo, 0, __ATOMIC_RELEASE);
+        __atomic_store_n(&s->signo, FREE, __ATOMIC_RELEASE);
     }
-    if (left == 0)
-        __atomic_compare_exchange_n(&count, &n, 0, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 }
 
 void pending_load(const void *blob, size_t size)
 {
     size_t n = size / sizeof list[0];
-    count = (uint32_t)(n < SIGNALS_MAX ? n : SIGNALS_MAX);
-    memcpy(list, blob, count * sizeof list[0]);
+    top = (uint32_t)(n < SIGNALS_MAX ? n : SIGNALS_MAX);
+    memcpy(list, blob, top * sizeof list[0]);
 }

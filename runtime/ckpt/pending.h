@@ -18,7 +18,7 @@
 
 struct pending_signal {
     int32_t tid; /* of the process that was saved, or PENDING_PROCESS */
-    int32_t signo;
+    int32_t signo; /* 0: none here */
     uint8_t info[128];
 };
 

@@ -217,11 +217,11 @@ int save_image(const struct save_request *request, struct image_written *written
                              .mpi_level = (int64_t)GATE->stub->mpi_level,
                              .stack_limit = save_identity.stack_limit, .mm = save_identity.mm};
     bool whole = request->kind == IMAGE_FULL && request->checkpoint == 0;
-    /* Timers before signals: one that expires now must be in either. */
+    /* Timers before signals: one that expires now must be in either. So must what one thread has
+     * sent to another one that was parked already. */
     size_t npending, ntimers = 0;
     struct timer_record *timers = whole ? timers_describe(&ntimers) : NULL;
-    if (ntimers)
-        park_take_pending();
+    park_take_pending();
     const struct pending_signal *pending = pending_take_process(&npending);
     timers_settle(timers, ntimers, pending, npending);
     struct image_blob blobs[] = {{SAVE_BLOB, &blob, sizeof blob},

@@ -80,7 +80,8 @@ void timers_settle(struct timer_record *timers, size_t ntimers,
     for (size_t i = 0; i < npending; i++) {
         siginfo_t info;
         memcpy(&info, pending[i].info, sizeof info);
-        for (size_t k = 0; k < ntimers && info.si_code == SI_TIMER; k++)
+        bool tick = pending[i].signo > 0 && info.si_code == SI_TIMER;
+        for (size_t k = 0; k < ntimers && tick; k++)
             if (timers[k].id == info.si_timerid)
                 expired(&timers[k].left);
     }

@@ -14,7 +14,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { TALKS = 12, CROWD = 6 };
+enum { TALKS = 12, CROWD = 6, SIGNALS = 200 };
 
 static void make(pthread_mutex_t *lock, int type, int robust)
 {
@@ -195,6 +195,39 @@ static void reach(int round)
     CHECK(sigaction(SIGUSR2, &old, NULL) == 0);
 }
 
+/* ---- many signals, each of which counts, to a thread that may have been stopped ---- */
+
+static atomic_int counted;
+
+static void count_signal(int sig)
+{
+    counted++;
+}
+
+static void crowd_of_signals(int round)
+{
+    struct sigaction act = {.sa_handler = count_signal}, old;
+    cpu_set_t cpus;
+    pthread_t thread;
+    int sent = 0;
+
+    CHECK(sigaction(SIGRTMIN + 1, &act, &old) == 0);
+    counted = cleaned = 0;
+    CHECK(pthread_create(&thread, NULL, sleep_on, &round) == 0);
+    for (int i = 0; i < TALKS; i++) {
+        for (int j = 0; j < SIGNALS; j++, sent++) {
+            CHECK(pthread_getaffinity_np(thread, sizeof(cpus), &cpus) == 0);
+            CHECK(pthread_sigqueue(thread, SIGRTMIN + 1, (union sigval){.sival_int = j}) == 0);
+        }
+        check_talk(1);
+    }
+    for (int i = 0; i < 50000 && counted < sent; i++)
+        usleep(100);
+    CHECK(counted == sent);
+    CHECK(pthread_cancel(thread) == 0 && pthread_join(thread, NULL) == 0 && cleaned == 1);
+    CHECK(sigaction(SIGRTMIN + 1, &old, NULL) == 0);
+}
+
 /* ---- threads come and go ---- */
 
 static atomic_int lived;
@@ -234,7 +267,8 @@ static void crowd(int round)
 }
 
 static const struct check_case cases[] = {
-    {"owners", owners}, {"robust", robust}, {"reach", reach}, {"crowd", crowd}, {NULL, NULL},
+    {"owners", owners}, {"robust", robust}, {"reach", reach}, {"signals", crowd_of_signals},
+    {"crowd", crowd},   {NULL, NULL},
 };
 
 int main(int argc, char **argv)
