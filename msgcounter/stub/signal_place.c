@@ -18,8 +18,8 @@
 #include "msgcounter/stub/thread.h"
 #include "runtime/half/sys.h"
 
-#define HELD    64 /* a power of two */
-#define IN_STUB 20 /* periods of SIGNAL_LATE_NS */
+#define HELD    512 /* a power of two; the memory is the kernel's until it is used */
+#define IN_STUB 20  /* periods of SIGNAL_LATE_NS */
 
 /* What a thread has of them. */
 struct signals {
@@ -31,7 +31,7 @@ struct signals {
         uint64_t cpu_ns; /* of the thread, likewise */
     } held;
     /* How often a signal has been sent from here and not been met, by how its handler is to run. */
-    volatile uint8_t due[SIGNAL_RUNS][_NSIG + 1];
+    volatile uint16_t due[SIGNAL_RUNS][_NSIG + 1];
     /* Signals whose handlers have run aside in the present MPI call. */
     siginfo_t aside[HELD];
     volatile uint32_t naside;
@@ -186,7 +186,7 @@ static long send_again(const siginfo_t *info)
 
 static void add_due(enum signal_run how, int sig, int more)
 {
-    mine->due[how][sig] = (uint8_t)(mine->due[how][sig] + more);
+    mine->due[how][sig] = (uint16_t)(mine->due[how][sig] + more);
     __atomic_add_fetch(&due_of_all[sig], (uint32_t)more, __ATOMIC_RELAXED);
 }
 

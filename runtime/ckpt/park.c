@@ -38,8 +38,15 @@
 #define SLOT_CLAIMED (-1) /* being filled */
 static struct parked slots[PARK_MAX];
 static struct parked sorted[PARK_MAX]; /* what park_threads() shows */
-static volatile uint32_t nparked;      /* futex: threads now parked */
+static volatile uint32_t nparked;      /* futex: threads that have a slot */
 static volatile uint32_t park_wanted;  /* threads shall stay parked */
+
+/* Grows with each park_all(). A thread that is still on its way out of the last one, or on its way
+ * in, has a slot, too: parked are those that have found this number and park_wanted. */
+static volatile uint32_t phase;
+static volatile uint32_t slot_phase[PARK_MAX];
+static volatile uint32_t arrivals; /* futex: grows with each */
+
 /* futex of parked threads: grows with anything that concerns them */
 static volatile uint32_t change;
 
@@ -75,17 +82,33 @@ static void announce_change(void)
     sys_futex_wake(&change, INT32_MAX);
 }
 
-/* Stays here while park_wanted. Whether to go on anew. */
-static bool stay(struct parked *self, bool is_main)
+/* Has no slot any more, or got none. */
+static void count_out(void)
 {
-    uint32_t taken = __atomic_load_n(&take_seq, __ATOMIC_SEQ_CST);
-    __atomic_add_fetch(&nparked, 1, __ATOMIC_SEQ_CST);
+    __atomic_sub_fetch(&nparked, 1, __ATOMIC_SEQ_CST);
     sys_futex_wake(&nparked, INT32_MAX);
+}
+
+static void arrive(const struct parked *self, uint32_t in)
+{
+    volatile uint32_t *slot = &slot_phase[self - slots];
+    if (*slot == in)
+        return;
+    __atomic_store_n(slot, in, __ATOMIC_SEQ_CST);
+    __atomic_add_fetch(&arrivals, 1, __ATOMIC_SEQ_CST);
+    sys_futex_wake(&arrivals, INT32_MAX);
+}
+
+/* Stays here while park_wanted. What waits for it was taken at `taken`. Whether to go on anew. */
+static bool stay(struct parked *self, bool is_main, uint32_t taken)
+{
     for (;;) {
         uint32_t seen = __atomic_load_n(&change, __ATOMIC_SEQ_CST);
         uint32_t seq = __atomic_load_n(&work_seq, __ATOMIC_SEQ_CST);
+        uint32_t in = __atomic_load_n(&phase, __ATOMIC_SEQ_CST);
         if (!__atomic_load_n(&park_wanted, __ATOMIC_SEQ_CST))
             break;
+        arrive(self, in);
         if (is_main && seq != work_done) {
             work_result = work_fn(work_arg);
             __atomic_store_n(&work_done, seq, __ATOMIC_SEQ_CST);
@@ -103,9 +126,9 @@ static bool stay(struct parked *self, bool is_main)
         sys_futex_wait(&change, seen);
     }
     bool anew = resume_anew;
+    slot_phase[self - slots] = 0;
     __atomic_store_n(&self->tid, SLOT_FREE, __ATOMIC_SEQ_CST);
-    __atomic_sub_fetch(&nparked, 1, __ATOMIC_SEQ_CST);
-    sys_futex_wake(&nparked, INT32_MAX);
+    count_out();
     return anew;
 }
 
@@ -176,11 +199,15 @@ static void park(ucontext_t *uc)
     }
     if (!park_wanted)
         return;
+    uint32_t taken = __atomic_load_n(&take_seq, __ATOMIC_SEQ_CST);
+    __atomic_add_fetch(&nparked, 1, __ATOMIC_SEQ_CST);
     struct parked *self = claim(&here);
-    if (!self)
+    if (!self) {
+        count_out();
         return;
+    }
     pending_take(here.tid);
-    bool anew = stay(self, (uint64_t)here.tid == GATE->main_tid);
+    bool anew = stay(self, (uint64_t)here.tid == GATE->main_tid, taken);
     pending_put(here.tid, here.tid);
     interrupt_redo(uc, pending_now());
     interrupt_resume(here.fs_base);
@@ -242,7 +269,7 @@ static bool is_parked(pid_t tid)
 {
     for (int i = 0; i < PARK_MAX; i++)
         if (__atomic_load_n(&slots[i].tid, __ATOMIC_ACQUIRE) == tid)
-            return true;
+            return __atomic_load_n(&slot_phase[i], __ATOMIC_ACQUIRE) == phase;
     return false;
 }
 
@@ -271,10 +298,12 @@ int park_all(pid_t except, int timeout_ms, struct err *err)
     uint64_t deadline = now_ms() + (uint64_t)timeout_ms;
     arm();
     resume_anew = false;
+    __atomic_add_fetch(&phase, 1, __ATOMIC_SEQ_CST);
     __atomic_store_n(&park_wanted, 1, __ATOMIC_SEQ_CST);
+    announce_change();
     __atomic_or_fetch(&GATE->word, GATE_WORD_PARK, __ATOMIC_SEQ_CST);
     for (;;) {
-        uint32_t seen = nparked;
+        uint32_t seen = arrivals;
         int missing = signal_others(except, true);
         if (missing == 0)
             return 0;
@@ -284,7 +313,7 @@ int park_all(pid_t except, int timeout_ms, struct err *err)
             return err_set(err, "%d thread%s did not come to a safe point in %g s", missing,
                            missing == 1 ? "" : "s", timeout_ms / 1e3);
         struct timespec ts = {0, SIGNAL_AGAIN_MS * 1000000};
-        sys_call(SYS_futex, &nparked, SYS_FUTEX_WAIT, seen, &ts, 0, 0);
+        sys_call(SYS_futex, &arrivals, SYS_FUTEX_WAIT, seen, &ts, 0, 0);
     }
 }
 
