@@ -101,6 +101,17 @@ static void meet(int sig, siginfo_t *info, void *uc, bool outside)
         schedule_give();
 }
 
+/* A system call that this signal has ended is over: one to park that comes at that place must not
+ * make it again. It tells them by rcx, where a call leaves the address behind it (interrupt.c). */
+static void end_call(ucontext_t *uc)
+{
+    greg_t *regs = uc->uc_mcontext.gregs;
+    const uint8_t *behind = (const uint8_t *)regs[REG_RIP];
+    if (regs[REG_RAX] == -EINTR && regs[REG_RCX] == regs[REG_RIP] && behind[-2] == 0x0f &&
+        behind[-1] == 0x05)
+        regs[REG_RCX] = 0;
+}
+
 /* Runs on whichever FS was interrupted: nothing here may use TLS before the switch. */
 static void stub_signal_entry(int sig, siginfo_t *info, void *uc)
 {
@@ -108,6 +119,7 @@ static void stub_signal_entry(int sig, siginfo_t *info, void *uc)
     if (fs >= GATE_ADDR)
         set_fs_base(*(const uint64_t *)(fs + (uint64_t)GATE->tls_upper_fs));
     meet(sig, info, uc, fs >= GATE_ADDR);
+    end_call(uc);
     if (fs >= GATE_ADDR)
         set_fs_base(fs);
 }
