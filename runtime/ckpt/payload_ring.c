@@ -23,11 +23,14 @@
 #include "runtime/base/fault.h"
 #include "runtime/half/own_fd.h"
 
-#define SLOTS   12          /* segments that are not copied yet, and the one that is written to */
-#define LARGEST (64ul << 20) /* bytes: of one that is worth it */
-#define WAITING (32ul << 20) /* bytes: full ones that may wait to be trimmed, but not more ... */
-#define EARNED  16           /* ... than that part of all: new pages cost ten copies */
+#define SLOTS   12           /* segments that are not copied yet, and the one that is written to */
+#define LARGEST (256ul << 20) /* bytes: of one that is worth it */
+#define ALL     (512ul << 20) /* bytes: of all together */
+#define SPARE   4             /* times as large as asked for: too good for it */
+#define WAITING (32ul << 20)  /* bytes: full ones that may wait to be trimmed, but not more ... */
+#define EARNED  16            /* ... than that part of all: new pages cost ten copies */
 
+#define PAGE        4096
 #define TMPFS_MAGIC 0x01021994 /* linux/magic.h: its files are memory; a copy would be more of it */
 
 enum state {
@@ -87,14 +90,27 @@ static bool is_wanted(const struct slot *s)
     return access(segment_name(s->segment).s, F_OK) == 0;
 }
 
-/* All of it, in one write past the page cache. */
+/* Bytes up to the last record and the zeros behind it, in whole pages: what an earlier segment left
+ * in the file need not be kept. */
+static size_t used(struct log_map map)
+{
+    struct log_cursor c;
+    if (log_cursor_init(&c, &map, 1) < 0)
+        return map.size;
+    while (log_cursor_skip(&c))
+        ;
+    uint64_t end = (c.at.offset + sizeof(struct log_record) + PAGE - 1) & ~(uint64_t)(PAGE - 1);
+    return end < map.size ? end : map.size;
+}
+
+/* All that is used, in one write past the page cache. */
 static int write_direct(const char *path, struct log_map map)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_DIRECT, 0600);
     if (fd < 0)
         return -1;
-    ssize_t n = pwrite(fd, map.base, map.size, 0);
-    int rc = n == (ssize_t)map.size ? 0 : -1;
+    size_t bytes = used(map);
+    int rc = pwrite(fd, map.base, bytes, 0) == (ssize_t)bytes ? ftruncate(fd, (off_t)map.size) : -1;
     return close(fd) < 0 ? -1 : rc;
 }
 
@@ -220,18 +236,24 @@ static void adopt(struct slot *s, uint32_t segment, struct log_map map)
         *s = (struct slot){SLOT_OPEN, segment, map};
 }
 
-/* One that is large enough, under the segment's name. If all that are free are too small, one makes
- * way for what is to come. */
+/* The smallest free one that is large enough, if it is not far too large, or NULL. */
+static struct slot *find_fitting(uint64_t min_size)
+{
+    uint64_t size = ring.file.segment_size ? ring.file.segment_size : LOG_SEGMENT_SIZE;
+    uint64_t largest = SPARE * (min_size > size ? min_size : size);
+    struct slot *best = NULL;
+    for (struct slot *s = ring.slot; s < ring.slot + SLOTS; s++)
+        if (s->state == SLOT_FREE && s->map.size >= min_size && s->map.size <= largest &&
+            (!best || s->map.size < best->map.size))
+            best = s;
+    return best;
+}
+
+/* One that fits, under the segment's name. */
 static struct slot *reuse_one(uint32_t segment, uint64_t min_size)
 {
-    struct slot *small = NULL;
-    for (struct slot *s = ring.slot; s < ring.slot + SLOTS; s++) {
-        if (s->state != SLOT_FREE)
-            continue;
-        if (s->map.size < min_size) {
-            small = s;
-            continue;
-        }
+    struct slot *s;
+    while ((s = find_fitting(min_size))) {
         s->segment = segment;
         if (reuse(s)) {
             s->state = SLOT_OPEN;
@@ -239,9 +261,23 @@ static struct slot *reuse_one(uint32_t segment, uint64_t min_size)
         }
         give_up(s);
     }
-    if (small)
-        give_up(small);
     return NULL;
+}
+
+static bool has_room(uint64_t size)
+{
+    for (const struct slot *s = ring.slot; s < ring.slot + SLOTS; s++)
+        size += s->map.size;
+    return size <= ALL && find(SLOT_NONE);
+}
+
+/* A slot for a file of that size, or NULL. Free ones, which did not fit, make way for it. */
+static struct slot *make_room(uint64_t size)
+{
+    struct slot *s;
+    while (!has_room(size) && (s = find(SLOT_FREE)))
+        give_up(s);
+    return has_room(size) ? find(SLOT_NONE) : NULL;
 }
 
 static int next(struct log_writer *w, uint32_t segment, uint64_t min_size, struct log_map *map,
@@ -255,10 +291,12 @@ static int next(struct log_writer *w, uint32_t segment, uint64_t min_size, struc
     }
     *map = (struct log_map){0};
     int rc = log_file_rotate(w, segment, min_size, map);
-    s = find(SLOT_NONE);
-    if (rc == 0 && map->size <= LARGEST && s && ring.started && !ring.useless)
+    if (rc < 0 || map->size > LARGEST || !ring.started || ring.useless)
+        return rc;
+    s = make_room(map->size);
+    if (s)
         adopt(s, segment, *map);
-    return rc;
+    return 0;
 }
 
 /* The slot that is written to through this mapping, or NULL. */

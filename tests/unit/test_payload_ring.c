@@ -185,20 +185,79 @@ START_TEST(every_record_reads_back)
 }
 END_TEST
 
-START_TEST(large_record_has_a_file_of_its_own)
+/* One that needs a segment of its own. Returns its number. */
+static uint64_t append_large(uint64_t bytes)
+{
+    static const unsigned char much[7 * SEGMENT];
+    ck_assert_uint_le(bytes, sizeof much);
+    ck_assert_int_eq(log_begin(&writer, 1, 0, LOG_FIELD_ROOM(bytes)), 0);
+    log_put(&writer, 0, LOG_ROLE_DATA, much, bytes);
+    return log_commit(&writer);
+}
+
+START_TEST(large_record_has_a_segment_of_its_own)
 {
     append_until_reused(3);
-    static const unsigned char much[3 * SEGMENT];
-    ck_assert_int_eq(log_begin(&writer, 1, 0, LOG_FIELD_ROOM(sizeof much)), 0);
-    log_put(&writer, 0, LOG_ROLE_DATA, much, sizeof much);
-    uint64_t large = log_commit(&writer);
+    uint64_t large = append_large(3 * SEGMENT);
     append_many(300);
     struct log_reader *r = open_reader();
     const struct log_record *rec;
     for (uint64_t event = 0; event <= large; event++)
         ck_assert_int_eq(log_reader_next(r, &rec, NULL), 1);
-    ck_assert_uint_eq(log_field_length(log_field_next(rec, NULL)), sizeof much);
+    ck_assert_uint_eq(log_field_length(log_field_next(rec, NULL)), 3 * SEGMENT);
     ck_assert_uint_eq(read_on(r), large + 301);
+    log_reader_close(r);
+}
+END_TEST
+
+/* How many segments are larger than others; and the most that one of these takes on the disk. */
+static unsigned large_segments(blkcnt_t *small_blocks)
+{
+    char path[PATH_MAX];
+    struct err err;
+    uint32_t *numbers;
+    size_t count;
+    unsigned n = 0;
+    ck_assert_int_eq(log_file_list(dir, RANK, &numbers, &count, &err), 0);
+    *small_blocks = 0;
+    for (size_t i = 0; i + 1 < count; i++) { /* the last has room for more */
+        struct stat st;
+        log_file_path(path, sizeof path, dir, RANK, numbers[i]);
+        ck_assert_int_eq(stat(path, &st), 0);
+        n += st.st_size > SEGMENT;
+        if (st.st_size == SEGMENT && st.st_nlink == 1 && st.st_blocks > *small_blocks)
+            *small_blocks = st.st_blocks;
+    }
+    free(numbers);
+    return n;
+}
+
+/* Between them are a few records, in segments whose files stay as small as they were, and of which
+ * no more is copied than there is. */
+START_TEST(large_records_share_files)
+{
+    unsigned large = 0;
+    uint64_t again = 0;
+    blkcnt_t small_blocks;
+    for (; large < 500 && again < 20 && !on_tmpfs(); large++) {
+        uint64_t before = reused;
+        append_large(6 * SEGMENT + large % 10 * 800);
+        again += reused - before;
+        append_many(6); /* more than a segment that is made for a large one has room for */
+        usleep(1000);
+    }
+    ck_assert(on_tmpfs() || again >= 20);
+    append_large(6 * SEGMENT);
+    append_many(1);
+    usleep(100000);
+    ck_assert_uint_eq(large_segments(&small_blocks), large + 1);
+    ck_assert_int_lt(small_blocks, SEGMENT / 512);
+    uint64_t end = 0;
+    const struct log_record *rec;
+    struct log_reader *r = open_reader();
+    while (log_reader_next(r, &rec, NULL) == 1)
+        end++;
+    ck_assert_uint_eq(end, log_writer_position(&writer).event);
     log_reader_close(r);
 }
 END_TEST
@@ -316,7 +375,8 @@ int main(void)
     tcase_add_checked_fixture(t, setup, scratch_leave);
     tcase_set_timeout(t, 60);
     tcase_add_test(t, every_record_reads_back);
-    tcase_add_test(t, large_record_has_a_file_of_its_own);
+    tcase_add_test(t, large_record_has_a_segment_of_its_own);
+    tcase_add_test(t, large_records_share_files);
     tcase_add_test(t, reader_keeps_what_it_has_mapped);
     tcase_add_test(t, reader_may_come_at_any_moment);
     tcase_add_test(t, full_segments_wait_for_being_trimmed);
