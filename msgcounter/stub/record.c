@@ -410,8 +410,8 @@ static void __attribute__((noreturn)) no_event(uint16_t call)
         [LOG_STOP_CHECK] = "the event is damaged",
     };
     if (cursor.why == LOG_STOP_END) {
-        schedule_wait_for_end();
-        turn_end();
+        if (!schedule_wait_for_end())
+            turn_end();
         stub_stop(0, "end of recording: event %lu (the rank is in %s)", event, record_name(call));
     }
     stub_stop(125, "the recording cannot be read at event %lu: %s", event, why[cursor.why]);

@@ -97,7 +97,7 @@ bool schedule_changes_before(uint64_t event);
 void schedule_taken(struct log_position next);
 
 /* Replay: the calling thread has no event left. Returns if nothing else can happen in the process,
- * or when turns end. */
-void schedule_wait_for_end(void);
+ * or when turns end. Whether all threads wait: else one may be about to do something still. */
+bool schedule_wait_for_end(void);
 
 #endif

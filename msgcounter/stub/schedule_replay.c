@@ -4,7 +4,8 @@
  * Events are taken in their order. A turn goes on when its event is next and it has been given up
  * as often as the event says. A thread that waits is on a list with what it waits for; whoever
  * moves `next` wakes the one whose thing has come. If all threads are on the list, or the process
- * does nothing for long, nothing can come.
+ * does nothing for long, nothing can come, and one says so: if there is, one that has come to the
+ * end of the recording in a call, which it can name.
  */
 #include "msgcounter/log/system_table.h"
 #include "msgcounter/stub/alloc.h"
@@ -42,6 +43,7 @@ static struct {
     struct log_position change_next;
     struct waiter *waiters;
     uint32_t nwaiters;
+    struct waiter *volatile says; /* that nothing can come, for all wait; NULL: not so */
 } past;
 
 const volatile uint64_t *schedule_event(void)
@@ -115,6 +117,7 @@ static void take_change(void)
 
 static void wake(struct waiter *w)
 {
+    past.says = NULL;
     w->listed = false;
     __atomic_store_n(&w->come, 1, __ATOMIC_SEQ_CST);
     sys_futex_wake(&w->come, 1);
@@ -174,7 +177,7 @@ static bool wait_until_come(void)
 {
     unsigned limit = own.what == WAIT_LAST ? END_LOOKS : STUCK_LOOKS;
     struct watch watch = {0};
-    for (unsigned looks = 1; !own.come && watch.idle < limit; looks++) {
+    for (unsigned looks = 1; !own.come && past.says != &own && watch.idle < limit; looks++) {
         const struct schedule_change *forced = schedule_forced();
         bool mine = forced && forced->to == own.thread;
         if (mine || looks % HOLDER_LOOKS == 0)
@@ -183,6 +186,16 @@ static bool wait_until_come(void)
         watch_note(&watch);
     }
     return own.come;
+}
+
+/* All wait. [locked] */
+static void choose_who_says(void)
+{
+    past.says = &own;
+    for (struct waiter *w = past.waiters; w && past.says->what != WAIT_LAST; w = w->next)
+        if (w->what == WAIT_LAST)
+            past.says = w;
+    sys_futex_wake(&past.says->come, 1);
 }
 
 static void enlist(void)
@@ -206,9 +219,10 @@ static void wait_for(enum wait_for what, uint64_t event)
     go_on();
     if (!may_go_on(&own)) {
         enlist();
-        bool all = past.nwaiters > schedule.threads;
+        if (past.nwaiters > schedule.threads)
+            choose_who_says();
         unlock();
-        if (all || !wait_until_come())
+        if (!wait_until_come())
             stuck();
     } else {
         unlock();
@@ -287,10 +301,11 @@ void schedule_taken(struct log_position next)
     stub_thread.dispatch = before;
 }
 
-void schedule_wait_for_end(void)
+bool schedule_wait_for_end(void)
 {
     if (schedule_on)
         wait_for(WAIT_LAST, 0);
+    return schedule_on && past.says == &own;
 }
 
 bool schedule_begin_replay(void)
@@ -310,6 +325,7 @@ void schedule_attach_replay(void)
 {
     past.waiters = NULL;
     past.nwaiters = 0;
+    past.says = NULL;
     past.lock.held = 0;
     past.next = replay_begin();
     find_change();

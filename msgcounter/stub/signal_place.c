@@ -18,8 +18,9 @@
 #include "msgcounter/stub/thread.h"
 #include "runtime/half/sys.h"
 
-#define HELD    512 /* a power of two; the memory is the kernel's until it is used */
-#define IN_STUB 20  /* periods of SIGNAL_LATE_NS */
+#define HELD    128 /* a power of two; more run where no replay has them */
+#define ASIDE   64
+#define IN_STUB 20 /* periods of SIGNAL_LATE_NS */
 
 /* What a thread has of them. */
 struct signals {
@@ -33,7 +34,7 @@ struct signals {
     /* How often a signal has been sent from here and not been met, by how its handler is to run. */
     volatile uint16_t due[SIGNAL_RUNS][_NSIG + 1];
     /* Signals whose handlers have run aside in the present MPI call. */
-    siginfo_t aside[HELD];
+    siginfo_t aside[ASIDE];
     volatile uint32_t naside;
     /* Times in a row that it was late in code of dbg3's own, which is short, and from which a
      * handler must not jump away. */
@@ -396,7 +397,7 @@ static void run_late(bool outside)
     bool exact = signal_exact();
     if (exact && !outside && sys_thread_cpu_ns() - mine->held.cpu_ns < SIGNAL_LATE_NS)
         return;
-    while ((!outside || (mine->naside < HELD && !cancels_next())) && unhold(&first)) {
+    while ((!outside || (mine->naside < ASIDE && !cancels_next())) && unhold(&first)) {
         if (exact && outside)
             mine->aside[mine->naside++] = first;
         else if (exact)

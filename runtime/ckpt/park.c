@@ -41,14 +41,13 @@ static struct parked sorted[PARK_MAX]; /* what park_threads() shows */
 static volatile uint32_t nparked;      /* futex: threads that have a slot */
 static volatile uint32_t park_wanted;  /* threads shall stay parked */
 
-/* Grows with each park_all(). A thread that is still on its way out of the last one, or on its way
- * in, has a slot, too: parked are those that have found this number and park_wanted. */
-static volatile uint32_t phase;
-static volatile uint32_t slot_phase[PARK_MAX];
-static volatile uint32_t arrivals; /* futex: grows with each */
-
 /* futex of parked threads: grows with anything that concerns them */
 static volatile uint32_t change;
+
+/* What each has found there, last of all before it waits for more: it is at rest then, and writes
+ * nothing any more, not even to its stack. */
+static volatile uint32_t slot_seen[PARK_MAX];
+static volatile uint32_t rests; /* futex: grows when a thread comes to rest */
 
 /* Parked threads go on as those of a restarted rank do. */
 static volatile bool resume_anew;
@@ -61,7 +60,7 @@ static long work_result;
 static volatile uint32_t work_seq, work_done;
 
 /* The same for all parked threads: `take_seq` grows when they are to take what waits for them. */
-static volatile uint32_t take_seq, ntaken;
+static volatile uint32_t take_seq;
 
 static void (*fine_fn)(struct parked *);
 static uint64_t main_lower_fs;
@@ -89,14 +88,31 @@ static void count_out(void)
     sys_futex_wake(&nparked, INT32_MAX);
 }
 
-static void arrive(const struct parked *self, uint32_t in)
+/*
+ * Says that the thread has seen that change, and waits for another. Whoever hears of it may write
+ * the image at once, the stack below us with it, and hash that before: so there is no stack here,
+ * but a wake and a wait in registers.
+ */
+static void rest(volatile uint32_t *slot, uint32_t seen)
 {
-    volatile uint32_t *slot = &slot_phase[self - slots];
-    if (*slot == in)
-        return;
-    __atomic_store_n(slot, in, __ATOMIC_SEQ_CST);
-    __atomic_add_fetch(&arrivals, 1, __ATOMIC_SEQ_CST);
-    sys_futex_wake(&arrivals, INT32_MAX);
+    volatile uint32_t *word = &rests;
+    register volatile uint32_t *r8 __asm__("r8") = &change;
+    register uint32_t r9 __asm__("r9") = seen;
+    uint64_t op = SYS_FUTEX_WAKE, n = INT32_MAX;
+    __asm__ volatile("movl %%r9d, (%[slot])\n\t"
+                     "lock incl (%%rdi)\n\t"
+                     "movl %[futex], %%eax\n\t"
+                     "syscall\n\t"
+                     "movq %%r8, %%rdi\n\t"
+                     "movl %[wait], %%esi\n\t"
+                     "movl %%r9d, %%edx\n\t"
+                     "xorl %%r10d, %%r10d\n\t"
+                     "movl %[futex], %%eax\n\t"
+                     "syscall"
+                     : "+D"(word), "+S"(op), "+d"(n)
+                     : [slot] "r"(slot), "r"(r8), "r"(r9), [futex] "i"(SYS_futex),
+                       [wait] "i"(SYS_FUTEX_WAIT)
+                     : "rax", "rcx", "r10", "r11", "cc", "memory");
 }
 
 /* Stays here while park_wanted. What waits for it was taken at `taken`. Whether to go on anew. */
@@ -105,10 +121,8 @@ static bool stay(struct parked *self, bool is_main, uint32_t taken)
     for (;;) {
         uint32_t seen = __atomic_load_n(&change, __ATOMIC_SEQ_CST);
         uint32_t seq = __atomic_load_n(&work_seq, __ATOMIC_SEQ_CST);
-        uint32_t in = __atomic_load_n(&phase, __ATOMIC_SEQ_CST);
         if (!__atomic_load_n(&park_wanted, __ATOMIC_SEQ_CST))
             break;
-        arrive(self, in);
         if (is_main && seq != work_done) {
             work_result = work_fn(work_arg);
             __atomic_store_n(&work_done, seq, __ATOMIC_SEQ_CST);
@@ -119,14 +133,12 @@ static bool stay(struct parked *self, bool is_main, uint32_t taken)
         if (take != taken) {
             pending_take(self->tid);
             taken = take;
-            __atomic_add_fetch(&ntaken, 1, __ATOMIC_SEQ_CST);
-            sys_futex_wake(&ntaken, INT32_MAX);
             continue;
         }
-        sys_futex_wait(&change, seen);
+        rest(&slot_seen[self - slots], seen);
     }
     bool anew = resume_anew;
-    slot_phase[self - slots] = 0;
+    slot_seen[self - slots] = 0;
     __atomic_store_n(&self->tid, SLOT_FREE, __ATOMIC_SEQ_CST);
     count_out();
     return anew;
@@ -265,11 +277,17 @@ static uint64_t now_ms(void)
     return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
+static bool is_at_rest(int slot)
+{
+    return __atomic_load_n(&slot_seen[slot], __ATOMIC_ACQUIRE) == change;
+}
+
+/* One that is still on its way out of the last stop, or on its way in, has a slot, too. */
 static bool is_parked(pid_t tid)
 {
     for (int i = 0; i < PARK_MAX; i++)
         if (__atomic_load_n(&slots[i].tid, __ATOMIC_ACQUIRE) == tid)
-            return __atomic_load_n(&slot_phase[i], __ATOMIC_ACQUIRE) == phase;
+            return is_at_rest(i);
     return false;
 }
 
@@ -298,12 +316,11 @@ int park_all(pid_t except, int timeout_ms, struct err *err)
     uint64_t deadline = now_ms() + (uint64_t)timeout_ms;
     arm();
     resume_anew = false;
-    __atomic_add_fetch(&phase, 1, __ATOMIC_SEQ_CST);
     __atomic_store_n(&park_wanted, 1, __ATOMIC_SEQ_CST);
     announce_change();
     __atomic_or_fetch(&GATE->word, GATE_WORD_PARK, __ATOMIC_SEQ_CST);
     for (;;) {
-        uint32_t seen = arrivals;
+        uint32_t seen = rests;
         int missing = signal_others(except, true);
         if (missing == 0)
             return 0;
@@ -313,7 +330,7 @@ int park_all(pid_t except, int timeout_ms, struct err *err)
             return err_set(err, "%d thread%s did not come to a safe point in %g s", missing,
                            missing == 1 ? "" : "s", timeout_ms / 1e3);
         struct timespec ts = {0, SIGNAL_AGAIN_MS * 1000000};
-        sys_call(SYS_futex, &arrivals, SYS_FUTEX_WAIT, seen, &ts, 0, 0);
+        sys_call(SYS_futex, &rests, SYS_FUTEX_WAIT, seen, &ts, 0, 0);
     }
 }
 
@@ -372,12 +389,18 @@ long park_run_on_main(long (*work)(void *arg), void *arg)
     return work_result;
 }
 
+static bool all_at_rest(void)
+{
+    for (int i = 0; i < PARK_MAX; i++)
+        if (slots[i].tid > 0 && !is_at_rest(i))
+            return false;
+    return true;
+}
+
 void park_take_pending(void)
 {
-    uint32_t all = nparked;
-    __atomic_store_n(&ntaken, 0, __ATOMIC_SEQ_CST);
     __atomic_add_fetch(&take_seq, 1, __ATOMIC_SEQ_CST);
     announce_change();
-    for (uint32_t n; (n = ntaken) < all;)
-        sys_futex_wait(&ntaken, n);
+    for (uint32_t seen = rests; !all_at_rest(); seen = rests)
+        sys_futex_wait(&rests, seen);
 }

@@ -63,7 +63,7 @@ const struct parked *park_threads(size_t *n);
 long park_run_on_main(long (*work)(void *arg), void *arg);
 
 /* [agent, all parked] Each parked thread takes what has come for it alone (pending_take()) since it
- * did so on its way here. */
+ * did so on its way here. Behind it none of them writes to memory before it is told to. */
 void park_take_pending(void);
 
 /* What the handler does with a parked main thread when GATE->word has GATE_WORD_FINE. Lower FS. */

@@ -1,7 +1,7 @@
 /*
  * fail: rank 1 fails in the way that is asked for, after some messages, in a function fail_NAME().
  *
- * Usage: fail mpi|stack|thread_stack|assertion|division|mapping|broken_pipe|trap|abort|alone
+ * Usage: fail mpi|stack|thread_stack|assertion|division|mapping|broken_pipe|trap|abort|alone|idle
  */
 #define _GNU_SOURCE
 #include "check.h"
@@ -95,6 +95,19 @@ static void fail_alone(void)
     raise(SIGSEGV);
 }
 
+/* Its peers have threads that do nothing. */
+static void *wait_for_ever(void *arg)
+{
+    for (;;)
+        pause();
+    return arg;
+}
+
+static void fail_idle(void)
+{
+    raise(SIGSEGV);
+}
+
 static const struct {
     const char *name;
     void (*fail)(void);
@@ -107,15 +120,19 @@ static const struct {
             {"broken_pipe", fail_broken_pipe},
             {"trap", fail_trap},
             {"abort", fail_abort},
-            {"alone", fail_alone}};
+            {"alone", fail_alone},
+            {"idle", fail_idle}};
 
 int main(int argc, char **argv)
 {
+    pthread_t thread;
     int sum;
 
     MPI_Init(&argc, &argv);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     MPI_Comm_size(MPI_COMM_WORLD, &size);
+    if (argc > 1 && strcmp(argv[1], "idle") == 0)
+        CHECK(pthread_create(&thread, NULL, wait_for_ever, NULL) == 0);
     for (int i = 0; i < 20; i++)
         MPI_Allreduce(&i, &sum, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
     while (argc > 1 && strcmp(argv[1], "alone") == 0 && access("go", F_OK) != 0)

@@ -14,7 +14,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { TALKS = 12, CROWD = 6, SIGNALS = 200 };
+enum { TALKS = 12, CROWD = 6, SIGNALS = 10 };
 
 static void make(pthread_mutex_t *lock, int type, int robust)
 {
