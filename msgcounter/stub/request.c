@@ -192,7 +192,6 @@ void request_activate(struct request *r)
 
 void request_settle(struct request *r, const struct gate_status *status)
 {
-    request_set_state(r, REQUEST_COMPLETE);
     r->status.source = status->source;
     r->status.tag = status->tag;
     r->status.error = status->error;
@@ -202,6 +201,9 @@ void request_settle(struct request *r, const struct gate_status *status)
         r->head.real = 0;
     else if (r->part)
         part_done(r->part);
+    /* Last: a thread that waits for a generalized request takes over when it is complete. */
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+    request_set_state(r, REQUEST_COMPLETE);
 }
 
 void request_settle_real(struct request *r, const struct gate_status *status)
