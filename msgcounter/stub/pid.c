@@ -260,7 +260,7 @@ static int send(pthread_t thread, int sig)
 }
 
 /* libc's marks the thread, and sends the signal to nobody, but where system.c names it right. */
-EXPORT int pthread_cancel(pthread_t thread)
+static int cancel(pthread_t thread)
 {
     static void *fn;
     int tid = renumbered(thread);
@@ -387,7 +387,7 @@ static int get_name(pthread_t thread, char *name, size_t size)
 }
 
 /* libc's, too, ask the kernel about a number that they have read before: no epoch falls between. A
- * thread that signals itself may be in its handler then, and is let go. */
+ * thread that signals or cancels itself may not come back, and is let go. */
 #define HELD(call)                                                                                 \
     ({                                                                                             \
         bool live_ = !stub_thread.dispatched;                                                      \
@@ -400,6 +400,11 @@ static int get_name(pthread_t thread, char *name, size_t size)
 EXPORT int pthread_kill(pthread_t thread, int sig)
 {
     return thread == pthread_self() ? send(thread, sig) : HELD(send(thread, sig));
+}
+
+EXPORT int pthread_cancel(pthread_t thread)
+{
+    return thread == pthread_self() ? cancel(thread) : HELD(cancel(thread));
 }
 
 EXPORT int pthread_sigqueue(pthread_t thread, int sig, const union sigval value)

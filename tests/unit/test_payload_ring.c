@@ -144,22 +144,32 @@ static bool on_tmpfs(void)
     return statfs(dir, &fs) == 0 && fs.f_type == 0x01021994;
 }
 
-/* The number of segments that are in a slot. */
-static unsigned in_slots(void)
+/* The files of all segments, in their order; malloc'ed. */
+static struct stat *stat_segments(size_t *n)
 {
     char path[PATH_MAX];
     struct err err;
     uint32_t *numbers;
-    size_t count;
-    unsigned n = 0;
-    ck_assert_int_eq(log_file_list(dir, RANK, &numbers, &count, &err), 0);
-    for (size_t i = 0; i < count; i++) {
-        struct stat st;
+    ck_assert_int_eq(log_file_list(dir, RANK, &numbers, n, &err), 0);
+    struct stat *st = calloc(*n, sizeof *st);
+    ck_assert_ptr_nonnull(st);
+    for (size_t i = 0; i < *n; i++) {
         log_file_path(path, sizeof path, dir, RANK, numbers[i]);
-        ck_assert_int_eq(stat(path, &st), 0);
-        n += st.st_nlink == 2;
+        ck_assert_int_eq(stat(path, &st[i]), 0);
     }
     free(numbers);
+    return st;
+}
+
+/* The number of segments that are in a slot. */
+static unsigned in_slots(void)
+{
+    size_t count;
+    struct stat *st = stat_segments(&count);
+    unsigned n = 0;
+    for (size_t i = 0; i < count; i++)
+        n += st[i].st_nlink == 2;
+    free(st);
     return n;
 }
 
@@ -213,22 +223,16 @@ END_TEST
 /* How many segments are larger than others; and the most that one of these takes on the disk. */
 static unsigned large_segments(blkcnt_t *small_blocks)
 {
-    char path[PATH_MAX];
-    struct err err;
-    uint32_t *numbers;
     size_t count;
+    struct stat *st = stat_segments(&count);
     unsigned n = 0;
-    ck_assert_int_eq(log_file_list(dir, RANK, &numbers, &count, &err), 0);
     *small_blocks = 0;
     for (size_t i = 0; i + 1 < count; i++) { /* the last has room for more */
-        struct stat st;
-        log_file_path(path, sizeof path, dir, RANK, numbers[i]);
-        ck_assert_int_eq(stat(path, &st), 0);
-        n += st.st_size > SEGMENT;
-        if (st.st_size == SEGMENT && st.st_nlink == 1 && st.st_blocks > *small_blocks)
-            *small_blocks = st.st_blocks;
+        n += st[i].st_size > SEGMENT;
+        if (st[i].st_size == SEGMENT && st[i].st_nlink == 1 && st[i].st_blocks > *small_blocks)
+            *small_blocks = st[i].st_blocks;
     }
-    free(numbers);
+    free(st);
     return n;
 }
 
