@@ -59,9 +59,6 @@ static void *work_arg;
 static long work_result;
 static volatile uint32_t work_seq, work_done;
 
-/* The same for all parked threads: `take_seq` grows when they are to take what waits for them. */
-static volatile uint32_t take_seq;
-
 static void (*fine_fn)(struct parked *);
 static uint64_t main_lower_fs;
 
@@ -115,8 +112,9 @@ static void rest(volatile uint32_t *slot, uint32_t seen)
                      : "rax", "rcx", "r10", "r11", "cc", "memory");
 }
 
-/* Stays here while park_wanted. What waits for it was taken at `taken`. Whether to go on anew. */
-static bool stay(struct parked *self, bool is_main, uint32_t taken)
+/* Stays here while park_wanted, and takes what waits for it before each rest. Whether to go on
+ * anew. */
+static bool stay(struct parked *self, bool is_main)
 {
     for (;;) {
         uint32_t seen = __atomic_load_n(&change, __ATOMIC_SEQ_CST);
@@ -129,12 +127,7 @@ static bool stay(struct parked *self, bool is_main, uint32_t taken)
             sys_futex_wake(&work_done, INT32_MAX);
             continue;
         }
-        uint32_t take = __atomic_load_n(&take_seq, __ATOMIC_SEQ_CST);
-        if (take != taken) {
-            pending_take(self->tid);
-            taken = take;
-            continue;
-        }
+        pending_take(self->tid);
         rest(&slot_seen[self - slots], seen);
     }
     bool anew = resume_anew;
@@ -211,15 +204,13 @@ static void park(ucontext_t *uc)
     }
     if (!park_wanted)
         return;
-    uint32_t taken = __atomic_load_n(&take_seq, __ATOMIC_SEQ_CST);
     __atomic_add_fetch(&nparked, 1, __ATOMIC_SEQ_CST);
     struct parked *self = claim(&here);
     if (!self) {
         count_out();
         return;
     }
-    pending_take(here.tid);
-    bool anew = stay(self, (uint64_t)here.tid == GATE->main_tid, taken);
+    bool anew = stay(self, (uint64_t)here.tid == GATE->main_tid);
     pending_put(here.tid, here.tid);
     interrupt_redo(uc, pending_now());
     interrupt_resume(here.fs_base);
@@ -399,7 +390,6 @@ static bool all_at_rest(void)
 
 void park_take_pending(void)
 {
-    __atomic_add_fetch(&take_seq, 1, __ATOMIC_SEQ_CST);
     announce_change();
     for (uint32_t seen = rests; !all_at_rest(); seen = rests)
         sys_futex_wait(&rests, seen);
