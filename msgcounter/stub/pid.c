@@ -361,7 +361,7 @@ static int set_name(pthread_t thread, const char *name)
     if (!tid || strlen(name) > 15)
         return ((int (*)(pthread_t, const char *))stub_next("pthread_setname_np", &fn))(thread,
                                                                                         name);
-    snprintf(path, sizeof path, "/proc/self/task/%d/comm", tid);
+    snprintf(path, sizeof path, "/proc/self/task/%d/comm", *tid_of(thread)); /* proc.c */
     FILE *f = fopen(path, "we");
     if (!f)
         return errno;
@@ -377,7 +377,7 @@ static int get_name(pthread_t thread, char *name, size_t size)
     if (!tid || size < 16)
         return ((int (*)(pthread_t, char *, size_t))stub_next("pthread_getname_np", &fn))(
             thread, name, size);
-    snprintf(path, sizeof path, "/proc/self/task/%d/comm", tid);
+    snprintf(path, sizeof path, "/proc/self/task/%d/comm", *tid_of(thread)); /* proc.c */
     FILE *f = fopen(path, "re");
     if (!f || !fgets(name, (int)size, f))
         return f ? fclose(f), EIO : errno;

@@ -61,18 +61,25 @@ static const char *numbered(const char *path, char buf[NAME_BYTES])
     return n < NAME_BYTES ? buf : path;
 }
 
+/* The application's file if the path means it, else NULL. */
+static const char *program_of(const char *path)
+{
+    const char *program = names_exe(path) ? (const char *)getauxval(AT_EXECFN) : NULL;
+    return program && *program == '/' ? program : NULL;
+}
+
 /* The application where the path means it, else the path with the kernel's numbers. */
 static const char *of_application(const char *path, char buf[NAME_BYTES])
 {
-    const char *program = (const char *)getauxval(AT_EXECFN);
-    return names_exe(path) && program && *program == '/' ? program : numbered(path, buf);
+    const char *program = program_of(path);
+    return program ? program : numbered(path, buf);
 }
 
 /* What readlink() gives for the application; -1 if the path means something else. */
 static ssize_t link_of(const char *path, char *buf, size_t cap)
 {
-    const char *program = names_exe(path) ? (const char *)getauxval(AT_EXECFN) : NULL;
-    if (!program || *program != '/')
+    const char *program = program_of(path);
+    if (!program)
         return -1;
     size_t n = strlen(program) < cap ? strlen(program) : cap;
     memcpy(buf, program, n);
