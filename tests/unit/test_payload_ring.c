@@ -220,7 +220,7 @@ START_TEST(large_record_has_a_segment_of_its_own)
 }
 END_TEST
 
-/* How many segments are larger than others; and the most that one of these takes on the disk. */
+/* How many segments are larger than others; and the most that another takes on the disk. */
 static unsigned large_segments(blkcnt_t *small_blocks)
 {
     size_t count;
