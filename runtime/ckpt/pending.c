@@ -6,6 +6,7 @@
  */
 #include "runtime/ckpt/pending.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -141,6 +142,19 @@ bool pending_logged(int sig)
     return sig >= 0 && sig <= SIGNALS && logged[sig];
 }
 
+/* Only the process's first thread may say that the kernel has sent it, or kill(2). For any other
+ * one the signal comes as sigqueue(3) would send it. */
+static void send_to_process(long pid, int sig, struct pending_signal *s)
+{
+    siginfo_t i;
+    if (sys_call(SYS_rt_sigqueueinfo, pid, sig, s->info, 0, 0, 0) != -EPERM)
+        return;
+    memcpy(&i, s->info, sizeof i);
+    i.si_code = SI_QUEUE;
+    memcpy(s->info, &i, sizeof i);
+    sys_call(SYS_rt_sigqueueinfo, pid, sig, s->info, 0, 0, 0);
+}
+
 /* This process is the sender now. */
 static void adopt(struct pending_signal *s, long pid)
 {
@@ -164,7 +178,7 @@ void pending_put(pid_t tid, pid_t to)
         if (pending_logged(sig))
             ; /* its replay comes from the log, and nobody would take this one */
         else if (tid == PENDING_PROCESS)
-            sys_call(SYS_rt_sigqueueinfo, pid, sig, s->info, 0, 0, 0);
+            send_to_process(pid, sig, s);
         else
             sys_call(SYS_rt_tgsigqueueinfo, pid, to, sig, s->info, 0, 0);
         __atomic_store_n(&s->signo, FREE, __ATOMIC_RELEASE);

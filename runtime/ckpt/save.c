@@ -101,8 +101,14 @@ static uint64_t xsave_features(const struct image_thread *t)
 
 /* ---- the whole ---- */
 
-static void fill_meta(struct image_meta *meta, const struct save_request *request, char *host,
-                      size_t host_size, char *cwd, size_t cwd_size)
+static uint64_t microseconds(const struct timeval *t)
+{
+    return (uint64_t)t->tv_sec * 1000000u + (uint64_t)t->tv_usec;
+}
+
+static void fill_meta(struct image_meta *meta, const struct save_request *request,
+                      const struct itimerval timers[TIMERS_SET], char *host, size_t host_size,
+                      char *cwd, size_t cwd_size)
 {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
@@ -135,15 +141,10 @@ static void fill_meta(struct image_meta *meta, const struct save_request *reques
         a->restorer = k.restorer;
         a->mask = k.mask;
     }
-    for (int which = 0; which < 3; which++) {
-        struct itimerval it;
-        if (getitimer(which, &it) == 0) {
-            meta->itimers[which].interval_us =
-                (uint64_t)it.it_interval.tv_sec * 1000000u + (uint64_t)it.it_interval.tv_usec;
-            meta->itimers[which].value_us =
-                (uint64_t)it.it_value.tv_sec * 1000000u + (uint64_t)it.it_value.tv_usec;
-        }
-    }
+    for (int which = 0; which < TIMERS_SET; which++)
+        meta->itimers[which] = (struct image_itimer){
+            .interval_us = microseconds(&timers[which].it_interval),
+            .value_us = microseconds(&timers[which].it_value)};
 }
 
 /* argv as it lies on the application's stack. Returns a malloc'ed array into it. */
@@ -203,6 +204,13 @@ static int check_alone(const struct save_regions *regions, struct err *err)
     return 0;
 }
 
+/* The process's first thread may send it what tells of the kernel, or of kill(2), as its sender. */
+static long put_process(void *arg)
+{
+    pending_put(PENDING_PROCESS, 0);
+    return 0;
+}
+
 int save_image(const struct save_request *request, struct image_written *written, struct err *err)
 {
     int result = -1;
@@ -220,10 +228,13 @@ int save_image(const struct save_request *request, struct image_written *written
     /* Timers before signals: one that expires now must be in either. So must what one thread has
      * sent to another one that was parked already. */
     size_t npending, ntimers = 0;
+    struct itimerval set[TIMERS_SET];
     struct timer_record *timers = whole ? timers_describe(&ntimers) : NULL;
+    timers_set(set);
     park_take_pending();
     const struct pending_signal *pending = pending_take_process(&npending);
     timers_settle(timers, ntimers, pending, npending);
+    timers_set_settle(set, pending, npending);
     struct image_blob blobs[] = {{SAVE_BLOB, &blob, sizeof blob},
                                  {PENDING_BLOB, pending, npending * sizeof *pending},
                                  {FILES_BLOB, NULL, 0},
@@ -255,7 +266,7 @@ int save_image(const struct save_request *request, struct image_written *written
     blobs[2] = (struct image_blob){FILES_BLOB, files.records, files.bytes};
     blobs[3] = (struct image_blob){LOCKS_BLOB, files.locks.some,
                                    files.locks.n * sizeof *files.locks.some};
-    fill_meta(&state.meta, request, host, sizeof host, cwd, sizeof cwd);
+    fill_meta(&state.meta, request, set, host, sizeof host, cwd, sizeof cwd);
     state.meta.xcr0 = request->nthreads ? xsave_features(&threads[0]) : 0;
     state.meta.argv = app_argv(&state.meta.argc);
     blob.mm.brk = state.meta.brk;
@@ -273,7 +284,10 @@ int save_image(const struct save_request *request, struct image_written *written
     if (!kept)
         image_source_close(&source);
 out:
-    pending_put(PENDING_PROCESS, 0);
+    if (npending && whole)
+        park_run_on_main(put_process, NULL);
+    else
+        pending_put(PENDING_PROCESS, 0);
     save_regions_free(&read);
     files_free(&files);
     free(timers);

@@ -1,5 +1,5 @@
 /*
- * timers.c - timers of timer_create(2), saved and restored
+ * timers.c - timers of timer_create(2) and setitimer(2), saved and restored
  */
 #include "runtime/ckpt/timers.h"
 
@@ -85,6 +85,23 @@ void timers_settle(struct timer_record *timers, size_t ntimers,
             if (timers[k].id == info.si_timerid)
                 expired(&timers[k].left);
     }
+}
+
+void timers_set(struct itimerval left[TIMERS_SET])
+{
+    for (int which = 0; which < TIMERS_SET; which++)
+        getitimer(which, &left[which]);
+}
+
+/* One that has expired again meanwhile has no second signal. */
+void timers_set_settle(struct itimerval left[TIMERS_SET], const struct pending_signal *pending,
+                       size_t npending)
+{
+    static const int signals[TIMERS_SET] = {SIGALRM, SIGVTALRM, SIGPROF};
+    for (int which = 0; which < TIMERS_SET; which++)
+        for (size_t i = 0; i < npending; i++)
+            if (pending[i].signo == signals[which])
+                getitimer(which, &left[which]);
 }
 
 static int create(const struct timer_record *t, pid_t (*tid_of)(pid_t was))

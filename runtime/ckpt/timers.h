@@ -1,9 +1,9 @@
 /*
- * timers.h - timers of timer_create(2), saved and restored
+ * timers.h - timers of timer_create(2) and setitimer(2), saved and restored
  *
- * The application knows a timer by the kernel's number, which must therefore be the same again. The
- * kernel counts them up in each process; a restored process makes and deletes timers until it is at
- * the right one (as CRIU does).
+ * The application knows one of the first by the kernel's number, which must therefore be the same
+ * again. The kernel counts them up in each process; a restored process makes and deletes timers
+ * until it is at the right one (as CRIU does).
  */
 #ifndef DBG3_CKPT_TIMERS_H
 #define DBG3_CKPT_TIMERS_H
@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <sys/time.h>
 #include <time.h>
 
 #include "runtime/base/err.h"
@@ -38,7 +39,15 @@ struct timer_record *timers_describe(size_t *n);
 void timers_settle(struct timer_record *timers, size_t ntimers,
                    const struct pending_signal *pending, size_t npending);
 
-/* Makes them again. `tid_of` tells what number a thread has now. */
+/* What is left of those of setitimer(2), by ITIMER_REAL, _VIRTUAL, _PROF. */
+#define TIMERS_SET 3
+void timers_set(struct itimerval left[TIMERS_SET]);
+
+/* The same as timers_settle(). */
+void timers_set_settle(struct itimerval left[TIMERS_SET], const struct pending_signal *pending,
+                       size_t npending);
+
+/* Makes those of timer_create(2) again. `tid_of` tells what number a thread has now. */
 int timers_restore(const struct image_state *state, pid_t (*tid_of)(pid_t was), struct err *err);
 
 #endif

@@ -102,6 +102,34 @@ START_TEST(what_a_signal_says_is_kept)
 }
 END_TEST
 
+static void *put_for_process(void *arg)
+{
+    pending_put(PENDING_PROCESS, 0);
+    return NULL;
+}
+
+/* The kernel lets only the first thread say that kill(2) has sent it, but it is not lost. */
+START_TEST(another_thread_sends_it_too)
+{
+    siginfo_t info;
+    pthread_t thread;
+    size_t n;
+    for (int other = 0; other < 2; other++) {
+        ck_assert_int_eq(kill(getpid(), SIGUSR1), 0);
+        ck_assert_int_eq(pending_take_process(&n)[0].signo, SIGUSR1);
+        if (other)
+            pthread_create(&thread, NULL, put_for_process, NULL);
+        else
+            put_for_process(NULL);
+        if (other)
+            pthread_join(thread, NULL);
+        ck_assert_int_eq(next_pending(&info), SIGUSR1);
+        ck_assert_int_eq(info.si_code, other ? SI_QUEUE : SI_USER);
+        ck_assert_int_eq(info.si_pid, getpid());
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("pending");
@@ -110,6 +138,7 @@ int main(void)
     tcase_add_test(t, cancellation_is_kept);
     tcase_add_test(t, saved_cancellation_is_of_this_process);
     tcase_add_test(t, what_a_signal_says_is_kept);
+    tcase_add_test(t, another_thread_sends_it_too);
     suite_add_tcase(s, t);
     return unit_run(s);
 }
