@@ -82,7 +82,9 @@ int by_message_when(void *arg, const char *args, struct bytes *out, struct err *
         return 0;
     }
     by_message_describe(r, event, out);
-    bytes_printf(out, " (the recording ends with event %" PRIu64 ")\n", recording_end(r) - 1);
+    if (here != NO_EVENT || next < recording_end(r))
+        bytes_printf(out, " (the recording ends with event %" PRIu64 ")", recording_end(r) - 1);
+    bytes_text(out, "\n");
     const struct message *m = recording_messages(r, &n);
     for (size_t i = 0; e->nmessages > 1 && i < e->nmessages; i++) {
         if (i == WHEN_MAX) {

@@ -19,6 +19,7 @@
 #include "runtime/coord/counters_view.h"
 
 #define RANKS_SHOWN 16 /* failures printed one by one */
+#define COLUMNS     80
 
 int report_exit_code(enum session_outcome outcome)
 {
@@ -341,18 +342,19 @@ static void print_earlier(struct session *s, const struct facts *f, const struct
 static void print_failure(struct session *s, const struct facts *f, const struct session_failure *x,
                           FILE *out)
 {
-    char cause[128];
+    char cause[128], name[24], who[128];
     const struct session_rank *row = rank_row(f, x->rank);
-    fprintf(out, "  %srank %u%s: %s", style_on(out, STYLE_BOLD), x->rank, style_off(out),
-            report_cause(x, cause, sizeof cause));
+    int width = 2 + snprintf(name, sizeof name, "rank %u", x->rank);
+    fprintf(out, "  %s%s%s", style_on(out, STYLE_BOLD), name, style_off(out));
+    width += fprintf(out, ": %s", report_cause(x, cause, sizeof cause));
     if (x->call[0] && !called_abort(x))
-        fprintf(out, " %s %s", in_application(x, row) ? "after" : "in", x->call);
+        width += fprintf(out, " %s %s", in_application(x, row) ? "after" : "in", x->call);
     if (x->source[0])
-        fprintf(out, ", %s", x->source);
+        width += fprintf(out, ", %s", x->source);
     else if (x->pc)
-        fprintf(out, ", pc 0x%" PRIx64, x->pc);
-    if (row)
-        fprintf(out, " (pid %d on %s)", row->pid, row->host);
+        width += fprintf(out, ", pc 0x%" PRIx64, x->pc);
+    if (row && snprintf(who, sizeof who, "(pid %d on %s)", row->pid, row->host) > 0)
+        fprintf(out, "%s%s", width + 1 + (int)strlen(who) > COLUMNS ? "\n      " : " ", who);
     fputc('\n', out);
     if (x->text[0] && (x->kind != PROTO_FAILURE_SIGNAL || in_library(x)) &&
         x->kind != PROTO_FAILURE_HANG && x->kind != PROTO_FAILURE_ABORT)
