@@ -370,6 +370,8 @@ static int run_launcher(struct phase *p, uint64_t id, struct coord_result *resul
         tidy_logs(p->session);
     if (rc < 0)
         session_phase_end(p->session, id, SESSION_NO_RANK, 0, NULL);
+    if (rc < 0 || result->outcome == SESSION_NO_RANK)
+        session_latest_back(p->session);
     return rc;
 }
 

@@ -47,6 +47,7 @@ struct session {
     int lock_fd; /* -1: opened for reading */
     uint64_t last_number; /* newest epoch number handed out */
     struct session_job job;
+    const char *latest_before; /* where ./latest.dbg3 pointed when this was made; NULL: nowhere */
     struct string {
         struct string *next;
         char text[];
@@ -198,26 +199,45 @@ int session_running(const struct session *s)
     return pid;
 }
 
-/* Points ./latest.dbg3 at the session, replacing an older link, never a real folder. */
-static int point_latest(const struct session *s, struct err *err)
+/* Points ./latest.dbg3 at a folder, replacing an older link. */
+static int link_latest(const char *target, struct err *err)
+{
+    char temporary[64];
+    snprintf(temporary, sizeof temporary, ".latest.%d", (int)getpid());
+    if (symlink(target, temporary) == 0 && rename(temporary, SESSION_LATEST) == 0)
+        return 0;
+    err_sys(err, "./" SESSION_LATEST);
+    unlink(temporary);
+    return -1;
+}
+
+/* The same at the session; never in the place of a real folder. */
+static int point_latest(struct session *s, struct err *err)
 {
     struct stat st;
-    char temporary[64], cwd[PATH_MAX];
+    char cwd[PATH_MAX], before[PATH_MAX];
     if (lstat(SESSION_LATEST, &st) == 0 && !S_ISLNK(st.st_mode))
         return err_set(err, "./" SESSION_LATEST " is not a symbolic link; move it away");
+    ssize_t length = readlink(SESSION_LATEST, before, sizeof before - 1);
+    if (length > 0) {
+        before[length] = '\0';
+        s->latest_before = keep(s, before);
+    }
     const char *target = s->dir;
     if (getcwd(cwd, sizeof cwd)) {
         size_t n = strlen(cwd);
         if (!strncmp(target, cwd, n) && target[n] == '/')
             target += n + 1;
     }
-    snprintf(temporary, sizeof temporary, ".latest.%d", (int)getpid());
-    if (symlink(target, temporary) < 0 || rename(temporary, SESSION_LATEST) < 0) {
-        err_sys(err, "./" SESSION_LATEST);
-        unlink(temporary);
-        return -1;
-    }
-    return 0;
+    return link_latest(target, err);
+}
+
+void session_latest_back(struct session *s)
+{
+    struct err err;
+    if (s->latest_before && link_latest(s->latest_before, &err) < 0)
+        log_warn("%s", err.text);
+    s->latest_before = NULL;
 }
 
 /* ---- create, open, close ----------------------------------------------------------------- */

@@ -119,6 +119,9 @@ struct session_fine {
 struct session *session_create(const char *dir, const char *app, const struct session_job *job,
                                struct err *err);
 
+/* Nothing came of a session that was made here: latest.dbg3 points where it pointed before. */
+void session_latest_back(struct session *s);
+
 /*
  * Opens a session for reading: dir, or ./latest.dbg3 if NULL. Fails, naming the next thing to type,
  * if there is none or its schema is newer.
