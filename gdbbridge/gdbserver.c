@@ -21,6 +21,7 @@ struct server {
     const struct gdbserver_options *options;
     int signals;
     bool end;
+    bool signalled; /* to end */
     char held[256]; /* what GDB said while a target took long, and is yet to be heard */
     size_t nheld;
     bool gone; /* GDB, meanwhile */
@@ -121,7 +122,7 @@ static void on_signal(struct server *sv)
     struct signalfd_siginfo info;
     while (read(sv->signals, &info, sizeof info) == sizeof info)
         if (info.ssi_signo != SIGCHLD)
-            sv->end = true;
+            sv->end = sv->signalled = true;
 }
 
 static int serve(struct server *sv, struct err *err)
@@ -149,7 +150,7 @@ static int serve(struct server *sv, struct err *err)
         else if (fds[2].revents && transport_accept(sv->transport))
             session_connect(sv->session);
     }
-    return 0;
+    return sv->signalled;
 }
 
 int gdbserver_serve(struct target *t, const struct event *stop, struct transport *tr,

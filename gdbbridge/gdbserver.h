@@ -22,7 +22,8 @@ void gdbserver_prepare(bool own_group);
 
 /* Serves the target over the transport. `stop`: the target's present stop, or NULL. At the end the
  * target's processes are gone: those that GDB has not detached from are killed, or let go if they
- * were there before. The target and the transport stay the caller's. Returns 0 or -1. */
+ * were there before. The target and the transport stay the caller's. Returns 0, 1 if SIGINT,
+ * SIGTERM or SIGHUP has ended it, or -1. */
 int gdbserver_serve(struct target *t, const struct event *stop, struct transport *tr,
                     const struct gdbserver_options *options, struct err *err);
 

@@ -10,6 +10,8 @@
 #include "gdbbridge/gdbserver.h"
 #include "gdbbridge/ptrace_target.h"
 
+#define INTERRUPTED 130 /* exit code, that of the other commands */
+
 extern char **environ;
 
 struct arguments {
@@ -144,8 +146,8 @@ int gdbserver_main(int argc, char **argv)
             r = gdbserver_serve(t, has_process ? &stop : NULL, &tr, &a.server, &err);
         transport_close(&tr);
     }
-    if (r)
+    if (r < 0)
         fprintf(stderr, "%s: %s\n", argv[0], err.text);
     t->ops->destroy(t);
-    return r ? 1 : 0;
+    return r < 0 ? 1 : r > 0 ? INTERRUPTED : 0;
 }

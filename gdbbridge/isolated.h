@@ -11,7 +11,8 @@
  * Runs dbg3-replay under ptrace from the checkpoint that the options mean, and serves it at
  * options->listen ("-": standard input and output, for GDB's `target extended-remote | ...`). The
  * rank stands at its first instruction of the application's half when GDB connects; GDB's `run`
- * starts it anew from there. Returns when GDB has gone: 0, or -1 with *err.
+ * starts it anew from there. Returns when GDB has gone: 0, 1 if a signal has ended it before, or -1
+ * with *err.
  */
 int isolated_serve(const struct isolate_options *options, struct err *err);
 

@@ -212,6 +212,7 @@ static int report_check(const struct isolate *a, const struct isolate_result *r)
     return r->reached_end ? EXIT_DONE : EXIT_ERROR;
 }
 
+/* 0; 1: a signal has ended it while it waited for GDB; or -1. */
 static int isolate(struct isolate *a, struct isolate_result *result, struct err *err)
 {
     struct runtime_files files;
@@ -237,7 +238,8 @@ int cmd_isolate(int argc, char **argv)
     struct isolate a = {.rank = -1};
     struct isolate_result result;
     cmd_parse(&isolate_argp, argc, argv, ARGP_IN_ORDER, &a);
-    if (isolate(&a, &result, &err) < 0)
-        return cmd_fail(EXIT_ERROR, &err);
+    int rc = isolate(&a, &result, &err);
+    if (rc)
+        return rc < 0 ? cmd_fail(EXIT_ERROR, &err) : EXIT_INTERRUPTED;
     return a.options.check ? report_check(&a, &result) : EXIT_DONE;
 }
