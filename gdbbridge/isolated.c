@@ -382,6 +382,16 @@ static uint64_t call_site(void *arg, pid_t pid)
     return counters ? peek(pid, counters + offsetof(struct counters_file, call_pc)) : 0;
 }
 
+/* The same of the MPI call that a thread is in; 0: it is in none. */
+static uint64_t present_call(pid_t tid)
+{
+    uint64_t counters = peek(tid, GATE_ADDR + offsetof(struct gate, counters));
+    uint64_t thread = stub_thread_of(tid), site = call_site(NULL, tid);
+    bool in_mpi = counters && peek(tid, counters + offsetof(struct counters_file, call));
+    bool own = thread && peek(tid, thread + offsetof(struct stub_thread, call_site)) == site;
+    return in_mpi && own ? site : 0;
+}
+
 static bool last_of(void *arg, pid_t tid, uint64_t *behind, uint64_t *site)
 {
     uint64_t thread = stub_thread_of(tid);
@@ -482,6 +492,7 @@ static enum stop_verdict on_stop(void *arg, struct stop *s)
     regs.rsp += 8;
     ptrace(PTRACE_SETREGSET, s->thread.tid, 1, &io);
     s->signal = 0;
+    s->call_site = present_call(s->thread.tid);
     s->history = (int)regs.rdi == REPLAY_STOP_END ? HISTORY_END : HISTORY_INSIDE;
     return STOP_REPORT;
 }

@@ -71,6 +71,7 @@ struct thread {
     struct event event;
     bool passing;     /* steps over a breakpoint that does not stop it */
     bool pass_due;    /* is to, once the other threads of its process stand still */
+    uint64_t call_site; /* of the call that it stands in, as the caller's hook says, or 0 */
     uint64_t stop_pc; /* where a signal stopped it, before the caller's hook; 0: no signal */
     int reported; /* signal last reported to GDB and not yet passed on, or 0 */
     uint64_t reported_at; /* the last report of it, or before it began, by number */

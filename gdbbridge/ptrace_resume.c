@@ -73,7 +73,7 @@ static void apply(struct thread *th, const struct resume *a, size_t n)
 {
     th->resumed = a && a->how != RESUME_NOT;
     th->stepping = th->resumed && a->how == RESUME_STEP;
-    th->call_pc = 0;
+    th->call_pc = th->call_site = 0;
     th->looked_at = false;
     th->pass_due = false;
     th->ends = th->stepping && a->high <= a->low && !pass_at_call(th);

@@ -37,6 +37,9 @@ struct stop {
     int signal;      /* in: that of the stop; out: what GDB is told, 0 for "stopped" without one */
     int code;        /* out: exit code for STOP_EXIT */
     enum history history; /* out: HISTORY_END: the recording goes no further */
+    /* out: the thread stands in a call that the program made and that does not return: where it
+     * would, and one step back is to the call; or 0 */
+    uint64_t call_site;
     char text[512];  /* out: for GDB's console, e.g. "end of recording\n"; empty: none */
 };
 

@@ -448,6 +448,7 @@ static bool ask_hook(struct thread *th, int signal, const siginfo_t *info)
     case STOP_REPORT:
         e = set_event(th, EVENT_STOPPED, stop.signal);
         e->history = stop.history;
+        th->call_site = stop.call_site;
         memcpy(e->console, stop.text, sizeof e->console - 1);
         return true;
     case STOP_DEFAULT:

@@ -346,6 +346,7 @@ static void thread_become(struct thread *th, const struct member *m)
     th->state = THREAD_STOPPED;
     th->can_inject = th->has_event = th->tripped = th->in_call = false;
     th->injecting = th->faked = th->reported = th->deliver = 0;
+    th->call_site = 0;
     th->deferral = DEFER_NONE;
     th->debug_generation = 0;
     th->went_back = true;
@@ -542,7 +543,8 @@ int target_reverse_step(struct target *base, struct ptid thread)
         t->options.run_hook.back(t->options.run_hook.arg, base, true);
     past_search_begin(t->past, "going back");
     t->past->why[0] = '\0';
-    int r = past_step_back(t->past, t->past->thread);
+    int r = th && th->call_site ? past_call_back(t->past, t->past->thread, th->call_site)
+                                : past_step_back(t->past, t->past->thread);
     if (reverse_wait_end() && r < 0)
         pend_interrupted(t->past);
     else

@@ -150,6 +150,10 @@ int past_split_at(struct past *h, struct mark at);
 /* Goes back to before the last instruction of a thread. Returns 1, 0 at the beginning, or -1. */
 int past_step_back(struct past *h, uint64_t thread);
 
+/* Goes back to the call that returns to `back`, which the thread stands in. Returns 1, 0 at the
+ * beginning, or -1. */
+int past_call_back(struct past *h, uint64_t thread, uint64_t back);
+
 /* Goes back to the last of the points' stops. Returns 1 with *point, 0 at the beginning, or -1. */
 int past_continue_back(struct past *h, const struct copy_points *points,
                        const struct copy_point **point);

@@ -155,7 +155,8 @@ static bool trace_turn(struct past *h, const struct user_regs_struct *at, size_t
     return false;
 }
 
-#define CALLS_MAX 8
+#define CALLS_MAX   8
+#define CALL_POINTS 3 /* of them that are looked for */
 
 /* Instructions that may be the call which returns to `back`: what ends there and looks like one.
  * Returns how many. */
@@ -434,4 +435,22 @@ int past_step_back(struct past *h, uint64_t thread)
         past_become(h, pid, thread);
         return 1;
     }
+}
+
+int past_call_back(struct past *h, uint64_t thread, uint64_t back)
+{
+    uint64_t call[CALLS_MAX];
+    struct copy_points points = {.n = 0};
+    const struct copy_point *point;
+    size_t n = h->n ? calls_before(past_last(h)->anchor, back, call) : 0;
+    /* In registers: what looks like a call may be the midst of another instruction. */
+    for (size_t i = 0; i < n && i < CALL_POINTS; i++)
+        points.point[points.n++] = (struct copy_point){.kind = POINT_HW, .addr = call[i]};
+    if (!points.n)
+        return past_step_back(h, thread);
+    int r;
+    do
+        r = past_continue_back(h, &points, &point);
+    while (r > 0 && h->thread != thread);
+    return r;
 }

@@ -65,9 +65,10 @@ $(BUILD)/gen/stamp: msgcounter/api/gen.py msgcounter/api/mpi.api msgcounter/api/
 	$(PYTHON) $< --cc '$(CC) $(shell pkg-config --cflags mpich)' --lib $(MPI_LIBRARY) --out $(@D)
 	@touch $@
 
-# What a debugger of the application sees of the stub are the MPI functions and their arguments. Names
-# within it (`exchange`, `count`) are the application's to use: there it says dbg3_exchange. STUB_DEBUG=1
-# keeps everything.
+# What a debugger of the application sees of the stub are the MPI functions and their arguments, but no
+# lines, so that GDB's step goes over an MPI call as it does over any function of a library. Names within
+# it (`exchange`, `count`) are the application's to use: there it says dbg3_exchange. STUB_DEBUG=1 keeps
+# everything.
 STUB_HIDDEN := $(if $(STUB_DEBUG),,-g0)
 
 # Hidden unless exported; initial-exec TLS, which the crossing reads; no canary, which would be the other half's.
@@ -95,7 +96,7 @@ $(BUILD)/lib/libmpich.so.12: $(STUB_OBJS)
 	@mkdir -p $(@D)
 	$(CC) -shared -Wl,-soname,libmpich.so.12 -Wl,-z,defs -Wl,-z,now -o $@ $^
 	$(if $(STUB_DEBUG),,nm $@ | awk '$$2 ~ /^[tbdr]$$/ { print $$3, "dbg3_" $$3 }' | sort -u >$@.names)
-	$(if $(STUB_DEBUG),,objcopy --redefine-syms=$@.names $@)
+	$(if $(STUB_DEBUG),,objcopy --remove-section=.debug_line --redefine-syms=$@.names $@)
 $(BUILD)/lib/libmpi.so.12: $(BUILD)/lib/libmpich.so.12
 	ln -sf libmpich.so.12 $@
 
