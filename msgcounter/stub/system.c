@@ -59,7 +59,7 @@
 #endif
 
 #define USER_END     0x800000000000ul
-#define SYSTEM_AGAIN (-4096) /* system_make() was left for a replay; see system_entry.S */
+#define SYSTEM_AGAIN (-4096) /* it was left, or not made, for a replay; see system_entry.S */
 #define PATH_BYTES   4096
 #define CONTENT_MAX  (1ul << 30) /* of a mapped file */
 #define HANDLER_SPAN (8ul << 20) /* bytes of stack that a handler uses at most */
@@ -67,6 +67,7 @@
 
 extern const char system_made[], system_again[];
 long system_make(long number, const long args[6]);
+long system_wait(long number, const long args[6]);
 long system_make_on(long number, const long args[2], long sp);
 long system_clone(long number, const long args[6]);
 uint64_t system_signal(int sig, siginfo_t *info, ucontext_t *uc);
@@ -130,10 +131,13 @@ static long make(const ucontext_t *uc, const struct system_row *row, long number
 {
     long args[6], result;
     uint64_t copy, all = ~0ul, mask = mask_of(uc);
+    bool ended = !own && stub_thread.ended;
     memcpy(args, given, sizeof args);
     clean_mask(row, args, &copy);
+    if (!own)
+        stub_thread.ended = 0;
     if (!row || !(row->flags & SYSTEM_WAITS))
-        return system_make(number, args);
+        return ended ? -EINTR : system_make(number, args);
     if (own) {
         stub_thread.in_call = 0;
     } else if (signal_exact()) {
@@ -142,7 +146,9 @@ static long make(const ucontext_t *uc, const struct system_row *row, long number
     }
     set_mask(&mask);
     do
-        result = system_make(number, args);
+        result = ended                   ? -EINTR
+                 : own || is_passed(row) ? system_make(number, args)
+                                         : system_wait(number, args);
     while (result == SYSTEM_AGAIN && (!replaying() || own || is_passed(row)));
     set_mask(&all);
     stub_thread.in_call = 0;
@@ -234,6 +240,7 @@ static long make_child(const ucontext_t *uc, long number, const long *args)
     struct cloning c = cloning_of(number, args);
     uint64_t mask = mask_of(uc), all = ~0ul;
     long result;
+    stub_thread.inside++; /* an image of before the call would make another child in a replay */
     set_mask(&mask);
     if (c.stack) {
         fill_child(uc, c.stack);
@@ -245,11 +252,13 @@ static long make_child(const ucontext_t *uc, long number, const long *args)
         result = system_make(number, args);
     }
     if (result == 0 && !c.stack) {
+        stub_thread.inside--;
         stub_active = schedule_on = false; /* it has the rank's memory, but is no rank */
         stub_thread.dispatched = 0;
         return 0;
     }
     set_mask(&all);
+    stub_thread.inside--;
     return result;
 }
 
@@ -919,6 +928,19 @@ uint64_t system_mask(uint64_t mask)
     return before;
 }
 
+/*
+ * [any FS] Has a signal that waits for the thread ended the call in which batch has saved it? That
+ * has not been recorded yet: the thread is to make it, to be interrupted in it, in refine. The
+ * replay, where the signal comes from the log, begins before it, too.
+ */
+static bool ends_again(ucontext_t *uc, uint64_t upper_fs)
+{
+    greg_t *pc = &uc->uc_mcontext.gregs[REG_RIP], behind = *pc;
+    if (GATE->mode == GATE_RECORD && GATE->call_again)
+        GATE->call_again(uc, upper_fs);
+    return *pc != behind;
+}
+
 /* [any FS] */
 void system_thread_resumes(uint64_t upper_fs, void *frame)
 {
@@ -933,6 +955,7 @@ void system_thread_resumes(uint64_t upper_fs, void *frame)
         uint64_t mask = mask_of(uc) & ~SYSTEM_SIGNAL_BITS;
         memcpy(&uc->uc_sigmask, &mask, sizeof mask);
         t->mask = mask;
+        t->ended = ends_again(uc, upper_fs);
         t->dispatched = 1;
         t->dispatch = DISPATCH_BLOCK;
         if (call_was_dropped(uc)) /* no: it was made when no call was looked at */
@@ -943,7 +966,10 @@ void system_thread_resumes(uint64_t upper_fs, void *frame)
     schedule_thread_resumes(upper_fs, !system_is_stub((uint64_t)*pc)); /* which makes calls */
     if (dispatch_on(t) < 0)
         return;
-    if (GATE->mode == GATE_REPLAY && (uint64_t)*pc >= (uint64_t)system_make &&
-        (uint64_t)*pc < (uint64_t)system_made)
+    if (GATE->mode != GATE_REPLAY)
+        return;
+    if ((uint64_t)*pc > (uint64_t)system_make && (uint64_t)*pc < (uint64_t)system_made)
         *pc = (greg_t)(uint64_t)system_again;
+    else if ((uint64_t)*pc > (uint64_t)system_wait && (uint64_t)*pc <= (uint64_t)system_make)
+        *pc = (greg_t)(uint64_t)system_wait;
 }

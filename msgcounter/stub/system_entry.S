@@ -64,13 +64,25 @@ instruction_entry:
  * The kernel's result. A checkpoint may end the call to have it made again, for which
  * runtime/ckpt/interrupt.c knows the instruction before it; in a replay that begins inside
  * it, the thread goes on at system_again.
+ *
+ * long system_wait(long number, const long args[6])
+ *
+ * The same of a call for which signals are let in: a checkpoint may be made before it begins, too,
+ * and in a replay it is not made.
  */
-    .globl system_make, system_made, system_again
-    .hidden system_make, system_made, system_again
+    .globl system_wait, system_make, system_made, system_again
+    .hidden system_wait, system_make, system_made, system_again
+    .type system_wait, @function
     .type system_make, @function
     .p2align 4
-system_make:
+system_wait:
     .cfi_startproc
+    movabs $GATE_ADDR_VALUE, %rcx
+    cmpl $GATE_MODE_REPLAY, GATE_MODE(%rcx)
+    jne system_make
+    mov $AGAIN, %rax
+    ret
+system_make:
     push %rdi
     .cfi_adjust_cfa_offset 8
     mov %rsi, %rax
@@ -92,6 +104,7 @@ system_again:
     mov $AGAIN, %rax
     jmp system_made
     .cfi_endproc
+    .size system_wait, .-system_wait
     .size system_make, .-system_make
 
 /*

@@ -47,6 +47,7 @@ struct stub_thread {
     uint8_t has_turn; /* schedule.c */
     uint8_t in_call; /* signal_place.c: a system call of the application waits */
     uint8_t writing; /* in the lower half, to write the log */
+    uint8_t ended; /* refine: a signal has ended the call that it is about to make (system.c) */
     uint32_t arrived; /* replay: messages that its last event has brought so far, for debuggers */
     void *handler; /* frame of an application's handler that came at no certain place; or NULL */
     void *late;    /* the frame of one that is replayed with another stack; or NULL */

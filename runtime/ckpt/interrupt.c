@@ -101,12 +101,15 @@ static bool is_syscall(uint64_t pc)
 static long number_of(uint64_t pc, uint64_t sp)
 {
     static const uint8_t from_stack[] = {0x8b, 0x04, 0x24}; /* mov (%rsp), %eax */
+    static const uint8_t zero[] = {0x31, 0xc0}; /* xor %eax, %eax: read(2) */
     const uint8_t *code = (const uint8_t *)pc;
     uint32_t nr;
     if (memcmp(code - sizeof from_stack, from_stack, sizeof from_stack) == 0) {
         memcpy(&nr, (const void *)sp, sizeof nr);
         return nr;
     }
+    if (memcmp(code - sizeof zero, zero, sizeof zero) == 0)
+        return 0;
     for (const uint8_t *p = code - 5; p > code - LOOK_BACK; p--) {
         memcpy(&nr, p + 1, sizeof nr);
         bool eax = p[0] == 0xb8 && p[-1] != 0x41 && p[-1] != 0x49; /* no prefix: not r8 */

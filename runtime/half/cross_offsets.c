@@ -15,5 +15,7 @@ void cross_offsets(void)
     __asm__ volatile("\n#define GATE_POST %0" ::"i"(offsetof(struct gate, post)));
     __asm__ volatile("\n#define GATE_SIGNAL_RETURN %0" ::"i"(
         offsetof(struct gate, signal_return)));
+    __asm__ volatile("\n#define GATE_MODE %0" ::"i"(offsetof(struct gate, mode)));
+    __asm__ volatile("\n#define GATE_MODE_REPLAY %0" ::"i"(GATE_REPLAY));
     __asm__ volatile("\n#define GATE_VDSO %0" ::"i"(offsetof(struct gate, vdso)));
 }
