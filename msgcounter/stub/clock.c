@@ -10,12 +10,15 @@
  */
 #include "msgcounter/stub/clock.h"
 
+#include <string.h>
 #include <sys/time.h>
 #include <time.h>
 
 #include "msgcounter/stub/count.h"
+#include "msgcounter/stub/no_park.h"
 #include "msgcounter/stub/record.h"
 #include "msgcounter/stub/system.h"
+#include "runtime/half/sys.h"
 
 #define OUT_MAX 16 /* bytes that a function writes at most */
 
@@ -131,3 +134,60 @@ void *const clock_hooks[GATE_VDSO_COUNT] = {
     [GATE_VDSO_TIME] = time_hook,                   [GATE_VDSO_GETCPU] = getcpu_hook,
     [GATE_VDSO_CLOCK_GETRES] = clock_getres_hook,
 };
+
+/* ---- batch: the kernel's vdso, with clock_live.S around it ---- */
+
+#define VDSO_WORDS 64 /* of stack that it takes at most, far more than it does */
+
+extern const char clock_read[], clock_signal[];
+void clock_live_clock_gettime(void);
+void clock_live_gettimeofday(void);
+void clock_live_time(void);
+void clock_live_getcpu(void);
+void clock_live_clock_getres(void);
+void clock_signals_come(void);
+
+void *const clock_live_hooks[GATE_VDSO_COUNT] = {
+    [GATE_VDSO_CLOCK_GETTIME] = clock_live_clock_gettime,
+    [GATE_VDSO_GETTIMEOFDAY] = clock_live_gettimeofday,
+    [GATE_VDSO_TIME] = clock_live_time,
+    [GATE_VDSO_GETCPU] = clock_live_getcpu,
+    [GATE_VDSO_CLOCK_GETRES] = clock_live_clock_getres,
+};
+
+/* Where on the stack a thread in the vdso keeps the address to return to; NULL: it is not there. */
+NO_PARK static uint64_t *return_of_vdso(const ucontext_t *uc)
+{
+    uint64_t *at = (uint64_t *)uc->uc_mcontext.gregs[REG_RSP];
+    if ((uint64_t)uc->uc_mcontext.gregs[REG_RIP] < GATE_ADDR || stub_thread.inside)
+        return NULL;
+    for (size_t i = 0; i < VDSO_WORDS; i++)
+        if (at[i] == (uint64_t)clock_read || at[i] == (uint64_t)clock_signal)
+            return &at[i];
+    return NULL;
+}
+
+NO_PARK bool clock_signal_later(const siginfo_t *info, ucontext_t *uc)
+{
+    siginfo_t own = *info;
+    uint64_t *back = return_of_vdso(uc), mask;
+    if (!back)
+        return false;
+    long pid = sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0), tid = sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
+    if (sys_call(SYS_rt_tgsigqueueinfo, pid, tid, own.si_signo, &own, 0, 0) < 0)
+        return false;
+    memcpy(&mask, &uc->uc_sigmask, sizeof mask);
+    if (*back == (uint64_t)clock_read)
+        stub_thread.clock_mask = mask;
+    *back = (uint64_t)clock_signal;
+    mask |= 1ul << (own.si_signo - 1);
+    memcpy(&uc->uc_sigmask, &mask, sizeof mask);
+    return true;
+}
+
+/* Called by clock_signal: the clock has been read. */
+void clock_signals_come(void)
+{
+    uint64_t mask = stub_thread.clock_mask; /* handlers may read clocks */
+    sys_call(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, 8, 0, 0);
+}

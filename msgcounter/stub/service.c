@@ -7,6 +7,7 @@
 #include "msgcounter/stub/count.h"
 #include "msgcounter/stub/drain.h"
 #include "msgcounter/stub/file.h"
+#include "msgcounter/stub/no_park.h"
 #include "msgcounter/stub/order.h"
 #include "msgcounter/stub/pid.h"
 #include "msgcounter/stub/rebuild.h"
@@ -85,6 +86,10 @@ struct gate_stub stub_gate = {
 /* Before stub_start, which shows stub_gate to the lower half. */
 __attribute__((constructor(101))) static void fill_vdso(void)
 {
-    for (int i = 0; i < GATE_VDSO_COUNT; i++)
+    for (int i = 0; i < GATE_VDSO_COUNT; i++) {
         stub_gate.vdso[i] = clock_hooks[i];
+        stub_gate.vdso_live[i] = clock_live_hooks[i];
+    }
+    stub_gate.no_park[0] = (uint64_t)__start_no_park;
+    stub_gate.no_park[1] = (uint64_t)__stop_no_park;
 }

@@ -20,6 +20,8 @@
 
 #include "msgcounter/stub/thread.h"
 #include "msgcounter/stub/alloc.h"
+#include "msgcounter/stub/clock.h"
+#include "msgcounter/stub/no_park.h"
 #include "msgcounter/stub/signal_forward.h"
 #include "msgcounter/stub/signal_place.h"
 #include "msgcounter/stub/system.h"
@@ -113,11 +115,13 @@ static void end_call(ucontext_t *uc)
 }
 
 /* Runs on whichever FS was interrupted: nothing here may use TLS before the switch. */
-static void stub_signal_entry(int sig, siginfo_t *info, void *uc)
+NO_PARK static void stub_signal_entry(int sig, siginfo_t *info, void *uc)
 {
     uint64_t fs = fs_base();
     if (fs >= GATE_ADDR)
         set_fs_base(*(const uint64_t *)(fs + (uint64_t)GATE->tls_upper_fs));
+    else if (!of_instruction(sig, info) && clock_signal_later(info, uc))
+        return;
     meet(sig, info, uc, fs >= GATE_ADDR);
     end_call(uc);
     if (fs >= GATE_ADDR)

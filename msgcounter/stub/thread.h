@@ -54,6 +54,7 @@ struct stub_thread {
     uint64_t calls;  /* how many system calls of the application have ended */
     uint64_t behind; /* where the last one goes on */
     uint64_t mask;   /* of signals, with which it went on then (signal_forward.h) */
+    uint64_t clock_mask; /* clock.c: of signals, when one came while it read a clock */
 };
 
 extern __thread struct stub_thread stub_thread __attribute__((tls_model("initial-exec")));

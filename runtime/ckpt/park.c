@@ -140,9 +140,9 @@ static bool stay(struct parked *self, bool is_main)
 /* Not in the kernel's vdso either: it will lie elsewhere after a restart. */
 static bool at_safe_point(const ucontext_t *uc)
 {
-    uint64_t fs = fs_base();
-    if (fs == 0 || (uint64_t)uc->uc_mcontext.gregs[REG_RIP] >= GATE_ADDR || fs >= GATE_ADDR ||
-        !GATE->stub)
+    uint64_t fs = fs_base(), pc = (uint64_t)uc->uc_mcontext.gregs[REG_RIP];
+    if (fs == 0 || pc >= GATE_ADDR || fs >= GATE_ADDR || !GATE->stub ||
+        (pc >= GATE->stub->no_park[0] && pc < GATE->stub->no_park[1]))
         return false;
     const struct stub_thread *t =
         (const struct stub_thread *)(fs + (uint64_t)GATE->stub->tls_thread);

@@ -17,5 +17,6 @@ void cross_offsets(void)
         offsetof(struct gate, signal_return)));
     __asm__ volatile("\n#define GATE_MODE %0" ::"i"(offsetof(struct gate, mode)));
     __asm__ volatile("\n#define GATE_MODE_REPLAY %0" ::"i"(GATE_REPLAY));
+    __asm__ volatile("\n#define GATE_KERNEL_VDSO %0" ::"i"(offsetof(struct gate, kernel_vdso)));
     __asm__ volatile("\n#define GATE_VDSO %0" ::"i"(offsetof(struct gate, vdso)));
 }

@@ -27,7 +27,7 @@
 #define GATE_ADDR    0x7d0000000000ul /* SPLIT: below is saved, from here on is not */
 #define GATE_SIZE    0x10000ul
 #define GATE_MAGIC   0x3367626445544147ul /* "GATEdbg3" */
-#define GATE_VERSION 9u
+#define GATE_VERSION 10u
 
 /* The lower half's program text, then the arena for its later mappings. */
 #define LOWER_TEXT_ADDR  0x7d1000000000ul
@@ -176,8 +176,12 @@ struct gate_stub {
      * thread] */
     void (*position)(uint64_t *segment, uint64_t *offset, uint64_t *event);
 
-    /* Called in the application's threads by record/replay instead of the kernel's vdso. */
-    void *vdso[GATE_VDSO_COUNT];
+    /* Called in the application's threads by record/replay instead of the kernel's vdso, and in
+     * batch around it. */
+    void *vdso[GATE_VDSO_COUNT], *vdso_live[GATE_VDSO_COUNT];
+
+    /* Code from the first address up to the second, in which no thread parks. */
+    uint64_t no_park[2];
 
     /* The call a rank is in or was in last, for failure reports: index in the call table or -1, the
      * address in the application that called it. [any thread, reads only] */

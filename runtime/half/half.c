@@ -249,8 +249,9 @@ void half_vdso(void)
 
 void half_vdso_of_stub(void)
 {
-    for (int i = 0; GATE->mode != GATE_LIVE && i < GATE_VDSO_COUNT; i++)
-        GATE->vdso[i] = GATE->stub->vdso[i];
+    for (int i = 0; i < GATE_VDSO_COUNT; i++)
+        GATE->vdso[i] =
+            GATE->mode == GATE_LIVE ? GATE->stub->vdso_live[i] : GATE->stub->vdso[i];
 }
 
 void half_name(const char *program)
