@@ -226,6 +226,7 @@ struct buffers_own buffers_own(const struct buffers *b)
     for (unsigned i = 0; i < b->info->nparams; i++)
         if (buffers_used(b, i, DIR_IN)) {
             own.from = own_piece(b, i, &sent);
+            own.apart = b->info->params[i].span == SPAN_ONE ? 0 : 1u << i;
         } else if (buffers_used(b, i, DIR_OUT)) {
             own.to = (void *)own_piece(b, i, &received);
             own.param = i;

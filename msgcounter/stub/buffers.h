@@ -25,6 +25,7 @@ struct buffers_own {
     void *to;
     const void *from; /* in the buffer that is sent */
     uint64_t bytes;   /* 0: there is none, or it does not lie in one piece */
+    uint32_t apart;   /* bit i: buffer i is sent, and this block of it to nobody else */
 };
 
 struct buffers buffers_of(const struct call_info *info, const uint64_t *v);

@@ -30,7 +30,10 @@ void record_inputs(struct record_before *b, const struct call_info *info, const 
 {
     if (GATE->mode == GATE_LIVE)
         return;
-    struct buffers s = buffers_of(info, v);
+    struct buffers s = buffers_of(info, v), others = s;
+    struct buffers_own own = buffers_own(&s);
+    if (own.bytes >= LOG_WRITE_MIN)
+        others.omits = own.apart; /* what it is given by itself, the replay is given again */
     for (unsigned i = 0; i < info->nparams; i++) {
         const struct param_info *p = &info->params[i];
         if (p->kind == PARAM_BUFFER && p->span == SPAN_PACKED)
@@ -38,7 +41,7 @@ void record_inputs(struct record_before *b, const struct call_info *info, const 
         if (!read_now(&s, i))
             continue;
         b->bytes[i] = buffers_bytes(&s, i);
-        b->digest[i] = buffers_digest(&s, i);
+        b->digest[i] = buffers_digest(&others, i);
     }
 }
 
@@ -95,12 +98,13 @@ static struct value value_of(const struct call_info *info, unsigned i, const uin
     return out;
 }
 
-/* Leaves out of the log what the rank gave itself: the replay has it, too. But a thread may have
- * changed what was sent meanwhile. */
+/* Leaves out of the log what the rank gave itself: the replay has it, too. But another thread may
+ * have changed what was sent meanwhile. */
 static void omit_own(struct buffers *s)
 {
     struct buffers_own own = buffers_own(s);
-    if (own.bytes >= LOG_WRITE_MIN && !memcmp(own.to, own.from, own.bytes))
+    if (own.bytes >= LOG_WRITE_MIN &&
+        (!stub_threads_made || !memcmp(own.to, own.from, own.bytes)))
         s->omits = 1u << own.param;
 }
 
