@@ -137,9 +137,11 @@ void *const clock_hooks[GATE_VDSO_COUNT] = {
 
 /* ---- batch: the kernel's vdso, with clock_live.S around it ---- */
 
-#define VDSO_WORDS 64 /* of stack that it takes at most, far more than it does */
-
 extern const char clock_read[], clock_signal[];
+
+/* clock_live's stack: right below it stands where the vdso returns to. */
+__thread uint64_t *clock_stack __attribute__((tls_model("initial-exec")));
+
 void clock_live_clock_gettime(void);
 void clock_live_gettimeofday(void);
 void clock_live_time(void);
@@ -155,32 +157,28 @@ void *const clock_live_hooks[GATE_VDSO_COUNT] = {
     [GATE_VDSO_CLOCK_GETRES] = clock_live_clock_getres,
 };
 
-/* Where on the stack a thread in the vdso keeps the address to return to; NULL: it is not there. */
-NO_PARK static uint64_t *return_of_vdso(const ucontext_t *uc)
+/* Is the thread in the vdso, for clock_live? */
+NO_PARK static bool in_vdso(const ucontext_t *uc)
 {
-    uint64_t *at = (uint64_t *)uc->uc_mcontext.gregs[REG_RSP];
-    if ((uint64_t)uc->uc_mcontext.gregs[REG_RIP] < GATE_ADDR || stub_thread.inside)
-        return NULL;
-    for (size_t i = 0; i < VDSO_WORDS; i++)
-        if (at[i] == (uint64_t)clock_read || at[i] == (uint64_t)clock_signal)
-            return &at[i];
-    return NULL;
+    uint64_t *back = clock_stack - 1;
+    return (uint64_t)uc->uc_mcontext.gregs[REG_RIP] >= GATE_ADDR && !stub_thread.inside &&
+           clock_stack && (uint64_t)back >= (uint64_t)uc->uc_mcontext.gregs[REG_RSP] &&
+           (*back == (uint64_t)clock_read || *back == (uint64_t)clock_signal);
 }
 
 NO_PARK bool clock_signal_later(const siginfo_t *info, ucontext_t *uc)
 {
-    siginfo_t own = *info;
-    uint64_t *back = return_of_vdso(uc), mask;
-    if (!back)
+    uint64_t *back = clock_stack - 1, mask;
+    if (!in_vdso(uc))
         return false;
     long pid = sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0), tid = sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
-    if (sys_call(SYS_rt_tgsigqueueinfo, pid, tid, own.si_signo, &own, 0, 0) < 0)
+    if (sys_call(SYS_rt_tgsigqueueinfo, pid, tid, info->si_signo, info, 0, 0) < 0)
         return false;
     memcpy(&mask, &uc->uc_sigmask, sizeof mask);
     if (*back == (uint64_t)clock_read)
         stub_thread.clock_mask = mask;
     *back = (uint64_t)clock_signal;
-    mask |= 1ul << (own.si_signo - 1);
+    mask |= 1ul << (info->si_signo - 1);
     memcpy(&uc->uc_sigmask, &mask, sizeof mask);
     return true;
 }

@@ -40,7 +40,9 @@ clock_live:
     .cfi_startproc
     sub $8, %rsp
     .cfi_adjust_cfa_offset 8
-    call *(%rax)
+    mov clock_stack@gottpoff(%rip), %rcx
+    mov %rsp, %fs:(%rcx)
+    call *(%rax)                 /* three arguments at most */
 clock_read:
     add $8, %rsp
     .cfi_remember_state

@@ -68,7 +68,7 @@ __attribute__((noinline)) static void dispatch(int sig, siginfo_t *info, void *u
 
 /* The signal came of an instruction of the thread: it will again, at the same place, in a replay.
  */
-static bool of_instruction(int sig, const siginfo_t *info)
+NO_PARK static bool of_instruction(int sig, const siginfo_t *info)
 {
     return info->si_code > 0 &&
            (sig == SIGSEGV || sig == SIGBUS || sig == SIGFPE || sig == SIGILL || sig == SIGTRAP);
