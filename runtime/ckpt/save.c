@@ -3,6 +3,7 @@
  */
 #include "runtime/ckpt/save.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -14,6 +15,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -211,6 +213,39 @@ static long put_process(void *arg)
     return 0;
 }
 
+/* A child, in words, from its line in proc_pid_stat(5): "4711 (sleep) S 4700 ...". */
+static bool describe_child(const char *number, char *text, size_t cap)
+{
+    char path[64], line[512] = "", state;
+    int parent;
+    snprintf(path, sizeof path, "/proc/%.20s/stat", number);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, line, sizeof line - 1) : -1;
+    close(fd);
+    const char *behind = n > 0 ? strrchr(line, ')') : NULL;
+    if (!behind || sscanf(behind, ") %c %d", &state, &parent) != 2 || parent != getpid())
+        return false;
+    snprintf(text, cap, "%.*s)%s", (int)(behind - line), line,
+             state == 'Z' ? ", which has ended and is not waited for yet" : "");
+    return true;
+}
+
+/* The program may wait for a child, whether that has ended or not. */
+static int check_childless(struct err *err)
+{
+    char child[128] = "";
+    siginfo_t any;
+    if (waitid(P_ALL, 0, &any, WEXITED | WNOHANG | WNOWAIT | __WALL) < 0)
+        return 0; /* ECHILD */
+    DIR *all = opendir("/proc");
+    for (struct dirent *e; all && (e = readdir(all));)
+        if (*e->d_name > '0' && *e->d_name <= '9' && describe_child(e->d_name, child, sizeof child))
+            break;
+    if (all)
+        closedir(all);
+    return err_set(err, "a child process, %s: it could not be restored", child);
+}
+
 int save_image(const struct save_request *request, struct image_written *written, struct err *err)
 {
     int result = -1;
@@ -261,7 +296,7 @@ int save_image(const struct save_request *request, struct image_written *written
     /* An epoch must be whole. A fine checkpoint or a failure is looked at alone. */
     if (files_describe(&files, whole, err) < 0)
         goto out;
-    if (whole && check_alone(regions, err) < 0)
+    if (whole && (check_alone(regions, err) < 0 || check_childless(err) < 0))
         goto out;
     blobs[2] = (struct image_blob){FILES_BLOB, files.records, files.bytes};
     blobs[3] = (struct image_blob){LOCKS_BLOB, files.locks.some,
