@@ -55,22 +55,30 @@ void stub_lock_slow(struct stub_lock *l)
                 sys_call(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
 }
 
+/* Of the application's heap, and of what else it gets, which threads take at other times. */
+#define HEAP_FIRST  0x5c0000000000ul
 #define PLACE_FIRST 0x600000000000ul
 #define PLACE_END   0x680000000000ul
+
+static void *place(uint64_t *next, uint64_t end, size_t size)
+{
+    if (GATE->mode == GATE_LIVE)
+        return NULL;
+    uint64_t at = __atomic_fetch_add(next, (size + 4095) & ~4095ul, __ATOMIC_RELAXED);
+    return at < end ? (void *)at : NULL;
+}
 
 void *stub_place(size_t size)
 {
     static uint64_t next = PLACE_FIRST;
-    if (GATE->mode == GATE_LIVE)
-        return NULL;
-    uint64_t at = __atomic_fetch_add(&next, (size + 4095) & ~4095ul, __ATOMIC_RELAXED);
-    return at < PLACE_END ? (void *)at : NULL;
+    return place(&next, PLACE_END, size);
 }
 
 static void *map(size_t size)
 {
-    void *p = sys_mmap(stub_place(size), size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                       -1, 0);
+    static uint64_t next = HEAP_FIRST;
+    void *p = sys_mmap(place(&next, PLACE_FIRST, size), size, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (sys_failed((long)p))
         stub_stop(125, "dbg3: no memory for %zu bytes of the stub's tables", size);
     return p;
