@@ -349,9 +349,10 @@ static void take(const struct log_record *rec, struct log_position after)
     stub_gate.taken(rec->event);
 }
 
-/* The next event of this thread if a handler ran there. It is looked for at each call: another
- * event is left for those who want it to check. */
-static const struct log_record *look_for_signal(struct log_position *after)
+/* The next event of this thread, which need not have come yet: for what asks at each call, where
+ * the thread itself may have to go on for it to come. Another event is left for those who want it
+ * to check. */
+static const struct log_record *look_ahead(struct log_position *after)
 {
     struct log_cursor c = cursor;
     const struct log_record *rec;
@@ -361,6 +362,13 @@ static const struct log_record *look_for_signal(struct log_position *after)
     while ((rec = log_cursor_skip(&c)) && rec->thread != stub_thread_ordinal())
         ;
     *after = c.at;
+    return rec;
+}
+
+/* The same if a handler ran there. */
+static const struct log_record *look_for_signal(struct log_position *after)
+{
+    const struct log_record *rec = look_ahead(after);
     return rec && rec->call == (SYSTEM_CALL | SYSTEM_SIGNALLED) ? rec : NULL;
 }
 
@@ -495,8 +503,8 @@ bool replay_idle(enum call call, int object)
 const struct log_record *replay_memory(void)
 {
     struct log_position after;
-    const struct log_record *rec = look_past_callbacks(&after);
-    if (!rec || !(rec->flags & RECORD_MEMORY))
+    const struct log_record *rec = look_ahead(&after);
+    if (!rec || !(rec->flags & RECORD_MEMORY) || !(rec = look(&after)))
         return NULL;
     take(rec, after);
     return rec;

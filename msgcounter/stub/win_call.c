@@ -122,7 +122,8 @@ static void note_epoch(enum call call, const uint64_t *v, struct win *w, const s
         w->fenced = false;
 }
 
-static void apply(enum call call, const uint64_t *v, struct win *w, const struct effect *e)
+static void apply(enum call call, const uint64_t *v, struct win *w, const struct effect *e,
+                  uint64_t began)
 {
     int target = target_of(call, v, w);
     if (e->tests && !*(int *)v[param_named(call, "flag", NULL)])
@@ -136,9 +137,9 @@ static void apply(enum call call, const uint64_t *v, struct win *w, const struct
         all_done(w);
     note_epoch(call, v, w, e);
     if (e->here == HERE_ALL)
-        win_watch_done(call, w, -1);
+        win_watch_done(call, w, -1, began);
     if (e->here == HERE_TARGET && target >= 0)
-        win_watch_done(call, w, target);
+        win_watch_done(call, w, target, began);
 }
 
 /* ----------------------------------------------------------------------------------- operations */
@@ -203,13 +204,15 @@ int hand_win_call(enum call call, const uint64_t *v)
     if (e->collective)
         coll_begin(call, &w->agreed);
     struct watch *result = e->operates ? watch_result(call, v, w) : NULL;
+    uint64_t began = win_watch_moment();
     int rc = call_generic(call, v);
+    win_watch_issued(result);
     if (e->collective)
         coll_end(call, &w->agreed);
     if (!rc && info->request >= 0)
         win_watch_request(result, *(MPI_Request *)v[info->request]);
     if (!rc)
-        apply(call, v, w, e);
+        apply(call, v, w, e, began);
     leave(call, w);
     object_put(&w->head);
     return rc;

@@ -34,6 +34,8 @@ struct watch {
     bool alone;          /* of one operation, which has a request */
     bool done;           /* the result is there */
     int target;
+    uint32_t thread;     /* that started the operations */
+    uint64_t issued;     /* when the last of them had been started; 0: it is about to be */
     MPI_Request request; /* 0: none */
 };
 
@@ -52,6 +54,7 @@ struct runs {
 bool win_watching;
 static struct watch *watches;
 static struct stub_lock lock;
+static uint64_t moments; /* that win_watch_moment() has named */
 
 /* ------------------------------------------------------------------------------------- the list */
 
@@ -145,12 +148,13 @@ static struct watch *share(const struct win *w, unsigned char *at, uint64_t byte
     stub_lock(&lock);
     for (; (k = *p) && near; p = &k->next, near--)
         if (k->win == w && k->result && !k->alone && k->target == target &&
-            at <= k->at + k->bytes && at + bytes >= k->at)
+            k->thread == stub_thread_ordinal() && at <= k->at + k->bytes && at + bytes >= k->at)
             break;
     if (k && near) { /* to the front, where the next looks */
         *p = k->next;
         k->next = watches;
         watches = k;
+        k->issued = 0;
         grow(k, at, bytes);
     }
     stub_unlock(&lock);
@@ -177,8 +181,23 @@ struct watch *win_watch_result(const struct win *w, void *at, int64_t count, MPI
     k->result = true;
     k->alone = alone;
     k->target = target;
+    k->thread = stub_thread_ordinal();
     add(k);
     return k;
+}
+
+uint64_t win_watch_moment(void)
+{
+    return __atomic_add_fetch(&moments, 1, __ATOMIC_SEQ_CST);
+}
+
+void win_watch_issued(struct watch *k)
+{
+    if (!k)
+        return;
+    stub_lock(&lock);
+    k->issued = win_watch_moment();
+    stub_unlock(&lock);
 }
 
 void win_watch_request(struct watch *k, MPI_Request request)
@@ -237,6 +256,11 @@ static bool at_target(const struct watch *k, const void *arg)
     return k->win == named->win && k->result && (named->target < 0 || k->target == named->target);
 }
 
+static bool is_done(const struct watch *k, const void *arg)
+{
+    return at_target(k, arg) && k->done;
+}
+
 static bool request_gone(const struct watch *k, const void *arg)
 {
     return k->request && !request_of(k->request);
@@ -252,15 +276,17 @@ void win_watch_forget(const struct win *w, const void *at)
     drop(as_named, &(struct watch){.win = w, .at = (unsigned char *)at});
 }
 
-void win_watch_done(enum call call, const struct win *w, int target)
+void win_watch_done(enum call call, const struct win *w, int target, uint64_t since)
 {
     const struct watch named = {.win = w, .target = target};
     if (!win_watching)
         return;
+    stub_lock(&lock);
     for (struct watch *k = watches; k; k = k->next)
-        k->done |= at_target(k, &named);
+        k->done |= at_target(k, &named) && k->issued && k->issued < since;
+    stub_unlock(&lock);
     win_watch_look(call);
-    drop(at_target, &named);
+    drop(is_done, &named);
 }
 
 void win_watch_begin(void)
@@ -365,6 +391,7 @@ static void note(enum call call)
 {
     struct runs r = {0};
     struct pages known = {0, 0};
+    stub_lock(&lock); /* the copies are of one moment, and stay until they are in the log */
     for (struct watch *k = watches; k; k = k->next) {
         bool due = !k->result || k->done || request_gone(k, NULL);
         if (!due || !mapped(k->at, k->bytes, &known))
@@ -387,6 +414,7 @@ static void note(enum call call)
         }
         record_end(MPI_SUCCESS);
     }
+    stub_unlock(&lock);
     stub_free(r.some);
 }
 
@@ -408,6 +436,7 @@ void win_watch_look(enum call call)
     const struct log_record *rec;
     if (!win_watching || call_table[call].flags & CALL_PURE)
         return;
+    schedule_get(NULL); /* no other thread looks at memory, or writes to it, meanwhile */
     if (recording())
         note(call);
     else if ((rec = replay_memory()))

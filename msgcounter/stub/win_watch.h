@@ -41,8 +41,16 @@ struct watch *win_watch_result(const struct win *w, void *at, int64_t count, MPI
                                int target, bool alone);
 void win_watch_request(struct watch *k, MPI_Request request);
 
-/* Operations are complete at a target, or at all (-1): their results are noted a last time. */
-void win_watch_done(enum call call, const struct win *w, int target);
+/* The operation has been started. NULL is fine. */
+void win_watch_issued(struct watch *k);
+
+/* Now, for win_watch_done(). */
+uint64_t win_watch_moment(void);
+
+/* Operations are complete at a target, or at all (-1), if they had been started at that moment,
+ * when the call began: their results are noted a last time. Other threads may start some
+ * meanwhile. */
+void win_watch_done(enum call call, const struct win *w, int target, uint64_t since);
 
 /* The memory that starts here is not the window's any more; all of the window's. */
 void win_watch_forget(const struct win *w, const void *at);
