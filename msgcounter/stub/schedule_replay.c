@@ -188,12 +188,13 @@ static bool wait_until_come(void)
     return own.come;
 }
 
-/* All wait. [locked] */
+/* All wait. Of several that have come to their last event it is the first thread. [locked] */
 static void choose_who_says(void)
 {
     past.says = &own;
-    for (struct waiter *w = past.waiters; w && past.says->what != WAIT_LAST; w = w->next)
-        if (w->what == WAIT_LAST)
+    for (struct waiter *w = past.waiters; w; w = w->next)
+        if (w->what == WAIT_LAST &&
+            (past.says->what != WAIT_LAST || w->thread < past.says->thread))
             past.says = w;
     sys_futex_wake(&past.says->come, 1);
 }
