@@ -73,18 +73,6 @@ static void restore_signals(const struct image_state *state)
     }
 }
 
-static void restore_timers(const struct image_meta *meta)
-{
-    for (int which = 0; which < 3; which++) {
-        const struct image_itimer *t = &meta->itimers[which];
-        struct itimerval it = {
-            {(time_t)(t->interval_us / 1000000), (suseconds_t)(t->interval_us % 1000000)},
-            {(time_t)(t->value_us / 1000000), (suseconds_t)(t->value_us % 1000000)}};
-        if (t->value_us)
-            setitimer(which, &it, NULL);
-    }
-}
-
 /* ---- memory ---- */
 
 static int tell_kernel(const struct image_state *state, struct err *err)
@@ -274,7 +262,7 @@ void restart_go(const struct image_state *state)
     describe_start(&s, &state->threads[0]);
     pending_put(PENDING_PROCESS, 0);
     if (!pending_logged(0)) {
-        restore_timers(&state->meta);
+        itimers_restore(state->meta.itimers);
         if (timers_restore(state, tid_for_timer, &err) < 0)
             half_die(&err);
     }

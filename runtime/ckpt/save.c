@@ -103,14 +103,8 @@ static uint64_t xsave_features(const struct image_thread *t)
 
 /* ---- the whole ---- */
 
-static uint64_t microseconds(const struct timeval *t)
-{
-    return (uint64_t)t->tv_sec * 1000000u + (uint64_t)t->tv_usec;
-}
-
-static void fill_meta(struct image_meta *meta, const struct save_request *request,
-                      const struct itimerval timers[TIMERS_SET], char *host, size_t host_size,
-                      char *cwd, size_t cwd_size)
+static void fill_meta(struct image_meta *meta, const struct save_request *request, char *host,
+                      size_t host_size, char *cwd, size_t cwd_size)
 {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
@@ -143,10 +137,6 @@ static void fill_meta(struct image_meta *meta, const struct save_request *reques
         a->restorer = k.restorer;
         a->mask = k.mask;
     }
-    for (int which = 0; which < TIMERS_SET; which++)
-        meta->itimers[which] = (struct image_itimer){
-            .interval_us = microseconds(&timers[which].it_interval),
-            .value_us = microseconds(&timers[which].it_value)};
 }
 
 /* argv as it lies on the application's stack. Returns a malloc'ed array into it. */
@@ -263,13 +253,13 @@ int save_image(const struct save_request *request, struct image_written *written
     /* Timers before signals: one that expires now must be in either. So must what one thread has
      * sent to another one that was parked already. */
     size_t npending, ntimers = 0;
-    struct itimerval set[TIMERS_SET];
+    struct image_itimer itimers[IMAGE_NITIMERS];
     struct timer_record *timers = whole ? timers_describe(&ntimers) : NULL;
-    timers_set(set);
+    itimers_describe(itimers);
     park_take_pending();
     const struct pending_signal *pending = pending_take_process(&npending);
     timers_settle(timers, ntimers, pending, npending);
-    timers_set_settle(set, pending, npending);
+    itimers_settle(itimers, pending, npending);
     struct image_blob blobs[] = {{SAVE_BLOB, &blob, sizeof blob},
                                  {PENDING_BLOB, pending, npending * sizeof *pending},
                                  {FILES_BLOB, NULL, 0},
@@ -301,7 +291,8 @@ int save_image(const struct save_request *request, struct image_written *written
     blobs[2] = (struct image_blob){FILES_BLOB, files.records, files.bytes};
     blobs[3] = (struct image_blob){LOCKS_BLOB, files.locks.some,
                                    files.locks.n * sizeof *files.locks.some};
-    fill_meta(&state.meta, request, set, host, sizeof host, cwd, sizeof cwd);
+    fill_meta(&state.meta, request, host, sizeof host, cwd, sizeof cwd);
+    memcpy(state.meta.itimers, itimers, sizeof itimers);
     state.meta.xcr0 = request->nthreads ? xsave_features(&threads[0]) : 0;
     state.meta.argv = app_argv(&state.meta.argc);
     blob.mm.brk = state.meta.brk;

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "runtime/half/gate.h"
@@ -87,23 +88,6 @@ void timers_settle(struct timer_record *timers, size_t ntimers,
     }
 }
 
-void timers_set(struct itimerval left[TIMERS_SET])
-{
-    for (int which = 0; which < TIMERS_SET; which++)
-        getitimer(which, &left[which]);
-}
-
-/* One that has expired again meanwhile has no second signal. */
-void timers_set_settle(struct itimerval left[TIMERS_SET], const struct pending_signal *pending,
-                       size_t npending)
-{
-    static const int signals[TIMERS_SET] = {SIGALRM, SIGVTALRM, SIGPROF};
-    for (int which = 0; which < TIMERS_SET; which++)
-        for (size_t i = 0; i < npending; i++)
-            if (pending[i].signo == signals[which])
-                getitimer(which, &left[which]);
-}
-
 static int create(const struct timer_record *t, pid_t (*tid_of)(pid_t was))
 {
     struct sigevent e = {.sigev_notify = t->notify, .sigev_signo = t->signal};
@@ -131,4 +115,52 @@ int timers_restore(const struct image_state *state, pid_t (*tid_of)(pid_t was), 
         if (create(&t[i], tid_of) < 0)
             return err_sys(err, "cannot restore timer %d", t[i].id);
     return 0;
+}
+
+/* ---- of setitimer(2) ---- */
+
+static uint64_t microseconds(const struct timeval *t)
+{
+    return (uint64_t)t->tv_sec * 1000000u + (uint64_t)t->tv_usec;
+}
+
+static struct timeval timeval(uint64_t us)
+{
+    return (struct timeval){(time_t)(us / 1000000), (suseconds_t)(us % 1000000)};
+}
+
+static void describe(int which, struct image_itimer *left)
+{
+    struct itimerval t;
+    if (getitimer(which, &t) == 0)
+        *left = (struct image_itimer){.interval_us = microseconds(&t.it_interval),
+                                      .value_us = microseconds(&t.it_value)};
+}
+
+void itimers_describe(struct image_itimer left[IMAGE_NITIMERS])
+{
+    memset(left, 0, IMAGE_NITIMERS * sizeof *left);
+    for (int which = 0; which < IMAGE_NITIMERS; which++)
+        describe(which, &left[which]);
+}
+
+/* One that has expired again meanwhile has no second signal. */
+void itimers_settle(struct image_itimer left[IMAGE_NITIMERS], const struct pending_signal *pending,
+                    size_t npending)
+{
+    static const int signals[IMAGE_NITIMERS] = {SIGALRM, SIGVTALRM, SIGPROF};
+    for (int which = 0; which < IMAGE_NITIMERS; which++)
+        for (size_t i = 0; i < npending; i++)
+            if (pending[i].signo == signals[which])
+                describe(which, &left[which]);
+}
+
+void itimers_restore(const struct image_itimer left[IMAGE_NITIMERS])
+{
+    for (int which = 0; which < IMAGE_NITIMERS; which++) {
+        const struct itimerval t = {timeval(left[which].interval_us),
+                                    timeval(left[which].value_us)};
+        if (left[which].value_us)
+            setitimer(which, &t, NULL);
+    }
 }

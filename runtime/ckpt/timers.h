@@ -11,7 +11,6 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
-#include <sys/time.h>
 #include <time.h>
 
 #include "runtime/base/err.h"
@@ -39,15 +38,14 @@ struct timer_record *timers_describe(size_t *n);
 void timers_settle(struct timer_record *timers, size_t ntimers,
                    const struct pending_signal *pending, size_t npending);
 
-/* What is left of those of setitimer(2), by ITIMER_REAL, _VIRTUAL, _PROF. */
-#define TIMERS_SET 3
-void timers_set(struct itimerval left[TIMERS_SET]);
-
-/* The same as timers_settle(). */
-void timers_set_settle(struct itimerval left[TIMERS_SET], const struct pending_signal *pending,
-                       size_t npending);
-
-/* Makes those of timer_create(2) again. `tid_of` tells what number a thread has now. */
+/* Makes them again. `tid_of` tells what number a thread has now. */
 int timers_restore(const struct image_state *state, pid_t (*tid_of)(pid_t was), struct err *err);
+
+/* What is left of those of setitimer(2), as an image has it; the same as timers_settle() and
+ * timers_restore(). */
+void itimers_describe(struct image_itimer left[IMAGE_NITIMERS]);
+void itimers_settle(struct image_itimer left[IMAGE_NITIMERS], const struct pending_signal *pending,
+                    size_t npending);
+void itimers_restore(const struct image_itimer left[IMAGE_NITIMERS]);
 
 #endif

@@ -116,6 +116,8 @@ struct image_sigaction {
     uint64_t handler, flags, restorer, mask;
 };
 
+#define IMAGE_NITIMERS 3
+
 struct image_itimer {
     uint64_t interval_us, value_us;
 };
@@ -149,7 +151,7 @@ struct image_meta {
     const uint8_t *auxv; /* Elf64_auxv_t bytes, AT_NULL included */
     size_t auxv_size;
     struct image_sigaction sigactions[IMAGE_NSIG]; /* [signo - 1] */
-    struct image_itimer itimers[3];                /* ITIMER_REAL, _VIRTUAL, _PROF */
+    struct image_itimer itimers[IMAGE_NITIMERS]; /* ITIMER_REAL, _VIRTUAL, _PROF */
 };
 
 enum image_file_kind {

@@ -77,7 +77,7 @@ static void code_meta(struct codec *c, struct image_meta *m)
         code_u64(c, &m->sigactions[i].restorer);
         code_u64(c, &m->sigactions[i].mask);
     }
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < IMAGE_NITIMERS; i++) {
         code_u64(c, &m->itimers[i].interval_us);
         code_u64(c, &m->itimers[i].value_us);
     }
