@@ -169,10 +169,7 @@ NO_PARK static bool in_vdso(const ucontext_t *uc)
 NO_PARK bool clock_signal_later(const siginfo_t *info, ucontext_t *uc)
 {
     uint64_t *back = clock_stack - 1, mask;
-    if (!in_vdso(uc))
-        return false;
-    long pid = sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0), tid = sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
-    if (sys_call(SYS_rt_tgsigqueueinfo, pid, tid, info->si_signo, info, 0, 0) < 0)
+    if (!in_vdso(uc) || sys_signal_again(info->si_signo, info) < 0)
         return false;
     memcpy(&mask, &uc->uc_sigmask, sizeof mask);
     if (*back == (uint64_t)clock_read)

@@ -177,28 +177,20 @@ static bool unhold(siginfo_t *first)
     return true;
 }
 
-/* Sends the thread a signal, which comes at once or when the caller unblocks it. */
-static long send_again(const siginfo_t *info)
-{
-    siginfo_t own = *info;
-    long pid = sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0), tid = sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
-    return sys_call(SYS_rt_tgsigqueueinfo, pid, tid, own.si_signo, &own, 0, 0);
-}
-
 static void add_due(enum signal_run how, int sig, int more)
 {
     mine->due[how][sig] = (uint16_t)(mine->due[how][sig] + more);
     __atomic_add_fetch(&due_of_all[sig], (uint32_t)more, __ATOMIC_RELAXED);
 }
 
-/* The same, for its handler to run as soon as the kernel delivers it. */
+/* Sends the thread a signal, for its handler to run as soon as the kernel delivers it. */
 static void send(const siginfo_t *info, enum signal_run how)
 {
     int sig = info->si_signo;
     if (!stub_signal_handled(sig)) /* any more: it must not end the process now */
         return;
     add_due(how, sig, 1);
-    if (send_again(info) < 0)
+    if (sys_signal_again(sig, info) < 0)
         add_due(how, sig, -1);
 }
 
@@ -363,7 +355,7 @@ void signal_before_wait(void)
     begin_process();
     while (!replaying() && unhold(&first)) {
         if (schedule_on) { /* it is recorded when it has come and the thread has the turn */
-            send_again(&first);
+            sys_signal_again(first.si_signo, &first);
             continue;
         }
         record(SIGNAL_IN, &first);
