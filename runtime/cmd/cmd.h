@@ -17,6 +17,8 @@
 
 #define DBG3_VERSION "0.1"
 
+#define CMD_COLUMNS 80 /* of what is no terminal, and of one that does not tell */
+
 /* Exit codes; tables.c explains them. */
 enum exit_code {
     EXIT_DONE = 0,

@@ -52,7 +52,7 @@ void progress_clear(void)
 
 void progress_notify(void *arg, int kind, const char *line)
 {
-    struct winsize size = {.ws_col = 80};
+    struct winsize size = {.ws_col = CMD_COLUMNS};
     bool terminal = isatty(STDERR_FILENO);
     progress_clear();
     if (kind != COORD_NOTE && !terminal)
@@ -62,7 +62,7 @@ void progress_notify(void *arg, int kind, const char *line)
         return;
     }
     if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) < 0 || size.ws_col < 20)
-        size.ws_col = 80;
+        size.ws_col = CMD_COLUMNS;
     /* The cursor waits in front of it: what the job prints there meanwhile comes over the line. */
     fprintf(stderr, "dbg3: %.*s\r", size.ws_col - 8, line);
     fflush(stderr);

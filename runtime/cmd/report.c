@@ -19,7 +19,6 @@
 #include "runtime/coord/counters_view.h"
 
 #define RANKS_SHOWN 16 /* failures printed one by one */
-#define COLUMNS     80
 
 int report_exit_code(enum session_outcome outcome)
 {
@@ -354,7 +353,7 @@ static void print_failure(struct session *s, const struct facts *f, const struct
     else if (x->pc)
         width += fprintf(out, ", pc 0x%" PRIx64, x->pc);
     if (row && snprintf(who, sizeof who, "(pid %d on %s)", row->pid, row->host) > 0)
-        fprintf(out, "%s%s", width + 1 + (int)strlen(who) > COLUMNS ? "\n      " : " ", who);
+        fprintf(out, "%s%s", width + 1 + (int)strlen(who) > CMD_COLUMNS ? "\n      " : " ", who);
     fputc('\n', out);
     if (x->text[0] && (x->kind != PROTO_FAILURE_SIGNAL || in_library(x)) &&
         x->kind != PROTO_FAILURE_HANG && x->kind != PROTO_FAILURE_ABORT)
