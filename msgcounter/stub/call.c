@@ -137,6 +137,7 @@ struct way {
     uint64_t real[CALL_PARAMS_MAX];
     uint64_t scalar[CALL_PARAMS_MAX]; /* handles behind pointers */
     void *array[CALL_PARAMS_MAX];     /* from stub_alloc, in real[] */
+    struct object *freed;             /* by the call; NULL: none */
 };
 
 /* W collectives ignore the datatypes that belong to MPI_IN_PLACE: they may be garbage. */
@@ -255,12 +256,12 @@ static int64_t translate_up(struct way *w, enum call call, unsigned i, uint64_t 
     return call_adopt(kind, made, 0);
 }
 
+/* Its id is free again when the call is recorded: another thread that got it before would come
+ * before the call in the recording, and not find it free in replay. */
 static void free_handle(struct way *w, const struct param_info *p)
 {
     void *at = (void *)w->v[0];
-    struct object *o = handle_object(p->handle, handle_load(p, at));
-    if (o)
-        handle_free(o);
+    w->freed = handle_object(p->handle, handle_load(p, at));
     handle_store(p, at, handle_load(p, &w->scalar[0]));
 }
 
@@ -373,6 +374,8 @@ static int make_call(enum call call, const struct call_info *info, const uint64_
         keep_started(&w, call);
     if (recording() && !(info->flags & CALL_PURE))
         record_outputs(call, info, v, &before, &made, rc);
+    if (w.freed)
+        handle_free(w.freed);
     release(&w);
     stub_free(made.note);
     return rc;
@@ -448,6 +451,7 @@ int stub_call(enum call call, const uint64_t *v, void *site)
     stub_enter();
     call_where.call = (int32_t)call;
     call_where.site = stub_thread.call_site = (uint64_t)site;
+    stub_thread.mpi_calls++;
     struct counters_file *f = count.file;
     counters_set(&f->call, (uint64_t)call + 1);
     counters_set(&f->call_pc, (uint64_t)site);

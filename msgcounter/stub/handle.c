@@ -3,10 +3,10 @@
  */
 #include "msgcounter/stub/handle.h"
 
-#include <sched.h>
 #include <string.h>
 
 #include "msgcounter/stub/thread.h"
+#include "msgcounter/stub/turn.h"
 
 struct handle_table handle_tables[HANDLE_NKINDS];
 
@@ -101,9 +101,6 @@ static uint32_t extend(struct handle_table *t)
     return i;
 }
 
-/* How often a replay looks whether another thread has freed a handle: some 0.1 s. */
-#define LOOKS 300000
-
 /* Takes index `want` out of the free list or extends the table to it. Replay only: the list is
  * searched where threads raced for ids while recording. False: it is in use. */
 static bool take_index(struct handle_table *t, uint32_t want)
@@ -130,16 +127,26 @@ static bool take_index(struct handle_table *t, uint32_t want)
     return true;
 }
 
+struct wanted {
+    struct handle_table *table;
+    uint32_t index;
+};
+
+static bool take_wanted(void *arg)
+{
+    const struct wanted *w = arg;
+    stub_lock(&lock);
+    bool taken = take_index(w->table, w->index);
+    stub_unlock(&lock);
+    return taken;
+}
+
 /* The same, where another thread that has had its turn may be about to free the handle. */
 static void take_index_soon(struct handle_table *t, uint32_t want)
 {
-    for (unsigned looks = 0; !take_index(t, want); looks++) {
-        if (looks == LOOKS)
-            stub_stop(1, "diverged: handle %x of the recording is in use", want);
-        stub_unlock(&lock);
-        sched_yield();
-        stub_lock(&lock);
-    }
+    struct wanted w = {t, want};
+    if (!turn_await(take_wanted, &w))
+        stub_stop(1, "diverged: handle %x of the recording is in use", want);
 }
 
 static uint32_t new_index(struct handle_table *t)
@@ -154,11 +161,11 @@ static uint32_t new_index(struct handle_table *t)
 int handle_new(struct object *o, int want)
 {
     struct handle_table *t = &handle_tables[o->kind];
-    stub_lock(&lock);
     uint32_t i = (uint32_t)want & HANDLE_INDEX;
     if (want)
         take_index_soon(t, i);
-    else
+    stub_lock(&lock);
+    if (!want)
         i = new_index(t);
     struct handle_slot *s = slot_at(t, i);
     s->real = o->real;

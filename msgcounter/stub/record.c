@@ -166,7 +166,8 @@ void record_memory_begin(enum call call, uint64_t max_bytes)
 {
     writer_lock();
     flush();
-    begin((uint16_t)call, RECORD_MEMORY, stub_thread_ordinal(), max_bytes);
+    begin((uint16_t)call, RECORD_MEMORY, stub_thread_ordinal(), max_bytes + LOG_FIELD_ROOM(8));
+    log_put(&record_writer, LOG_PARAM_NONE, LOG_ROLE_VALUE, &stub_thread.mpi_calls, 8);
 }
 
 void record_system_begin(unsigned number, uint16_t flags, uint64_t max_bytes)
@@ -500,11 +501,19 @@ bool replay_idle(enum call call, int object)
     return true;
 }
 
+/* Of this call, and not of a later one of several that are no events themselves. */
+static bool is_memory_here(const struct log_record *rec)
+{
+    return rec->flags & RECORD_MEMORY &&
+           (uint64_t)log_field_int(replay_field(rec, LOG_PARAM_NONE, LOG_ROLE_VALUE)) ==
+               stub_thread.mpi_calls;
+}
+
 const struct log_record *replay_memory(void)
 {
     struct log_position after;
     const struct log_record *rec = look_ahead(&after);
-    if (!rec || !(rec->flags & RECORD_MEMORY) || !(rec = look(&after)))
+    if (!rec || !is_memory_here(rec) || !(rec = look(&after)))
         return NULL;
     take(rec, after);
     return rec;

@@ -110,7 +110,7 @@ bool replay_idle(enum call call, int object);
 /* The next event of this thread without taking it; NULL at the end of the recording. */
 const struct log_record *replay_peek(void);
 
-/* The next event of this thread if it is one of record_memory_begin(); else NULL. */
+/* The next event of this thread if it is one of record_memory_begin() in this call; else NULL. */
 const struct log_record *replay_memory(void);
 
 /* Takes the next event of this thread if it is a handler that ran behind a call, not behind more

@@ -3,7 +3,6 @@
  */
 #include "msgcounter/stub/request.h"
 
-#include <sched.h>
 #include <string.h>
 
 #include "msgcounter/stub/alloc.h"
@@ -13,6 +12,7 @@
 #include "msgcounter/stub/order.h"
 #include "msgcounter/stub/part.h"
 #include "msgcounter/stub/stub.h"
+#include "msgcounter/stub/turn.h"
 
 unsigned request_nleft, request_nowned, request_nreceiving;
 int64_t request_buffered;
@@ -23,9 +23,6 @@ static struct stub_lock lock;
 static struct request *pool[HANDLE_CHUNKS];
 
 #define TABLE (&handle_tables[HANDLE_REQUEST])
-
-/* How often a replay looks whether another thread has put a request back: some 0.1 s. */
-#define LOOKS 300000
 
 /* ----------------------------------------------------------------------------------- the table */
 
@@ -89,17 +86,26 @@ static struct request *take(int want)
     return r;
 }
 
+struct wanted {
+    int id;
+    struct request *request;
+};
+
+static bool take_wanted(void *arg)
+{
+    struct wanted *w = arg;
+    w->request = take(w->id);
+    return w->request;
+}
+
 struct request *request_take_slowly(int want)
 {
-    struct request *r;
     /* In replay a thread passes its turn on when it has its event: another may want the request
      * that the first is about to put back. */
-    for (unsigned looks = 0; !(r = take(want)); looks++) {
-        if (looks == LOOKS)
-            stub_stop(1, "diverged: request %#x of the recording is in use", (unsigned)want);
-        sched_yield();
-    }
-    return r;
+    struct wanted w = {.id = want};
+    if (!turn_await(take_wanted, &w))
+        stub_stop(1, "diverged: request %#x of the recording is in use", (unsigned)want);
+    return w.request;
 }
 
 void request_put_back_slowly(struct request *r)

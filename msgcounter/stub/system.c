@@ -706,7 +706,7 @@ static long make_thread_in_turn(const ucontext_t *uc, long number, const long *g
 
 static long make_thread(const ucontext_t *uc, long number, const long *args)
 {
-    stub_threads_made = true;
+    stub_thread_is_made();
     if (!stub_thread.creating)
         schedule_end("there is one that pthread_create(3) has not made");
     return schedule_on ? make_thread_in_turn(uc, number, args) : make_child(uc, number, args);

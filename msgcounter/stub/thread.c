@@ -19,6 +19,7 @@
 #include "msgcounter/stub/storm.h"
 #include "msgcounter/stub/stub.h"
 #include "msgcounter/stub/system.h"
+#include "msgcounter/stub/win_watch.h"
 #include "runtime/half/sys.h"
 
 #define EXPORT __attribute__((visibility("default")))
@@ -65,6 +66,12 @@ void stub_thread_init(void)
 #define ORDINAL_DEEP     (1u << 31)
 
 bool stub_threads_made;
+
+void stub_thread_is_made(void)
+{
+    stub_threads_made = true;
+    win_watch_decide();
+}
 
 uint32_t stub_thread_ordinal(void)
 {
@@ -153,7 +160,7 @@ EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
     *start = (struct start){fn, arg, next_child(), stub_thread.region, masked, mask};
     signal_place(0);
     bool first = !stub_threads_made;
-    stub_threads_made = true;
+    stub_thread_is_made();
     if (first && stub_thread.dispatched)
         schedule_begin();
     schedule_threads(1);

@@ -51,6 +51,7 @@ struct stub_thread {
     uint32_t arrived; /* replay: messages that its last event has brought so far, for debuggers */
     void *handler; /* frame of an application's handler that came at no certain place; or NULL */
     void *late;    /* the frame of one that is replayed with another stack; or NULL */
+    uint64_t mpi_calls; /* that it has begun */
     uint64_t calls;  /* how many system calls of the application have ended */
     uint64_t behind; /* where the last one goes on */
     uint64_t mask;   /* of signals, with which it went on then (signal_forward.h) */
@@ -68,8 +69,9 @@ extern __thread struct stub_thread stub_thread __attribute__((tls_model("initial
  */
 uint32_t stub_thread_ordinal(void);
 
-/* True once the application has made a thread. */
+/* True once the application has made a thread; it is about to. */
 extern bool stub_threads_made;
+void stub_thread_is_made(void);
 
 /* stub_alloc() and stub_free() outside of the stub's calls, where a checkpoint must not fall. */
 void *stub_thread_alloc(size_t size) __attribute__((malloc, returns_nonnull));

@@ -3,7 +3,6 @@
  */
 #include "msgcounter/stub/turn.h"
 
-#include <stdbool.h>
 #include <time.h>
 
 #include "msgcounter/stub/thread.h"
@@ -12,6 +11,7 @@
 #define LOOK_NS      1000000   /* between two looks, at first sooner */
 #define FIRST_NS     20000
 #define IDLE_LOOKS   30        /* so many in which the process did nothing: it waits for us */
+#define AWAIT_LOOKS  1000      /* the same: a debugger may let it run in bits */
 #define LONGEST_NS   2000000000ull
 #define END_NS       20000000000ull /* threads that spin for work may never be idle */
 #define GIVE_UP      16 /* so many turns that did not come: the program orders its threads itself */
@@ -84,6 +84,17 @@ void turn_taken(uint64_t event)
     while (now <= event && !__atomic_compare_exchange_n(&next, &now, event + 1, true,
                                                         __ATOMIC_RELEASE, __ATOMIC_RELAXED))
         ;
+}
+
+bool turn_await(bool (*come_now)(void *arg), void *arg)
+{
+    struct watch w = watch_begin();
+    while (!come_now(arg)) {
+        if (w.idle == AWAIT_LOOKS)
+            return false;
+        watch_look(&w);
+    }
+    return true;
 }
 
 void turn_end(void)

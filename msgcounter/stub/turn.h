@@ -10,6 +10,7 @@
 #ifndef DBG3_STUB_TURN_H
 #define DBG3_STUB_TURN_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Replay begins at this event. */
@@ -20,6 +21,10 @@ void turn_wait(uint64_t event);
 
 /* An event has been taken by its thread. */
 void turn_taken(uint64_t event);
+
+/* Waits until `come` says so: what another thread had done when this was recorded it may do only
+ * now. False: the process has done nothing for a second. */
+bool turn_await(bool (*come)(void *arg), void *arg);
 
 /* The calling thread has no event left. Returns when nothing else happens in the process any more:
  * another thread may have a way to go to what ended the recording. */

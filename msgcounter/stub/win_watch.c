@@ -83,12 +83,17 @@ static bool mapped(const void *at, uint64_t bytes, struct pages *known)
     return true;
 }
 
+void win_watch_decide(void)
+{
+    win_watching = recording() ? watches != NULL : replaying() && (watches || stub_threads_made);
+}
+
 static void add(struct watch *k)
 {
     stub_lock(&lock);
     k->next = watches;
     watches = k;
-    win_watching = GATE->mode != GATE_LIVE;
+    win_watch_decide();
     stub_unlock(&lock);
 }
 
@@ -235,7 +240,7 @@ static void drop(bool (*of)(const struct watch *k, const void *arg), const void 
         *p = k->next;
         release(k);
     }
-    win_watching = watches && GATE->mode != GATE_LIVE;
+    win_watch_decide();
     stub_unlock(&lock);
 }
 
@@ -298,7 +303,7 @@ void win_watch_begin(void)
         if (k->copy && mapped(k->at, k->bytes, &known))
             memcpy(k->copy, k->at, k->bytes);
     }
-    win_watching = watches && GATE->mode != GATE_LIVE;
+    win_watch_decide();
 }
 
 void win_watch_replay(void)
@@ -306,6 +311,7 @@ void win_watch_replay(void)
     for (struct watch *k = watches; k; k = k->next)
         if (k->copy && k->win->flavor == MPI_WIN_FLAVOR_SHARED)
             memcpy(k->at, k->copy, k->bytes);
+    win_watch_decide();
 }
 
 /* ------------------------------------------------------------------------------------ comparing */

@@ -25,8 +25,10 @@
 struct win;
 struct watch;
 
-/* Whether there is such memory, in a rank that records or replays. */
+/* Whether there is such memory, in a rank that records or replays. In a replay with threads there
+ * may always be some: another thread made it, in a call that need not have come as far here. */
 extern bool win_watching;
+void win_watch_decide(void);
 
 /* Watches memory of a window until win_watch_end() or win_watch_forget(). Zero bytes are fine. */
 void win_watch_memory(const struct win *w, void *at, uint64_t bytes);
