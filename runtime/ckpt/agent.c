@@ -898,7 +898,7 @@ void agent_failure(const struct agent_failure *f)
     msg.u.failure.module = module;
     set_state(COUNTERS_DEAD);
     send_msg(&msg);
-    if (f->kind == PROTO_FAILURE_ABORT)
+    if (proto_failure_waits((uint64_t)f->kind, f->code))
         wait_until_heard();
     /* what is sent must have left before the launcher kills us */
     if (agent.sock >= 0 && f->kind != PROTO_FAILURE_HANG)

@@ -38,8 +38,8 @@
 #define FAILED_MS       30000 /* a rank failed and the launcher stays */
 #define EXAMINE_MS      30000 /* for failure images after a hang */
 #define TERM_MS         5000  /* between SIGTERM and SIGKILL to the launcher */
-#define SAME_MOMENT_MS  100
-#define ABORT_MS        100   /* for which an abort waits for the ends of ranks before it */
+#define SAME_MOMENT_MS  10    /* what came first may be read last */
+#define ABORT_MS        100   /* for which aborts wait for the ends of ranks before them */
 #define INTERRUPT_MS    1000  /* Ctrl-C at a terminal reaches the launcher without us */
 #define WRONG_SECRETS   5     /* reported one by one */
 #define FRAMES_MOST     16    /* failures whose frames are looked at: a tenth of a second each */
@@ -48,6 +48,14 @@ struct rank {
     struct conn *conn; /* NULL: never came, or gone */
     bool seen, finalized, bye, failed;
     int pid;
+};
+
+/* A FAILURE that may have been caused by one that is not known yet. */
+struct pending {
+    struct pending *next; /* came later */
+    unsigned rank;
+    size_t size;
+    unsigned char frame[];
 };
 
 struct coord {
@@ -85,11 +93,7 @@ struct coord {
     bool signalled; /* we have ended the launcher ourselves */
     int interrupts, failures;
     int real_failures; /* that are not the launcher's way of ending the job */
-    struct {
-        void *frame; /* its FAILURE; NULL: there is none */
-        size_t size;
-        unsigned rank;
-    } abort; /* that waits for HEARD */
+    struct pending *pending; /* aborts that wait for HEARD */
     uint64_t vanished_ms;
     int vanished;      /* rank whose connection ended first, without a word; -1 */
     uint64_t term_ms; /* when to send the launcher the next, stronger signal; 0: never */
@@ -101,7 +105,7 @@ struct coord {
 
 static void epoch_want(struct coord *c, struct control_client *client);
 static void epoch_after(struct coord *c);
-static void abort_settle(struct coord *c);
+static void pending_settle(struct coord *c);
 
 static uint64_t now_ms(const struct coord *c)
 {
@@ -340,6 +344,14 @@ static void vanished_add(struct coord *c, bool other_failed)
     }
 }
 
+static bool pending_of(const struct coord *c, unsigned rank)
+{
+    const struct pending *p = c->pending;
+    while (p && p->rank != rank)
+        p = p->next;
+    return p;
+}
+
 static void on_conn_end(struct conn *conn, const char *why)
 {
     struct coord *c = conn_data(conn);
@@ -348,8 +360,8 @@ static void on_conn_end(struct conn *conn, const char *why)
             continue;
         c->rank[r].conn = NULL;
         c->connected--;
-        if (c->abort.frame && c->abort.rank == r)
-            abort_settle(c);
+        if (pending_of(c, r))
+            pending_settle(c);
         if (why)
             notify(c, COORD_NOTE, "rank %u broke the protocol (%s): no further epochs", r, why);
         rank_vanished(c, r);
@@ -472,47 +484,59 @@ static void failure_take(struct coord *c, unsigned rank, const struct proto_msg 
 }
 
 /*
- * A rank that finds another one gone calls MPI_Abort, and may say so before the end of that one's
- * connection is read. So an abort waits for a moment: the ranks that end meanwhile did not end
- * because of it.
+ * A rank that aborts because another one is gone may say so before the end of that one's connection
+ * is read: the kernel frees the memory of a process first, and closes its files then. So aborts
+ * wait for a moment: the ranks that end meanwhile did not end because of them.
  */
-static void abort_settle(struct coord *c)
+static void pending_settle(struct coord *c)
 {
-    struct proto_msg msg;
-    struct err err;
-    void *frame = c->abort.frame;
-    if (!frame)
-        return;
-    c->abort.frame = NULL;
     uv_timer_stop(&c->abort_timer);
-    if (proto_decode(frame, c->abort.size, &msg, &err) > 0)
-        failure_take(c, c->abort.rank, &msg, false);
-    free(frame);
-    struct conn *conn = c->rank[c->abort.rank].conn;
-    if (conn)
-        conn_send(conn, &(struct proto_msg){.type = PROTO_HEARD});
+    for (struct pending *p; (p = c->pending);) {
+        struct proto_msg msg;
+        struct err err;
+        c->pending = p->next;
+        if (proto_decode(p->frame, p->size, &msg, &err) > 0)
+            failure_take(c, p->rank, &msg, false);
+        if (c->rank[p->rank].conn)
+            conn_send(c->rank[p->rank].conn, &(struct proto_msg){.type = PROTO_HEARD});
+        free(p);
+    }
+}
+
+/* Returns false if there is no memory. */
+static bool pending_add(struct coord *c, unsigned rank, const struct proto_msg *msg)
+{
+    struct pending **end = &c->pending, *p;
+    size_t size = proto_size(msg);
+    struct err err;
+    if (!(p = malloc(sizeof *p + size)))
+        return false;
+    *p = (struct pending){.rank = rank, .size = size};
+    if (proto_encode(msg, p->frame, size, &err) <= 0) {
+        free(p);
+        return false;
+    }
+    while (*end)
+        end = &(*end)->next;
+    *end = p;
+    return true;
 }
 
 static void on_abort_timer(uv_timer_t *timer)
 {
-    abort_settle(timer->data);
+    pending_settle(timer->data);
 }
 
 static void on_failure(struct coord *c, unsigned rank, const struct proto_msg *msg)
 {
-    struct err err;
-    abort_settle(c);
-    if (msg->u.failure.kind == PROTO_FAILURE_ABORT) {
-        c->abort.size = proto_size(msg);
-        c->abort.rank = rank;
-        c->abort.frame = malloc(c->abort.size);
-    }
-    if (c->abort.frame && proto_encode(msg, c->abort.frame, c->abort.size, &err) > 0) {
-        uv_timer_start(&c->abort_timer, on_abort_timer, ABORT_MS, 0);
+    bool first = !c->pending;
+    if (proto_failure_waits(msg->u.failure.kind, msg->u.failure.code) &&
+        pending_add(c, rank, msg)) {
+        if (first)
+            uv_timer_start(&c->abort_timer, on_abort_timer, ABORT_MS, 0);
         return;
     }
-    free(c->abort.frame);
-    c->abort.frame = NULL;
+    pending_settle(c);
     failure_take(c, rank, msg, true);
 }
 
@@ -985,7 +1009,7 @@ static enum session_outcome outcome_of(const struct coord *c)
 
 static void store_end(struct coord *c)
 {
-    abort_settle(c);
+    pending_settle(c);
     if (!WIFSIGNALED(c->result.status) || c->signalled)
         vanished_add(c, false);
     recording_settle(c);

@@ -37,7 +37,7 @@
  *
  *     FINALIZED        ->                                   MPI_Finalize returned
  *     FAILURE          ->                                   last words, after the image
- *                      <-  HEARD                            of an ABORT: the rank may go on to it
+ *                      <-  HEARD                            of one that may wait: go on to the end
  *     BYE              ->                                   an orderly end of the process
  *                      <-  EXAMINE                          the job hangs: write a failure image,
  *                                                           answer FAILURE (HANG), stay as you are
@@ -64,6 +64,7 @@
 #ifndef DBG3_COORD_PROTO_H
 #define DBG3_COORD_PROTO_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -121,6 +122,13 @@ enum proto_failure {
     PROTO_FAILURE_ERROR,  /* dbg3 itself cannot go on with this rank, text says why */
     PROTO_FAILURE_RESTORE, /* the rank cannot be continued from its image, text says why */
 };
+
+/* A rank that finds another one gone calls MPI_Abort; MPI and the libraries below it abort(3). It
+ * waits for HEARD before it ends. */
+static inline bool proto_failure_waits(uint64_t kind, uint64_t code)
+{
+    return kind == PROTO_FAILURE_ABORT || (kind == PROTO_FAILURE_SIGNAL && code == SIGABRT);
+}
 
 enum proto_want { PROTO_WANT_MESSAGES = 1 /* own message count passed a multiple of N */ };
 

@@ -11,6 +11,7 @@
  *     die        rank 1 reports SIGSEGV, then every connection ends
  *     abort      rank 1 reports MPI_Abort(7)
  *     notice     the same, because rank 2 is gone, whose connection ends a little later
+ *     library    ranks 1 and 0 report SIGABRT instead, for the same reason
  *     kill       rank 1's connection ends without a word, then the others'
  *     hang       nobody moves any more; EXAMINE is answered
  *     unable     rank 1 answers INTENT with UNABLE
@@ -259,9 +260,13 @@ static void fail_now(void)
         msg.u.failure.code = 7;
         msg.u.failure.text = "MPI_Abort(MPI_COMM_WORLD, 7)";
     }
+    if (acts("library"))
+        msg.u.failure.code = SIGABRT;
     if (!acts("kill"))
         transmit(1, &msg);
-    hang_up(acts("notice") ? 2 : 1);
+    if (acts("library"))
+        transmit(0, &msg);
+    hang_up(acts("notice") || acts("library") ? 2 : 1);
     usleep(300000); /* the order of two ends that are read at once cannot be told */
     exit(abort ? 7 : 9);
 }
@@ -272,7 +277,8 @@ static bool act_now(uint64_t total)
     if (acted || sim_progress(sim, 1) < total / 2)
         return false;
     acted = true;
-    if (acts("die") || acts("kill") || acts("abort") || acts("notice"))
+    if (acts("die") || acts("kill") || acts("abort") || acts("notice") ||
+        acts("library"))
         fail_now();
     if (acts("launcher"))
         raise(SIGKILL);

@@ -207,6 +207,15 @@ START_TEST(an_abort_follows_a_kill)
 }
 END_TEST
 
+START_TEST(aborts_of_libraries_follow_a_kill)
+{
+    run("-n 4 -a library", (struct coord_settings){0});
+    struct session_failure f = first_failure(3);
+    ck_assert_uint_eq(f.rank, 2);
+    ck_assert_int_eq(f.kind, PROTO_FAILURE_KILLED);
+}
+END_TEST
+
 START_TEST(a_hang_is_examined)
 {
     run("-n 4 -a hang", (struct coord_settings){.hang_after_ms = 300});
@@ -369,6 +378,7 @@ int main(int argc, char **argv)
         epochs_by_timer, many_ranks, epochs_by_messages_and_trimmed, a_signal_is_a_failure,
         a_kill_is_a_failure,
         a_killed_launcher_is_no_failure_of_a_rank, an_abort_is_a_failure, an_abort_follows_a_kill,
+        aborts_of_libraries_follow_a_kill,
         a_hang_is_examined,
         an_object_that_cannot_be_saved_skips_the_epoch, a_torn_image_is_no_epoch,
         a_rank_lost_while_writing_is_no_epoch, a_wrong_secret_is_refused, garbage_is_refused,
