@@ -25,6 +25,7 @@ struct keyval {
     attr_delete_proxy *delete_proxy;
 };
 
+/* Lists are under object_lock; callbacks run without it. */
 struct attr {
     struct attr *next; /* the list's head is the newest: deletion is in reverse order of setting */
     struct keyval *keyval;
@@ -113,22 +114,41 @@ static void attr_drop(struct attr *a)
     stub_free(a);
 }
 
-int attr_copy_all(int handle, const struct attr *from)
+/* The list as it is now: others may change it while callbacks run. */
+static struct attr *snapshot(struct attr *const *list)
 {
-    struct attr **end = &copies;
+    struct attr *first = NULL, **end = &first;
+    stub_lock(&object_lock);
+    for (const struct attr *a = *list; a; a = a->next, end = &(*end)->next)
+        *end = attr_new(a->keyval, a->value, a->type);
+    stub_unlock(&object_lock);
+    return first;
+}
+
+static void drop_list(struct attr **list)
+{
+    for (struct attr *a; (a = *list);) {
+        *list = a->next;
+        attr_drop(a);
+    }
+}
+
+int attr_copy_all(int handle, struct attr *const *list)
+{
+    struct attr *all = snapshot(list), **end = &copies;
+    int rc = MPI_SUCCESS;
     copies = NULL;
-    for (; from; from = from->next) {
+    for (const struct attr *from = all; from && !rc; from = from->next) {
         void *value = NULL;
         int flag;
-        int rc = call_copy(handle, from, &value, &flag);
-        if (rc)
-            return rc;
-        if (flag) {
+        rc = call_copy(handle, from, &value, &flag);
+        if (!rc && flag) {
             *end = attr_new(from->keyval, (intptr_t)value, from->type);
             end = &(*end)->next;
         }
     }
-    return MPI_SUCCESS;
+    drop_list(&all);
+    return rc;
 }
 
 void attr_take_copies(struct attr **list)
@@ -161,7 +181,7 @@ int hand_keyval_create(enum call call, const uint64_t *v)
     k->copy = (void (*)(void))v[0];
     k->delete = (void (*)(void))v[1];
     k->extra = (void *)v[3];
-    *(int *)v[2] = handle_new(&k->head, 0);
+    *(int *)v[2] = call_hand_out(call, 2, &k->head);
     return MPI_SUCCESS;
 }
 
@@ -215,11 +235,51 @@ static int bad_object(enum call call, const uint64_t *v)
     return error_return(call, v, code[call_table[call].params[0].handle]);
 }
 
+/* [object_lock] */
 static struct attr **find(struct attr **list, int keyval)
 {
     while (*list && (*list)->keyval->head.id != keyval)
         list = &(*list)->next;
     return list;
+}
+
+/* NULL: there is none. */
+static struct attr *get(struct attr **list, int keyval)
+{
+    stub_lock(&object_lock);
+    struct attr *a = *find(list, keyval);
+    stub_unlock(&object_lock);
+    return a;
+}
+
+/* Takes it off the list if it is the one. */
+static bool unlink_attr(struct attr **list, const struct attr *a)
+{
+    stub_lock(&object_lock);
+    while (*list && *list != a)
+        list = &(*list)->next;
+    bool there = *list;
+    if (there)
+        *list = a->next;
+    stub_unlock(&object_lock);
+    return there;
+}
+
+static void put(struct attr **list, struct keyval *k, intptr_t value, int type)
+{
+    struct attr *made = attr_new(k, value, type);
+    stub_lock(&object_lock);
+    struct attr *a = *find(list, k->head.id);
+    if (a) {
+        a->value = value;
+        a->type = type;
+    } else {
+        made->next = *list;
+        *list = made;
+    }
+    stub_unlock(&object_lock);
+    if (a)
+        attr_drop(made);
 }
 
 static bool keyval_is_builtin(int keyval)
@@ -253,7 +313,7 @@ int attr_get(enum call call, const uint64_t *v, int type)
         return win_get_predefined((MPI_Win)v[0], keyval, (void *)v[2], flag, type);
     if (!keyval_for(call_table[call].params[0].handle, keyval))
         return bad_keyval(call);
-    a = *find(list, keyval);
+    a = get(list, keyval);
     *flag = a != NULL;
     if (a)
         *(intptr_t *)v[2] = type == ATTR_PTR && a->type ? (intptr_t)&a->value : a->value;
@@ -262,28 +322,17 @@ int attr_get(enum call call, const uint64_t *v, int type)
 
 int attr_set(enum call call, const uint64_t *v, int type)
 {
-    struct attr **list = list_of(call, v), **at;
+    struct attr **list = list_of(call, v), *a;
     struct keyval *k = keyval_for(call_table[call].params[0].handle, (int)v[1]);
     if (!list)
         return bad_object(call, v);
     if (!k)
         return bad_keyval(call);
-    at = find(list, (int)v[1]);
-    if (*at) {
-        int rc = call_delete((int)v[0], *at);
-        if (rc)
-            return error_return(call, v, rc);
-        /* The callback may have changed the list. */
-        at = find(list, (int)v[1]);
-    }
-    if (*at) {
-        (*at)->value = (intptr_t)v[2];
-        (*at)->type = type;
-    } else {
-        struct attr *a = attr_new(k, (intptr_t)v[2], type);
-        a->next = *list;
-        *list = a;
-    }
+    a = get(list, (int)v[1]);
+    int rc = a ? call_delete((int)v[0], a) : MPI_SUCCESS;
+    if (rc)
+        return error_return(call, v, rc);
+    put(list, k, (intptr_t)v[2], type); /* the callback may have changed the list */
     return MPI_SUCCESS;
 }
 
@@ -304,17 +353,14 @@ int hand_attr_delete(enum call call, const uint64_t *v)
         return bad_object(call, v);
     if (!keyval_for(call_table[call].params[0].handle, (int)v[1]))
         return bad_keyval(call);
-    a = *find(list, (int)v[1]);
+    a = get(list, (int)v[1]);
     if (!a)
         return MPI_SUCCESS;
     int rc = call_delete((int)v[0], a);
     if (rc)
         return error_return(call, v, rc);
-    struct attr **at = find(list, (int)v[1]);
-    if (*at == a) {
-        *at = a->next;
+    if (unlink_attr(list, a))
         attr_drop(a);
-    }
     return MPI_SUCCESS;
 }
 

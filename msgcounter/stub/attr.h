@@ -13,10 +13,10 @@
 
 struct attr;
 
-/* Calls the copy callbacks of all attributes in `from` for an object that is about to be
+/* Calls the copy callbacks of all attributes in `list` for an object that is about to be
  * duplicated, and keeps the copies for attr_take_copies(). Returns MPI_SUCCESS or what a
  * callback returned. */
-int attr_copy_all(int handle, const struct attr *from);
+int attr_copy_all(int handle, struct attr *const *list);
 
 /* Gives the copies that the last attr_copy_all() of this thread made to the new object. */
 void attr_take_copies(struct attr **list);

@@ -21,6 +21,7 @@
 #include "msgcounter/stub/op.h"
 #include "msgcounter/stub/record.h"
 #include "msgcounter/stub/request.h"
+#include "msgcounter/stub/schedule.h"
 #include "msgcounter/stub/session.h"
 #include "msgcounter/stub/stub.h"
 #include "msgcounter/stub/win.h"
@@ -245,6 +246,20 @@ int64_t call_adopt(enum handle_kind kind, struct made *m, int want)
     return handle_new(o, want);
 }
 
+int call_hand_out(enum call call, unsigned param, struct object *o)
+{
+    int want = 0;
+    if (replaying())
+        want = (int)log_field_int(replay_field(replay_next(call), (uint8_t)param, LOG_ROLE_HANDLE));
+    int id = handle_again(o, want);
+    if (recording()) {
+        record_begin(call, LOG_FIELD_ROOM(sizeof id));
+        log_put_i32(&record_writer, (uint8_t)param, LOG_ROLE_HANDLE, id);
+        record_end(MPI_SUCCESS);
+    }
+    return id;
+}
+
 /* A handle that came back: what the application shall see. */
 static int64_t translate_up(struct way *w, enum call call, unsigned i, uint64_t real,
                             struct made *made)
@@ -457,6 +472,8 @@ int stub_call(enum call call, const uint64_t *v, void *site)
     counters_set(&f->call_pc, (uint64_t)site);
     counters_set(&f->state, COUNTERS_IN_CALL);
     counters_add(&f->calls, 1);
+    if (__builtin_expect(schedule_on, 0) && call_table[call].flags & CALL_PURE)
+        schedule_get(NULL); /* no event orders what they find among threads */
     call_hand_fn *hand = call_hand[call];
     int rc = hand ? hand(call, v) : call_generic(call, v);
     if (__builtin_expect(win_watching, 0))

@@ -222,6 +222,10 @@ extern call_maker *const call_makers[HANDLE_NKINDS]; /* NULL: a plain struct obj
  * m->note. */
 int64_t call_adopt(enum handle_kind kind, struct made *m, int want);
 
+/* Gives the application a handle of `o`, in this parameter of a call that the stub answers itself:
+ * an event, for threads race for ids. Returns the id. */
+int call_hand_out(enum call call, unsigned param, struct object *o);
+
 /* --- from p2p's files, used by the interpreter --- */
 
 /* Around a blocking collective on c (coll.c); the members' protocol of a coordinated cut. begin may

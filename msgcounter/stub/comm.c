@@ -231,9 +231,9 @@ struct object *comm_make(struct made *m)
     if (!m->replay)
         mpi_cross(CALL_MPI_Comm_set_errhandler, (uint64_t)(int)m->real,
                   (uint64_t)MPI_ERRORS_RETURN);
-    c->errors = parent ? parent->errors : MPI_ERRHANDLER_NULL;
-    c->errhandler = parent ? parent->errhandler : NULL;
-    object_get(c->errhandler);
+    c->errors = MPI_ERRHANDLER_NULL;
+    if (parent)
+        c->errhandler = errhandler_share(&parent->errhandler, &parent->errors, &c->errors);
     errhandler_from_call(m, &c->errhandler, &c->errors);
     take_hints(c, parent, m);
     c->group = comm_group(c);
@@ -333,10 +333,8 @@ int hand_comm_create_group(enum call call, const uint64_t *v)
 void after_comm_set_name(enum call call, const uint64_t *v)
 {
     struct comm *c = comm_of((MPI_Comm)v[0]);
-    if (!c)
-        return;
-    stub_free(c->name);
-    c->name = stub_memdup((const char *)v[1], strlen((const char *)v[1]) + 1);
+    if (c)
+        object_keep_text(&c->name, (const char *)v[1]);
 }
 
 void after_comm_set_info(enum call call, const uint64_t *v)
@@ -349,7 +347,7 @@ void after_comm_set_info(enum call call, const uint64_t *v)
 int before_comm_dup(enum call call, const uint64_t *v)
 {
     struct comm *c = comm_of((MPI_Comm)v[0]);
-    return c ? attr_copy_all((int)v[0], c->attrs) : 0;
+    return c ? attr_copy_all((int)v[0], &c->attrs) : 0;
 }
 
 int before_comm_free(enum call call, const uint64_t *v)

@@ -286,7 +286,7 @@ uint64_t datatype_digest(MPI_Datatype d, int64_t count, const void *buf)
 int before_type_dup(enum call call, const uint64_t *v)
 {
     struct datatype *t = datatype_of((MPI_Datatype)v[0]);
-    return t ? attr_copy_all((int)v[0], t->attrs) : 0;
+    return t ? attr_copy_all((int)v[0], &t->attrs) : 0;
 }
 
 int before_type_free(enum call call, const uint64_t *v)
@@ -322,10 +322,8 @@ void after_type_commit(enum call call, const uint64_t *v)
 void after_type_set_name(enum call call, const uint64_t *v)
 {
     struct datatype *t = datatype_of((MPI_Datatype)v[0]);
-    if (!t)
-        return;
-    stub_free(t->name);
-    t->name = stub_memdup((const char *)v[1], strlen((const char *)v[1]) + 1);
+    if (t)
+        object_keep_text(&t->name, (const char *)v[1]);
 }
 
 /* Stores a number as the int or MPI_Count that parameter i points to; MPI_UNDEFINED if it does not
@@ -401,13 +399,14 @@ int hand_type_get_contents(enum call call, const uint64_t *v)
     memcpy((void *)out[1], t->adds, (size_t)t->nadds * sizeof(int64_t));
     if (large)
         memcpy((void *)out[2], t->counts, (size_t)t->ncounts * sizeof(int64_t));
-    MPI_Datatype *types = (MPI_Datatype *)out[large ? 3 : 2];
+    const unsigned param = large ? 8 : 6;
+    MPI_Datatype *types = (MPI_Datatype *)v[param];
     for (int i = 0; i < t->ntypes; i++) {
         struct datatype *child = t->types[i];
         types[i] = !child ? MPI_DATATYPE_NULL : child->head.id;
         /* The application must free the handles of derived types that it gets here. */
         if (child && !child->head.predefined)
-            types[i] = datatype_hand_out(child);
+            types[i] = datatype_hand_out(call, param, child);
     }
     return MPI_SUCCESS;
 }

@@ -361,10 +361,10 @@ int datatype_rebuild(void)
     return 0;
 }
 
-int datatype_hand_out(struct datatype *t)
+int datatype_hand_out(enum call call, unsigned param, struct datatype *t)
 {
     /* Nobody had a handle any more, so a restart may have left it to be made when it is needed. */
     if (!replaying())
         datatype_make_real(t);
-    return handle_again(&t->head, 0);
+    return call_hand_out(call, param, &t->head);
 }

@@ -4,6 +4,7 @@
 #ifndef DBG3_STUB_DATATYPE_IMPL_H
 #define DBG3_STUB_DATATYPE_IMPL_H
 
+#include "msgcounter/stub/call.h"
 #include "msgcounter/stub/datatype.h"
 
 /* All made types, a ring through this element. */
@@ -13,7 +14,8 @@ extern struct datatype datatype_list;
  * (Fortran's parametrised ones). NULL if the combiner is unknown or the arguments are bad. */
 struct layout *datatype_build_layout(const struct datatype *t, int64_t size);
 
-/* Gives the application a handle of a type that MPI_Type_get_contents returns. [crosses] */
-int datatype_hand_out(struct datatype *t);
+/* Gives the application a handle of a type that MPI_Type_get_contents returns (call_hand_out).
+ * [crosses] */
+int datatype_hand_out(enum call call, unsigned param, struct datatype *t);
 
 #endif

@@ -8,6 +8,7 @@
 
 #include "msgcounter/stub/comm.h"
 #include "msgcounter/stub/record.h"
+#include "msgcounter/stub/schedule.h"
 
 struct errhandler {
     struct object head;
@@ -79,27 +80,51 @@ static void __attribute__((noreturn)) fatal(enum call call, const struct place *
     stub_stop(1, "fatal error in %s: %s", call_table[call].name, text);
 }
 
+struct object *errhandler_share(struct object *const *handler, const MPI_Errhandler *errors,
+                                MPI_Errhandler *out)
+{
+    stub_lock(&object_lock);
+    struct object *h = *handler;
+    object_get(h);
+    *out = *errors;
+    stub_unlock(&object_lock);
+    return h;
+}
+
+/* Takes the reference on a handler over; `errors` counts if it is NULL. */
+static void set_place(const struct place *p, struct object *handler, MPI_Errhandler errors)
+{
+    stub_lock(&object_lock);
+    struct object *old = *p->handler;
+    *p->handler = handler;
+    *p->errors = handler ? MPI_ERRHANDLER_NULL : errors;
+    stub_unlock(&object_lock);
+    object_put(old);
+}
+
 static int invoke(enum call call, const struct place *p, int code)
 {
-    struct errhandler *h = (struct errhandler *)*p->handler;
+    MPI_Errhandler errors;
+    struct errhandler *h = (struct errhandler *)errhandler_share(p->handler, p->errors, &errors);
     int handle = (int)p->handle;
     void *file = (void *)p->handle;
     if (h && h->cxx) {
-        h->cxx(p->kind == HANDLE_COMM ? 0 : p->kind == HANDLE_FILE ? 1 : 2, &handle, &code,
-               (void (*)(void))h->fn);
+        const struct errhandler cxx = *h;
+        object_put(&h->head);
+        cxx.cxx(p->kind == HANDLE_COMM ? 0 : p->kind == HANDLE_FILE ? 1 : 2, &handle, &code,
+                (void (*)(void))cxx.fn);
         return MPI_SUCCESS; /* C++ handlers throw what they return */
     }
-    if (h) {
-        object_get(&h->head); /* it may free itself */
+    if (h) { /* it may free itself */
         h->fn(p->kind == HANDLE_FILE ? (void *)&file : (void *)&handle, &code, 0);
         object_put(&h->head);
         return code;
     }
-    if (*p->errors == MPI_ERRHANDLER_NULL && p->kind == HANDLE_COMM && handle != MPI_COMM_WORLD) {
+    if (errors == MPI_ERRHANDLER_NULL && p->kind == HANDLE_COMM && handle != MPI_COMM_WORLD) {
         struct place world = place_of_comm(&comm_world);
         return invoke(call, &world, code);
     }
-    if (*p->errors == MPI_ERRORS_RETURN || *p->errors == MPIR_ERRORS_THROW_EXCEPTIONS)
+    if (errors == MPI_ERRORS_RETURN || errors == MPIR_ERRORS_THROW_EXCEPTIONS)
         return code;
     fatal(call, p, code);
 }
@@ -148,7 +173,7 @@ int hand_errhandler_create(enum call call, const uint64_t *v)
     h->head.kind = HANDLE_ERRHANDLER;
     h->head.made = call;
     h->fn = (void (*)(void *, int *, ...))v[0];
-    *(MPI_Errhandler *)v[1] = handle_new(&h->head, 0);
+    *(MPI_Errhandler *)v[1] = call_hand_out(call, 1, &h->head);
     return MPI_SUCCESS;
 }
 
@@ -181,9 +206,7 @@ int hand_errhandler_set(enum call call, const uint64_t *v)
     if (!h && (unsigned)id >> 30 != 1)
         return error_return(call, v, MPI_ERR_ARG);
     object_get(h ? &h->head : NULL);
-    object_put(*p.handler);
-    *p.handler = h ? &h->head : NULL;
-    *p.errors = h ? MPI_ERRHANDLER_NULL : id;
+    set_place(&p, h ? &h->head : NULL, id);
     return MPI_SUCCESS;
 }
 
@@ -206,11 +229,14 @@ int hand_errhandler_get(enum call call, const uint64_t *v)
     struct place p;
     if (!place_of_object(&p, call_table[call].params[0].handle, v[0]))
         return error_return(call, v, MPI_ERR_COMM);
-    MPI_Errhandler *out = (MPI_Errhandler *)v[1];
-    if (*p.handler)
-        *out = handle_again(*p.handler, 0);
+    MPI_Errhandler *out = (MPI_Errhandler *)v[1], errors;
+    schedule_get(NULL); /* as for what is pure: the answer is an event only if it is a handle */
+    struct object *h = errhandler_share(p.handler, p.errors, &errors);
+    if (h)
+        *out = call_hand_out(call, 1, h);
     else
-        *out = *p.errors == MPI_ERRHANDLER_NULL ? MPI_ERRORS_ARE_FATAL : *p.errors;
+        *out = errors == MPI_ERRHANDLER_NULL ? MPI_ERRORS_ARE_FATAL : errors;
+    object_put(h);
     return MPI_SUCCESS;
 }
 
@@ -229,6 +255,7 @@ int hand_errhandler_call(enum call call, const uint64_t *v)
 static struct added {
     enum call call;
     int code;   /* class of a code, code of a string; what is deleted */
+    int given;  /* the number of a class or a code */
     char *text; /* of a string */
 } *added;
 static unsigned nadded;
@@ -238,8 +265,12 @@ static void note_error(enum call call, const uint64_t *v, const char *text)
     struct added a = {.call = call, .code = (int)v[0]};
     if (text)
         a.text = stub_memdup(text, strlen(text) + 1);
+    else if (call == CALL_MPI_Add_error_class || call == CALL_MPI_Add_error_code)
+        a.given = *(const int *)v[call_table[call].nparams - 1];
+    stub_lock(&object_lock);
     added = stub_realloc(added, (nadded + 1) * sizeof *added);
     added[nadded++] = a;
+    stub_unlock(&object_lock);
 }
 
 void after_add_error(enum call call, const uint64_t *v)
@@ -254,9 +285,10 @@ void after_delete_error(enum call call, const uint64_t *v)
 
 int errhandler_rebuild(void)
 {
-    int code, rc = 0;
+    int rc = 0;
     for (unsigned i = 0; i < nadded && !rc; i++) {
         const struct added *a = &added[i];
+        int code = a->given;
         if (a->call == CALL_MPI_Add_error_class)
             rc = mpi_cross(a->call, (uint64_t)&code);
         else if (call_table[a->call].nparams == 1)
@@ -264,6 +296,8 @@ int errhandler_rebuild(void)
         else
             rc = mpi_cross(a->call, (uint64_t)a->code,
                            a->text ? (uint64_t)a->text : (uint64_t)&code);
+        if (!rc && code != a->given) /* several threads added some at the same time */
+            rc = MPI_ERR_INTERN;
     }
     return rc;
 }

@@ -15,6 +15,10 @@
 /* The handler on MPI_FILE_NULL: new files inherit it. */
 extern struct win file_default;
 
+/* What an object has: a handler, with a reference on it, or NULL and a predefined one in *out. */
+struct object *errhandler_share(struct object *const *handler, const MPI_Errhandler *errors,
+                                MPI_Errhandler *out);
+
 /* The handler that a call gives the object that it makes (MPI_Session_init), if it has such a
  * parameter. */
 void errhandler_from_call(const struct made *m, struct object **handler, MPI_Errhandler *errors);

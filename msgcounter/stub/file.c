@@ -55,9 +55,8 @@ struct object *file_make(struct made *m)
     f->path = absolute((const char *)win_param(m->call, m->v, "filename"));
     f->amode = (int)win_param(m->call, m->v, "amode");
     win_belongs(&f->head, m, comm_of((MPI_Comm)win_param(m->call, m->v, "comm")));
-    f->head.errors = file_default.errors;
-    f->head.errhandler = file_default.errhandler;
-    object_get(f->head.errhandler);
+    f->head.errhandler =
+        errhandler_share(&file_default.errhandler, &file_default.errors, &f->head.errors);
     if (!m->replay)
         mpi_cross(CALL_MPI_File_set_errhandler, m->real, (uint64_t)MPI_ERRORS_RETURN);
     set_type(&f->etype, MPI_BYTE);
@@ -133,10 +132,11 @@ void after_file_set_view(enum call call, const uint64_t *v)
 }
 
 /* A handle that the application must free, unless it is predefined (MPI 4.0 §14.3). */
-static void put_type(uint64_t to, struct datatype *t)
+static void put_type(enum call call, const uint64_t *v, unsigned param, struct datatype *t)
 {
+    MPI_Datatype *to = (MPI_Datatype *)v[param];
     if (to)
-        *(MPI_Datatype *)to = t->head.predefined ? t->head.id : datatype_hand_out(t);
+        *to = t->head.predefined ? t->head.id : datatype_hand_out(call, param, t);
 }
 
 /* The lower half answers with copies of its own, made by a constructor that nobody called. */
@@ -151,8 +151,8 @@ int hand_file_get_view(enum call call, const uint64_t *v)
     for (int i = 0; i < 2; i++)
         if (copies[i] != MPI_DATATYPE_NULL && !datatype_of(copies[i]))
             mpi_cross(CALL_MPI_Type_free, (uint64_t)&copies[i]);
-    put_type(v[2], f->etype);
-    put_type(v[3], f->filetype);
+    put_type(call, v, 2, f->etype);
+    put_type(call, v, 3, f->filetype);
     return MPI_SUCCESS;
 }
 

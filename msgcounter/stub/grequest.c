@@ -165,9 +165,12 @@ int hand_grequest_start(enum call call, const uint64_t *v)
 
 int hand_grequest_class_create(enum call call, const uint64_t *v)
 {
+    struct grequest made = functions(call, v);
+    stub_lock(&object_lock);
     classes = stub_realloc(classes, (size_t)(nclasses + 1) * sizeof *classes);
-    classes[nclasses] = functions(call, v);
+    classes[nclasses] = made;
     *(MPIX_Grequest_class *)v[5] = nclasses++;
+    stub_unlock(&object_lock);
     return MPI_SUCCESS;
 }
 
@@ -176,7 +179,9 @@ int hand_grequest_class_allocate(enum call call, const uint64_t *v)
     int class = (MPIX_Grequest_class)v[0];
     if (class < 0 || class >= nclasses)
         return error_return_comm(call, NULL, MPI_ERR_ARG);
+    stub_lock(&object_lock); /* which move when there is one more */
     struct grequest g = classes[class];
+    stub_unlock(&object_lock);
     g.state = (void *)v[1];
     return start(call, &g, (MPI_Request *)v[2]);
 }

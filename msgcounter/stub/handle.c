@@ -12,6 +12,8 @@ struct handle_table handle_tables[HANDLE_NKINDS];
 
 static struct stub_lock lock;
 
+struct stub_lock object_lock;
+
 /* Objects by real handle: open addressing, linear probing. Holds an object as long as it lives
  * and has a real handle; of two with the same (the lower half reused it) the newer one. */
 static struct {
@@ -158,15 +160,10 @@ static uint32_t new_index(struct handle_table *t)
     return i;
 }
 
-int handle_new(struct object *o, int want)
+/* Gives `o` the id of this index. [locked] */
+static void give_id(struct object *o, uint32_t i)
 {
     struct handle_table *t = &handle_tables[o->kind];
-    uint32_t i = (uint32_t)want & HANDLE_INDEX;
-    if (want)
-        take_index_soon(t, i);
-    stub_lock(&lock);
-    if (!want)
-        i = new_index(t);
     struct handle_slot *s = slot_at(t, i);
     s->real = o->real;
     s->object = o;
@@ -175,32 +172,54 @@ int handle_new(struct object *o, int want)
     o->handles = 1;
     o->id = (int32_t)((uint32_t)o->kind << HANDLE_KIND_SHIFT | HANDLE_MARK | i);
     note_real(o);
-    stub_unlock(&lock);
-    return o->id;
 }
 
-int handle_again(struct object *o, int want)
+/* [locked] */
+static void take_id(struct object *o)
 {
-    if (!o->id)
-        return handle_new(o, want);
-    o->handles++;
-    return o->id;
-}
-
-bool handle_free(struct object *o)
-{
-    if (--o->handles)
-        return false;
     struct handle_table *t = &handle_tables[o->kind];
     uint32_t i = o->id & HANDLE_INDEX;
-    stub_lock(&lock);
     struct handle_slot *s = slot_at(t, i);
     s->object = NULL;
     s->real = t->free_list;
     t->free_list = i + 1;
     t->live--;
     o->id = 0;
+}
+
+int handle_new(struct object *o, int want)
+{
+    struct handle_table *t = &handle_tables[o->kind];
+    uint32_t i = (uint32_t)want & HANDLE_INDEX;
+    if (want)
+        take_index_soon(t, i);
+    stub_lock(&lock);
+    give_id(o, want ? i : new_index(t));
     stub_unlock(&lock);
+    return o->id;
+}
+
+int handle_again(struct object *o, int want)
+{
+    stub_lock(&lock);
+    bool has = o->id;
+    if (has)
+        o->handles++;
+    else if (!want)
+        give_id(o, new_index(&handle_tables[o->kind]));
+    stub_unlock(&lock);
+    return has || !want ? o->id : handle_new(o, want);
+}
+
+bool handle_free(struct object *o)
+{
+    stub_lock(&lock);
+    bool last = --o->handles == 0;
+    if (last)
+        take_id(o);
+    stub_unlock(&lock);
+    if (!last)
+        return false;
     if (object_freed[o->kind])
         object_freed[o->kind](o);
     object_put(o);
@@ -244,6 +263,16 @@ void object_put(struct object *o)
     if (object_destroy[o->kind])
         object_destroy[o->kind](o);
     stub_free(o);
+}
+
+void object_keep_text(char **at, const char *text)
+{
+    char *copy = stub_memdup(text, strlen(text) + 1);
+    stub_lock(&object_lock);
+    char *old = *at;
+    *at = copy;
+    stub_unlock(&object_lock);
+    stub_free(old);
 }
 
 void handle_each(enum handle_kind kind, void (*fn)(struct object *o, void *arg), void *arg)

@@ -154,6 +154,13 @@ static inline void object_get(struct object *o)
  * fine. */
 void object_put(struct object *o);
 
+/* What several threads may set of one object at the same time, or add to a list: names, hints,
+ * error handlers, attributes. */
+extern struct stub_lock object_lock;
+
+/* Replaces a text that an object keeps. */
+void object_keep_text(char **at, const char *text);
+
 /* What happens when the application frees its last handle of an object, which may live on
    (call.c). */
 extern void (*const object_freed[HANDLE_NKINDS])(struct object *o);

@@ -20,6 +20,7 @@ static char *copy_text(const char *s)
     return stub_memdup(s, strlen(s) + 1);
 }
 
+/* [object_lock, if others know `o`] */
 static void set(struct info *o, const char *key, const char *value)
 {
     for (int i = 0; i < o->nkeys; i++) {
@@ -81,13 +82,17 @@ void info_destroy(struct object *object)
 void after_info_set(enum call call, const uint64_t *v)
 {
     struct info *o = (struct info *)handle_object(HANDLE_INFO, (int)v[0]);
-    if (o)
-        set(o, (const char *)v[1], (const char *)v[2]);
+    if (!o)
+        return;
+    stub_lock(&object_lock);
+    set(o, (const char *)v[1], (const char *)v[2]);
+    stub_unlock(&object_lock);
 }
 
 void after_info_delete(enum call call, const uint64_t *v)
 {
     struct info *o = (struct info *)handle_object(HANDLE_INFO, (int)v[0]);
+    stub_lock(&object_lock);
     for (int i = 0; o && i < o->nkeys; i++) {
         if (strcmp(o->pairs[i].key, (const char *)v[1]))
             continue;
@@ -95,8 +100,9 @@ void after_info_delete(enum call call, const uint64_t *v)
         stub_free(o->pairs[i].value);
         memmove(&o->pairs[i], &o->pairs[i + 1], (size_t)(o->nkeys - i - 1) * sizeof *o->pairs);
         o->nkeys--;
-        return;
+        break;
     }
+    stub_unlock(&object_lock);
 }
 
 /* With a length of 0 MPI only tells the length that is needed: value may point nowhere. */
@@ -133,10 +139,12 @@ void info_add(struct object **hints, const struct object *from)
     const struct info *o = (const struct info *)from;
     if (!o || !o->nkeys)
         return;
+    stub_lock(&object_lock);
     if (!*hints)
         *hints = stub_alloc(sizeof(struct info));
     for (int i = 0; i < o->nkeys; i++)
         set((struct info *)*hints, o->pairs[i].key, o->pairs[i].value);
+    stub_unlock(&object_lock);
 }
 
 void info_drop(struct object **hints)

@@ -18,7 +18,6 @@
 #include "msgcounter/stub/order.h"
 #include "msgcounter/stub/post.h"
 #include "msgcounter/stub/record.h"
-#include "msgcounter/stub/schedule.h"
 #include "msgcounter/stub/session.h"
 #include "msgcounter/stub/stub.h"
 #include "msgcounter/stub/system.h"
@@ -251,10 +250,8 @@ int hand_get_address(enum call call, const uint64_t *v)
     return MPI_SUCCESS;
 }
 
-/* In the order of the threads' turns: each gets the same memory again. */
 int hand_alloc_mem(enum call call, const uint64_t *v)
 {
-    schedule_get(NULL);
     if (call_table[call].nparams == 1)
         application_free((void *)v[0]);
     else if ((MPI_Aint)v[0] < 0)

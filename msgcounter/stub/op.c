@@ -25,6 +25,7 @@ struct op {
 };
 
 static struct op *slots[OP_MAX];
+static struct stub_lock lock; /* of the slots */
 
 /* ----------------------------------------------------------------------------- calling one */
 
@@ -138,29 +139,41 @@ static int create_real(struct op *o)
     return rc;
 }
 
-int hand_op_create(enum call call, const uint64_t *v)
+/* OP_MAX: none is free. */
+static int take_slot(struct op *o)
 {
     int slot = 0;
+    stub_lock(&lock);
     while (slot < OP_MAX && slots[slot])
         slot++;
+    if (slot < OP_MAX)
+        slots[slot] = o;
+    stub_unlock(&lock);
+    return slot;
+}
+
+int hand_op_create(enum call call, const uint64_t *v)
+{
+    struct op *o = stub_alloc(sizeof *o);
+    int slot = take_slot(o);
     if (slot == OP_MAX)
         stub_stop(125, "%s: dbg3 keeps at most %d user operations", call_table[call].name, OP_MAX);
-    struct op *o = stub_alloc(sizeof *o);
     o->head.kind = HANDLE_OP;
     o->head.made = call;
     o->fn = (void (*)(void))v[0];
     o->commute = (int)v[1];
     o->slot = slot;
     o->large = (call_table[call].flags & CALL_LARGE) != 0;
-    slots[slot] = o;
-    *(MPI_Op *)v[2] = handle_new(&o->head, 0);
+    *(MPI_Op *)v[2] = call_hand_out(call, 2, &o->head);
     return replaying() ? MPI_SUCCESS : error_return(call, v, create_real(o));
 }
 
 void op_destroy(struct object *object)
 {
     struct op *o = (struct op *)object;
+    stub_lock(&lock);
     slots[o->slot] = NULL;
+    stub_unlock(&lock);
 }
 
 void op_set_cxx(MPI_Op id, void (*call)(void))

@@ -17,6 +17,7 @@ static struct variable {
     uint64_t bytes;
 } *variables;
 static unsigned nvariables, room;
+static struct stub_lock lock; /* of the variables */
 
 static int users;
 
@@ -28,9 +29,10 @@ bool tool_in_use(void)
 void after_tool_started(enum call call, const uint64_t *v)
 {
     (void)v;
-    users += call == CALL_MPI_T_init_thread ? 1 : -1;
+    __atomic_add_fetch(&users, call == CALL_MPI_T_init_thread ? 1 : -1, __ATOMIC_RELAXED);
 }
 
+/* [locked] */
 static struct variable *variable_of(const void *handle)
 {
     for (unsigned i = 0; i < nvariables; i++)
@@ -58,6 +60,8 @@ void after_tool_handle_alloc(enum call call, const uint64_t *v)
     if (replaying())
         return;
     void *handle = *(void **)arg[2];
+    int64_t size = datatype_size(ask_type(call, arg[0]));
+    stub_lock(&lock);
     struct variable *at = variable_of(handle);
     if (!at) {
         if (nvariables == room) {
@@ -66,8 +70,8 @@ void after_tool_handle_alloc(enum call call, const uint64_t *v)
         }
         at = &variables[nvariables++];
     }
-    int64_t size = datatype_size(ask_type(call, arg[0]));
     *at = (struct variable){handle, (uint64_t)(size * *(int *)arg[3])};
+    stub_unlock(&lock);
 }
 
 /* The buffer is the last parameter, the handle the one before. */
@@ -87,8 +91,10 @@ int hand_tool_read(enum call call, const uint64_t *v)
     }
     int rc = call_cross(call, v);
     if (recording()) {
+        stub_lock(&lock);
         const struct variable *variable = variable_of((void *)v[last - 1]);
         uint64_t bytes = variable ? variable->bytes : 0;
+        stub_unlock(&lock);
         record_begin(call, LOG_FIELD_ROOM(bytes));
         if (!rc)
             log_put(&record_writer, (uint8_t)last, LOG_ROLE_VALUE, buf, bytes);

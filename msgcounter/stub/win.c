@@ -145,10 +145,7 @@ int win_get_predefined(MPI_Win id, int keyval, void *out, int *flag, int type)
 
 void after_win_set_name(enum call call, const uint64_t *v)
 {
-    struct win *w = win_of((MPI_Win)v[0]);
-    const char *name = (const char *)v[1];
-    stub_free(w->name);
-    w->name = stub_memdup(name, strlen(name) + 1);
+    object_keep_text(&win_of((MPI_Win)v[0])->name, (const char *)v[1]);
 }
 
 void after_win_set_info(enum call call, const uint64_t *v)
@@ -161,8 +158,10 @@ void after_win_set_info(enum call call, const uint64_t *v)
 void after_win_attach(enum call call, const uint64_t *v)
 {
     struct win *w = win_of((MPI_Win)v[0]);
+    stub_lock(&object_lock);
     w->pieces = stub_realloc(w->pieces, (w->npieces + 1) * sizeof *w->pieces);
     w->pieces[w->npieces++] = (struct win_piece){(void *)v[1], (MPI_Aint)v[2]};
+    stub_unlock(&object_lock);
     win_watch_memory(w, (void *)v[1], v[2]);
 }
 
@@ -176,12 +175,14 @@ int before_win_detach(enum call call, const uint64_t *v)
 void after_win_detach(enum call call, const uint64_t *v)
 {
     struct win *w = win_of((MPI_Win)v[0]);
+    stub_lock(&object_lock);
     for (unsigned i = 0; i < w->npieces; i++) {
         if (w->pieces[i].base != (void *)v[1])
             continue;
         w->pieces[i] = w->pieces[--w->npieces];
         break;
     }
+    stub_unlock(&object_lock);
     win_watch_forget(w, (void *)v[1]);
 }
 

@@ -1,6 +1,7 @@
 /*
  * handles: threads make and free handles of each kind at the same time, so that they get each
- * other's ids again and again (MPI_THREAD_MULTIPLE).
+ * other's ids again and again (MPI_THREAD_MULTIPLE), and all set what MPI_COMM_SELF keeps. They
+ * send some ids, for a recording to compare.
  *
  * Usage: handles [ROUNDS]. Ranks: 1 or more.
  */
@@ -10,6 +11,7 @@
 enum { THREADS = 4 };
 
 static int rounds = 20;
+static MPI_Comm selves[THREADS];
 
 static int copy_value(MPI_Comm from, int keyval, void *extra, void *value, void *out, int *flag)
 {
@@ -34,10 +36,11 @@ static void communicators(MPI_Comm self)
     MPI_Comm copy, part, later;
     MPI_Request req;
     MPI_Errhandler handler;
-    int keyval, has;
+    int keyval, has, ids[2], same[2];
     void *value;
 
     MPI_Comm_create_keyval(copy_value, MPI_COMM_NULL_DELETE_FN, &keyval, NULL);
+    ids[0] = keyval;
     MPI_Comm_set_attr(self, keyval, (char *)1);
     MPI_Comm_dup(self, &copy);
     MPI_Comm_get_attr(copy, keyval, &value, &has);
@@ -50,7 +53,9 @@ static void communicators(MPI_Comm self)
     MPI_Comm_free(&copy);
     MPI_Comm_create_errhandler(fail_softly, &handler);
     MPI_Comm_set_errhandler(later, handler);
+    ids[1] = handler;
     MPI_Errhandler_free(&handler);
+    MPI_Sendrecv(ids, 2, MPI_INT, 0, 3, same, 2, MPI_INT, 0, 3, self, MPI_STATUS_IGNORE);
     MPI_Comm_free(&part);
     MPI_Comm_free(&later);
 }
@@ -120,11 +125,70 @@ static void windows(MPI_Comm self)
     MPI_Win_free(&win);
 }
 
+/* What one thread sets of an object, others set or change beside it. */
+static void settings(int number)
+{
+    char name[MPI_MAX_OBJECT_NAME];
+    int keyval, has, length;
+    MPI_Errhandler handler, got;
+    MPI_Info info;
+    void *value;
+
+    MPI_Comm_create_keyval(MPI_COMM_NULL_COPY_FN, MPI_COMM_NULL_DELETE_FN, &keyval, NULL);
+    MPI_Comm_set_attr(MPI_COMM_SELF, keyval, &value);
+    MPI_Comm_get_attr(MPI_COMM_SELF, keyval, &value, &has);
+    CHECK(has && value == &value);
+    MPI_Comm_delete_attr(MPI_COMM_SELF, keyval);
+    MPI_Comm_get_attr(MPI_COMM_SELF, keyval, &value, &has);
+    CHECK(!has);
+    MPI_Comm_free_keyval(&keyval);
+    snprintf(name, sizeof name, "name %d", number);
+    MPI_Comm_set_name(MPI_COMM_SELF, name);
+    MPI_Comm_get_name(MPI_COMM_SELF, name, &length);
+    CHECK(strncmp(name, "name ", 5) == 0);
+    MPI_Comm_create_errhandler(fail_softly, &handler);
+    MPI_Comm_set_errhandler(MPI_COMM_SELF, handler);
+    MPI_Comm_get_errhandler(MPI_COMM_SELF, &got);
+    MPI_Errhandler_free(&got);
+    MPI_Errhandler_free(&handler);
+    MPI_Info_create(&info);
+    MPI_Info_set(info, "key", name);
+    MPI_Comm_set_info(MPI_COMM_SELF, info);
+    MPI_Info_free(&info);
+}
+
+/* Each thread has a function of its own, whose results differ. */
+static void add_one(void *in, void *inout, int *len, MPI_Datatype *type)
+{
+    *(long *)inout += 1;
+}
+
+static void add_two(void *in, void *inout, int *len, MPI_Datatype *type)
+{
+    *(long *)inout += 2;
+}
+
+static void operations(int lane)
+{
+    long in = 0, inout = 10;
+    MPI_Op op;
+
+    MPI_Op_create(lane % 2 ? add_one : add_two, 1, &op);
+    MPI_Reduce_local(&in, &inout, 1, MPI_LONG, op);
+    CHECK(inout == (lane % 2 ? 11 : 12));
+    MPI_Op_free(&op);
+}
+
 static void *churn(void *arg)
 {
     MPI_Comm self = *(MPI_Comm *)arg;
+    int lane = (int)((MPI_Comm *)arg - selves);
 
     for (int i = 0; i < rounds; i++) {
+        for (int k = 0; k < 20; k++) {
+            settings(lane * rounds + i);
+            operations(lane);
+        }
         communicators(self);
         groups(self);
         messages(self);
@@ -136,7 +200,6 @@ static void *churn(void *arg)
 
 int main(int argc, char **argv)
 {
-    MPI_Comm self[THREADS];
     pthread_t thread[THREADS];
     int level;
 
@@ -146,12 +209,12 @@ int main(int argc, char **argv)
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     CHECK(level == MPI_THREAD_MULTIPLE);
     for (int i = 0; i < THREADS; i++) {
-        MPI_Comm_dup(MPI_COMM_SELF, &self[i]);
-        CHECK(pthread_create(&thread[i], NULL, churn, &self[i]) == 0);
+        MPI_Comm_dup(MPI_COMM_SELF, &selves[i]);
+        CHECK(pthread_create(&thread[i], NULL, churn, &selves[i]) == 0);
     }
     for (int i = 0; i < THREADS; i++) {
         CHECK(pthread_join(thread[i], NULL) == 0);
-        MPI_Comm_free(&self[i]);
+        MPI_Comm_free(&selves[i]);
     }
     if (rank == 0)
         printf("OK handles\n");
