@@ -22,6 +22,7 @@
 #include "msgcounter/stub/order.h"
 #include "msgcounter/stub/part.h"
 #include "msgcounter/stub/post.h"
+#include "msgcounter/stub/turn.h"
 
 #define GREQUEST_PATIENCE 1000000 /* pauses: about a minute */
 #define FEW 64 /* sets up to this size need no memory */
@@ -240,22 +241,27 @@ static const struct log_field *completion_apply(const struct log_record *rec,
 static void end_left(struct request *r)
 {
     if (r->orphan && recording()) {
-        record_begin(CALL_MPI_Request_free, completion_room(r));
-        log_set_flags(&record_writer, RECORD_LEFT);
+        record_beside_begin(CALL_MPI_Request_free, RECORD_LEFT, completion_room(r));
         completion_record(r, 0, 0);
         record_end(MPI_SUCCESS);
     }
     request_deliver(r);
 }
 
+static bool is_left(void *arg)
+{
+    const struct request *r = request_of(*(const MPI_Request *)arg);
+    return r && __atomic_load_n(&r->orphan, __ATOMIC_ACQUIRE);
+}
+
 static void replay_left(void)
 {
     const struct log_record *rec;
-    while (request_nleft && (rec = replay_peek()) && rec->call == CALL_MPI_Request_free &&
-           rec->flags & RECORD_LEFT) {
-        rec = replay_next(CALL_MPI_Request_free);
+    while ((rec = replay_beside(RECORD_LEFT))) {
         const struct log_field *f = replay_field(rec, 0, LOG_ROLE_REQUEST);
-        struct request *r = request_of((MPI_Request)log_field_int(f));
+        MPI_Request id = (MPI_Request)log_field_int(f);
+        turn_await(is_left, &id); /* another thread may be about to free it */
+        struct request *r = request_of(id);
         completion_apply(rec, f, r);
         request_deliver(r);
     }
@@ -310,7 +316,7 @@ static void sweep(bool owned_only)
 
 void requests_sweep(void)
 {
-    if (__builtin_expect(request_nleft == 0, 1))
+    if (__builtin_expect(request_nleft == 0 && !(stub_threads_made && replaying()), 1))
         return;
     if (replaying()) {
         replay_left();

@@ -162,11 +162,11 @@ void record_callback_begin(enum call call, uint64_t max_bytes)
     begin((uint16_t)call, RECORD_CALLBACK, stub_thread_ordinal(), max_bytes);
 }
 
-void record_memory_begin(enum call call, uint64_t max_bytes)
+void record_beside_begin(enum call call, enum record_flag flag, uint64_t max_bytes)
 {
     writer_lock();
     flush();
-    begin((uint16_t)call, RECORD_MEMORY, stub_thread_ordinal(), max_bytes + LOG_FIELD_ROOM(8));
+    begin((uint16_t)call, flag, stub_thread_ordinal(), max_bytes + LOG_FIELD_ROOM(8));
     log_put(&record_writer, LOG_PARAM_NONE, LOG_ROLE_VALUE, &stub_thread.mpi_calls, 8);
 }
 
@@ -439,7 +439,7 @@ static const struct log_record *next_of(uint16_t call)
     const struct log_record *rec = look_past_callbacks(&after);
     if (!rec)
         no_event(call);
-    if (rec->call != call || rec->flags & (RECORD_IDLE | RECORD_MEMORY))
+    if (rec->call != call || rec->flags & (RECORD_IDLE | RECORD_MEMORY | RECORD_LEFT))
         diverged(call, rec);
     take(rec, after);
     return rec;
@@ -502,18 +502,18 @@ bool replay_idle(enum call call, int object)
 }
 
 /* Of this call, and not of a later one of several that are no events themselves. */
-static bool is_memory_here(const struct log_record *rec)
+static bool is_here(const struct log_record *rec, enum record_flag flag)
 {
-    return rec->flags & RECORD_MEMORY &&
+    return rec->flags & flag &&
            (uint64_t)log_field_int(replay_field(rec, LOG_PARAM_NONE, LOG_ROLE_VALUE)) ==
                stub_thread.mpi_calls;
 }
 
-const struct log_record *replay_memory(void)
+const struct log_record *replay_beside(enum record_flag flag)
 {
     struct log_position after;
     const struct log_record *rec = look_ahead(&after);
-    if (!rec || !is_memory_here(rec) || !(rec = look(&after)))
+    if (!rec || !is_here(rec, flag) || !(rec = look(&after)))
         return NULL;
     take(rec, after);
     return rec;

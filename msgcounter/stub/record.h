@@ -61,8 +61,9 @@ void record_begin(enum call call, uint64_t max_bytes);
 /* The same for a callback that the lower half made during a call: replay_next runs it again. */
 void record_callback_begin(enum call call, uint64_t max_bytes);
 
-/* The same for memory that other ranks have written, known when `call` has been recorded. */
-void record_memory_begin(enum call call, uint64_t max_bytes);
+/* The same for what came to pass in a call that need not be an event itself: RECORD_MEMORY or
+ * RECORD_LEFT. Says in which call of the thread. */
+void record_beside_begin(enum call call, enum record_flag flag, uint64_t max_bytes);
 
 /* The same for a system call of the application, which record_system_end closes. */
 void record_system_begin(unsigned number, uint16_t flags, uint64_t max_bytes);
@@ -110,8 +111,8 @@ bool replay_idle(enum call call, int object);
 /* The next event of this thread without taking it; NULL at the end of the recording. */
 const struct log_record *replay_peek(void);
 
-/* The next event of this thread if it is one of record_memory_begin() in this call; else NULL. */
-const struct log_record *replay_memory(void);
+/* The next event of this thread if it is one of record_beside_begin() in this call; else NULL. */
+const struct log_record *replay_beside(enum record_flag flag);
 
 /* Takes the next event of this thread if it is a handler that ran behind a call, not behind more
  * system calls than these, and in the present turn; or one that ran while a call waited. Returns

@@ -155,9 +155,9 @@ void requests_drop_owned(void)
 void request_abandon(struct request *r)
 {
     stub_lock(&lock);
-    r->orphan = true;
     r->persistent = false;
     request_nleft++;
+    __atomic_store_n(&r->orphan, true, __ATOMIC_RELEASE); /* last: others look for that */
     stub_unlock(&lock);
 }
 

@@ -251,6 +251,7 @@ static void get_recording(void)
         if (taken) {
             schedule_wait_until_gone();
             note_change();
+            t->has_turn = 1;
         }
         t->inside--;
         if (taken)
@@ -301,7 +302,7 @@ void schedule_get(const uint64_t *mask)
         sys_call(SYS_rt_sigprocmask, SIG_SETMASK, mask, NULL, 8, 0, 0);
     if (recording())
         get_recording();
-    if (schedule_on && replaying())
+    if (schedule_on && replaying() && !t->has_turn)
         schedule_get_replay();
     t->has_turn = 1;
     schedule.mask = t->mask;
@@ -424,14 +425,23 @@ static void looked_at(const ucontext_t *uc)
     signal_place_again();
 }
 
+/* Neither in the application nor in a library that it has called. A look may have been sent when
+ * the thread still was: it must not get a turn here, nor be made to give one up. */
+static bool in_stub(const ucontext_t *uc)
+{
+    const struct stub_thread *t = &stub_thread;
+    const greg_t *g = uc->uc_mcontext.gregs;
+    return t->inside || t->parking || t->outside || (t->dispatched && !t->dispatch) ||
+           system_is_stub((uint64_t)g[REG_RIP]) || system_in_handler((uint64_t)g[REG_RSP]);
+}
+
 bool schedule_signal(const siginfo_t *info, ucontext_t *uc)
 {
     struct stub_thread *t = &stub_thread;
     if (info->si_code != SI_QUEUE || (uint64_t)info->si_value.sival_ptr != SYSTEM_SCHEDULE_SIGNAL)
         return false;
     bool upper = fs_base() < GATE_ADDR;
-    if (!upper || !schedule_on || t->inside || t->outside || (t->dispatched && !t->dispatch) ||
-        system_in_handler((uint64_t)uc->uc_mcontext.gregs[REG_RSP])) {
+    if (!upper || !schedule_on || in_stub(uc)) {
         if (GATE->call_again)
             GATE->call_again(uc, upper ? fs_base() : 0);
         return true;

@@ -203,8 +203,10 @@ static void park_here(void)
         GATE->safe_point();
         return;
     }
+    stub_thread.parking = 1;
     GATE->park_arm();
     sys_signal_thread(sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0), GATE_SIGNAL, GATE_SIGNAL_VALUE);
+    stub_thread.parking = 0;
 }
 
 void stub_safe_point(void)

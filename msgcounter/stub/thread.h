@@ -45,6 +45,7 @@ struct stub_thread {
     uint8_t outside;  /* in a library's wait, without a turn (openmp.c) */
     uint8_t region;   /* in that library, which may make threads that begin outside */
     uint8_t has_turn; /* schedule.c */
+    uint8_t parking;  /* at a safe point, where `inside` is 0 in a call, too */
     uint8_t in_call; /* signal_place.c: a system call of the application waits */
     uint8_t writing; /* in the lower half, to write the log */
     uint8_t ended; /* refine: a signal has ended the call that it is about to make (system.c) */

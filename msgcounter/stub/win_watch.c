@@ -411,7 +411,7 @@ static void note(enum call call)
         uint64_t room = 0;
         for (uint64_t i = 0; i < r.n; i++)
             room += LOG_FIELD_ROOM(r.some[i].bytes + sizeof(uint64_t));
-        record_memory_begin(call, room);
+        record_beside_begin(call, RECORD_MEMORY, room);
         for (uint64_t i = 0; i < r.n; i++) {
             unsigned char *to = log_reserve(&record_writer, LOG_PARAM_NONE, LOG_ROLE_DATA,
                                             sizeof(uint64_t) + r.some[i].bytes);
@@ -445,7 +445,7 @@ void win_watch_look(enum call call)
     schedule_get(NULL); /* no other thread looks at memory, or writes to it, meanwhile */
     if (recording())
         note(call);
-    else if ((rec = replay_memory()))
+    else if ((rec = replay_beside(RECORD_MEMORY)))
         apply(rec);
     drop(request_gone, NULL);
 }

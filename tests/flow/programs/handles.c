@@ -98,6 +98,9 @@ static void messages(MPI_Comm self)
     MPI_Mrecv(got, 1, again, &message, MPI_STATUS_IGNORE);
     MPI_Wait(&req[0], MPI_STATUS_IGNORE);
     CHECK(got[1] == 2);
+    MPI_Isend(got, 1, again, 0, 4, self, &req[0]);
+    MPI_Request_free(&req[0]); /* its end is seen by any thread */
+    MPI_Recv(two, 1, again, 0, 4, self, MPI_STATUS_IGNORE);
     MPI_Send_init(got, 1, again, 0, 2, self, &req[0]);
     MPI_Recv_init(two, 1, again, 0, 2, self, &req[1]);
     MPI_Type_free(&again);
