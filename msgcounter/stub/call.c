@@ -248,11 +248,14 @@ int64_t call_adopt(enum handle_kind kind, struct made *m, int want)
 
 int call_hand_out(enum call call, unsigned param, struct object *o)
 {
+    const struct log_record *rec = replaying() ? replay_peek() : NULL;
     int want = 0;
-    if (replaying())
-        want = (int)log_field_int(replay_field(replay_next(call), (uint8_t)param, LOG_ROLE_HANDLE));
+    if (rec && rec->call == call)
+        want = (int)log_field_int(replay_field(rec, (uint8_t)param, LOG_ROLE_HANDLE));
     int id = handle_again(o, want);
-    if (recording()) {
+    if (replaying()) { /* not before: a later event of another thread may want this id, too */
+        replay_next(call);
+    } else if (recording()) {
         record_begin(call, LOG_FIELD_ROOM(sizeof id));
         log_put_i32(&record_writer, (uint8_t)param, LOG_ROLE_HANDLE, id);
         record_end(MPI_SUCCESS);
