@@ -470,6 +470,20 @@ static bool is_counted_only(const struct copy_run *run, struct copy_lane *lane)
     return !registers_due(lane, &lane->due) || (lane->due == DATA_MARK && is_early(run));
 }
 
+/* By kill(2) or its like: it comes before the next instruction, which a fault is of. */
+static bool is_sent(pid_t tid)
+{
+    siginfo_t info;
+    return !ptrace(PTRACE_GETSIGINFO, tid, NULL, &info) && info.si_code <= 0;
+}
+
+/* Of the instruction there its debug register says nothing then. */
+static bool is_at_mark(const struct copy_run *run, const struct copy_lane *lane, uint64_t pc)
+{
+    const struct mark *m = &run->mark;
+    return m->n && !m->size && !m->until && m->addr == pc && m->thread == lane->thread;
+}
+
 /* A thread has stopped. Returns true if it goes on, with *signal, and false with *stop. */
 static bool goes_on(struct copy_run *run, struct copy_lane *lane, int status, int *signal,
                     struct copy_stop *stop)
@@ -503,12 +517,12 @@ static bool goes_on(struct copy_run *run, struct copy_lane *lane, int status, in
             stop->end = COPY_GONE;
         return false;
     }
-    bool recorded = journal_has(lane->tid);
+    bool recorded = journal_has(lane->tid), sent = !recorded && is_sent(lane->tid);
     /* so far, and no further, a copy of a recorded process was to go */
-    stop->end = recorded && run->mark.n && journal_signal_next(lane->tid, stop->signal)
-                    ? COPY_MARK
-                    : COPY_SIGNAL;
-    stop->counted = !recorded || regs.eflags & RESUME_FLAG;
+    bool there = recorded ? run->mark.n && journal_signal_next(lane->tid, stop->signal)
+                          : sent && is_at_mark(run, lane, regs.rip);
+    stop->end = there ? COPY_MARK : COPY_SIGNAL;
+    stop->counted = !(recorded || sent) || regs.eflags & RESUME_FLAG;
     return false;
 }
 
