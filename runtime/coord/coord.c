@@ -94,6 +94,7 @@ struct coord {
     int interrupts, failures;
     int real_failures; /* that are not the launcher's way of ending the job */
     struct pending *pending; /* aborts that wait for HEARD */
+    bool waited; /* they have, but for what can be read by now */
     uint64_t vanished_ms;
     int vanished;      /* rank whose connection ended first, without a word; -1 */
     uint64_t term_ms; /* when to send the launcher the next, stronger signal; 0: never */
@@ -522,9 +523,15 @@ static bool pending_add(struct coord *c, unsigned rank, const struct proto_msg *
     return true;
 }
 
+/* Timers come before what has been received, if the coordinator was busy: one more turn. */
 static void on_abort_timer(uv_timer_t *timer)
 {
-    pending_settle(timer->data);
+    struct coord *c = timer->data;
+    if (c->waited)
+        pending_settle(c);
+    else
+        uv_timer_start(timer, on_abort_timer, 1, 0);
+    c->waited = true;
 }
 
 static void on_failure(struct coord *c, unsigned rank, const struct proto_msg *msg)
@@ -532,8 +539,10 @@ static void on_failure(struct coord *c, unsigned rank, const struct proto_msg *m
     bool first = !c->pending;
     if (proto_failure_waits(msg->u.failure.kind, msg->u.failure.code) &&
         pending_add(c, rank, msg)) {
-        if (first)
+        if (first) {
+            c->waited = false;
             uv_timer_start(&c->abort_timer, on_abort_timer, ABORT_MS, 0);
+        }
         return;
     }
     pending_settle(c);
