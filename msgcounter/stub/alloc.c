@@ -199,6 +199,11 @@ void *stub_memdup(const void *src, size_t size)
     return memcpy(stub_alloc(size), src, size);
 }
 
+char *stub_strdup(const char *text)
+{
+    return stub_memdup(text, strlen(text) + 1);
+}
+
 static void *layout_memory(void *arg, size_t size)
 {
     return stub_alloc(size);

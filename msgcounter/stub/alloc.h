@@ -27,8 +27,9 @@ void stub_free(void *p);
 void *application_alloc(size_t size) __attribute__((malloc, returns_nonnull));
 void application_free(void *p);
 
-/* A copy of `size` bytes. */
+/* A copy of `size` bytes, of a text. */
 void *stub_memdup(const void *src, size_t size) __attribute__((malloc, returns_nonnull));
+char *stub_strdup(const char *text) __attribute__((malloc, returns_nonnull));
 
 /* The same memory for msgcounter/layout. */
 extern const struct layout_alloc stub_layout_alloc;

@@ -264,7 +264,7 @@ static void note_error(enum call call, const uint64_t *v, const char *text)
 {
     struct added a = {.call = call, .code = (int)v[0]};
     if (text)
-        a.text = stub_memdup(text, strlen(text) + 1);
+        a.text = stub_strdup(text);
     else if (call == CALL_MPI_Add_error_class || call == CALL_MPI_Add_error_code)
         a.given = *(const int *)v[call_table[call].nparams - 1];
     stub_lock(&object_lock);

@@ -39,7 +39,7 @@ static char *absolute(const char *name)
     const char *colon = strchr(name, ':'), *rest = colon ? colon + 1 : name;
     long n = *rest == '/' ? 0 : sys_call(SYS_getcwd, (long)folder, sizeof folder, 0, 0, 0, 0);
     if (n <= 0)
-        return stub_memdup(name, strlen(name) + 1);
+        return stub_strdup(name);
     size_t prefix = (size_t)(rest - name), length = strlen(rest) + 1;
     char *path = stub_alloc(prefix + (size_t)n + length);
     memcpy(path, name, prefix);
@@ -122,12 +122,10 @@ void after_file_shared(enum call call, const uint64_t *v)
 void after_file_set_view(enum call call, const uint64_t *v)
 {
     struct file *f = file_of(v[0]);
-    const char *datarep = (const char *)v[4];
     f->disp = (MPI_Offset)v[1];
     set_type(&f->etype, (MPI_Datatype)v[2]);
     set_type(&f->filetype, (MPI_Datatype)v[3]);
-    stub_free(f->datarep);
-    f->datarep = stub_memdup(datarep, strlen(datarep) + 1);
+    object_keep_text(&f->datarep, (const char *)v[4]);
     info_add(&f->head.hints, handle_object(HANDLE_INFO, (int)v[5]));
 }
 
@@ -166,9 +164,10 @@ static struct datarep {
 void after_register_datarep(enum call call, const uint64_t *v)
 {
     struct datarep *d = stub_alloc(sizeof *d);
-    *d = (struct datarep){datareps, stub_memdup((const char *)v[0], strlen((const char *)v[0]) + 1),
-                          v[3], v[4]};
+    stub_lock(&object_lock);
+    *d = (struct datarep){datareps, stub_strdup((const char *)v[0]), v[3], v[4]};
     datareps = d;
+    stub_unlock(&object_lock);
 }
 
 /* --------------------------------------------------------------------------- split collectives */

@@ -175,7 +175,7 @@ static void give_id(struct object *o, uint32_t i)
 }
 
 /* [locked] */
-static void take_id(struct object *o)
+static void end_id(struct object *o)
 {
     struct handle_table *t = &handle_tables[o->kind];
     uint32_t i = o->id & HANDLE_INDEX;
@@ -216,7 +216,7 @@ bool handle_free(struct object *o)
     stub_lock(&lock);
     bool last = --o->handles == 0;
     if (last)
-        take_id(o);
+        end_id(o);
     stub_unlock(&lock);
     if (!last)
         return false;
@@ -267,7 +267,7 @@ void object_put(struct object *o)
 
 void object_keep_text(char **at, const char *text)
 {
-    char *copy = stub_memdup(text, strlen(text) + 1);
+    char *copy = stub_strdup(text);
     stub_lock(&object_lock);
     char *old = *at;
     *at = copy;

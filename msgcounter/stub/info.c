@@ -15,23 +15,18 @@ struct info {
     } *pairs; /* in MPI's order: that of setting */
 };
 
-static char *copy_text(const char *s)
-{
-    return stub_memdup(s, strlen(s) + 1);
-}
-
 /* [object_lock, if others know `o`] */
 static void set(struct info *o, const char *key, const char *value)
 {
     for (int i = 0; i < o->nkeys; i++) {
         if (!strcmp(o->pairs[i].key, key)) {
             stub_free(o->pairs[i].value);
-            o->pairs[i].value = copy_text(value);
+            o->pairs[i].value = stub_strdup(value);
             return;
         }
     }
     o->pairs = stub_realloc(o->pairs, (size_t)(o->nkeys + 1) * sizeof *o->pairs);
-    o->pairs[o->nkeys++] = (struct pair){copy_text(key), copy_text(value)};
+    o->pairs[o->nkeys++] = (struct pair){stub_strdup(key), stub_strdup(value)};
 }
 
 const char *info_value(const struct object *info, const char *key)

@@ -6,27 +6,28 @@
 #include <string.h>
 
 #include "msgcounter/stub/call.h"
+#include "msgcounter/stub/handle.h"
 
 static struct published {
     struct published *next;
     char *service, *port;
 } *names;
 
-static char *copy_text(const char *s)
-{
-    return stub_memdup(s, strlen(s) + 1);
-}
-
 /* service_name, info, port_name */
 void after_publish_name(enum call call, const uint64_t *v)
 {
     struct published *n = stub_alloc(sizeof *n);
-    *n = (struct published){names, copy_text((const char *)v[0]), copy_text((const char *)v[2])};
+    stub_lock(&object_lock);
+    *n = (struct published){.next = names,
+                            .service = stub_strdup((const char *)v[0]),
+                            .port = stub_strdup((const char *)v[2])};
     names = n;
+    stub_unlock(&object_lock);
 }
 
 void after_unpublish_name(enum call call, const uint64_t *v)
 {
+    stub_lock(&object_lock);
     for (struct published **p = &names; *p; p = &(*p)->next) {
         struct published *n = *p;
         if (strcmp(n->service, (const char *)v[0]))
@@ -35,8 +36,9 @@ void after_unpublish_name(enum call call, const uint64_t *v)
         stub_free(n->service);
         stub_free(n->port);
         stub_free(n);
-        return;
+        break;
     }
+    stub_unlock(&object_lock);
 }
 
 int publish_rebuild(void)

@@ -197,22 +197,24 @@ START_TEST(an_abort_is_a_failure)
 }
 END_TEST
 
-/* ... but the cause may be one that went before, though the abort is read first. */
-START_TEST(an_abort_follows_a_kill)
+/* ... but the cause may be one that went before, though aborts are read first. */
+static void expect_kill_first(const char *arguments, unsigned failures)
 {
-    run("-n 4 -a notice", (struct coord_settings){0});
-    struct session_failure f = first_failure(2);
+    run(arguments, (struct coord_settings){0});
+    struct session_failure f = first_failure(failures);
     ck_assert_uint_eq(f.rank, 2);
     ck_assert_int_eq(f.kind, PROTO_FAILURE_KILLED);
+}
+
+START_TEST(an_abort_follows_a_kill)
+{
+    expect_kill_first("-n 4 -a notice", 2);
 }
 END_TEST
 
 START_TEST(aborts_of_libraries_follow_a_kill)
 {
-    run("-n 4 -a library", (struct coord_settings){0});
-    struct session_failure f = first_failure(3);
-    ck_assert_uint_eq(f.rank, 2);
-    ck_assert_int_eq(f.kind, PROTO_FAILURE_KILLED);
+    expect_kill_first("-n 4 -a library", 3);
 }
 END_TEST
 
