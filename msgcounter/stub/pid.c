@@ -27,6 +27,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "msgcounter/stub/no_park.h"
 #include "msgcounter/stub/signal_place.h"
 #include "msgcounter/stub/stub.h"
 #include "msgcounter/stub/thread.h"
@@ -238,6 +239,57 @@ static int moved(pthread_t thread)
     return signal_exact() && tid_offset ? pid_then(*tid_of(thread)) : renumbered(thread);
 }
 
+/* ---- signals ---- */
+
+/* A process, and one of its threads or (0) none, as the application knows them. */
+struct target {
+    pid_t process, thread;
+};
+
+/* False: the numbers are those of a process before the last restart. A handler of the signal may
+ * leave this with longjmp(3). */
+NO_PARK static bool call_within(uint32_t generation, long number, const long args[4], long *result)
+{
+    if (__atomic_load_n(&GATE->generation, __ATOMIC_ACQUIRE) != generation)
+        return false;
+    *result = sys_call(number, args[0], args[1], args[2], args[3], 0, 0);
+    return true;
+}
+
+/* No restart falls between the kernel's numbers and the call. NULL: to the calling thread, which in
+ * a child of vfork(2) only the kernel knows. As the kernel returns. */
+static long signal_live(long number, const struct target *to, int sig, siginfo_t *info)
+{
+    uint32_t generation;
+    long result, args[4] = {0};
+    do {
+        int n = 0;
+        generation = __atomic_load_n(&GATE->generation, __ATOMIC_ACQUIRE);
+        args[n++] = to ? pid_then(to->process) : kernel_pid();
+        if (!to || to->thread)
+            args[n++] = to ? pid_then(to->thread) : kernel_tid();
+        args[n++] = sig;
+        args[n] = (long)info;
+        if (info)
+            info->si_pid = kernel_pid();
+    } while (!call_within(generation, number, args, &result));
+    return result;
+}
+
+static bool is_of_libc(int sig)
+{
+    return sig == GATE_SIGNAL || sig == GATE_SIGNAL + 1;
+}
+
+static siginfo_t queued(int sig, const union sigval value)
+{
+    siginfo_t info = {.si_signo = sig, .si_code = SI_QUEUE};
+    info.si_pid = kernel_pid();
+    info.si_uid = getuid();
+    info.si_value = value;
+    return info;
+}
+
 /* As the application makes it: recorded, and answered in a replay. Returns an error number; none
  * for a thread that has ended, as libc. */
 static int signal_thread(long number, int tid, int sig, const siginfo_t *info)
@@ -250,13 +302,21 @@ static int error_of(int r)
     return r < 0 ? errno : 0;
 }
 
+static int result_of(long r)
+{
+    if (!sys_failed(r))
+        return (int)r;
+    errno = (int)-r;
+    return -1;
+}
+
 static int send(pthread_t thread, int sig)
 {
     static void *fn;
     int tid = moved(thread);
     if (!tid)
         return ((int (*)(pthread_t, int))stub_next("pthread_kill", &fn))(thread, sig);
-    if (sig == GATE_SIGNAL || sig == GATE_SIGNAL + 1)
+    if (is_of_libc(sig))
         return EINVAL;
     return signal_thread(SYS_tgkill, tid, sig, NULL);
 }
@@ -277,12 +337,11 @@ static int queue(pthread_t thread, int sig, const union sigval value)
     static void *fn;
     int tid = moved(thread);
     if (!tid)
-        return ((int (*)(pthread_t, int, const union sigval))stub_next("pthread_sigqueue",
-                                                                       &fn))(thread, sig, value);
-    siginfo_t info = {.si_signo = sig, .si_code = SI_QUEUE};
-    info.si_pid = kernel_pid();
-    info.si_uid = getuid();
-    info.si_value = value;
+        return ((int (*)(pthread_t, int, const union sigval))stub_next("pthread_sigqueue", &fn))(
+            thread, sig, value);
+    if (is_of_libc(sig))
+        return EINVAL;
+    siginfo_t info = queued(sig, value);
     return signal_thread(SYS_rt_tgsigqueueinfo, tid, sig, &info);
 }
 
@@ -301,8 +360,8 @@ static int get_affinity(pthread_t thread, size_t size, cpu_set_t *set)
     static void *fn;
     int tid = moved(thread);
     if (!tid)
-        return ((int (*)(pthread_t, size_t, cpu_set_t *))stub_next("pthread_getaffinity_np",
-                                                                   &fn))(thread, size, set);
+        return ((int (*)(pthread_t, size_t, cpu_set_t *))stub_next("pthread_getaffinity_np", &fn))(
+            thread, size, set);
     return error_of(sched_getaffinity(tid, size, set));
 }
 
@@ -337,9 +396,8 @@ static int get_scheduling(pthread_t thread, int *policy, struct sched_param *par
     static void *fn;
     int tid = moved(thread);
     if (!tid)
-        return ((int (*)(pthread_t, int *, struct sched_param *))stub_next("pthread_getschedparam",
-                                                                           &fn))(thread, policy,
-                                                                                 param);
+        return ((int (*)(pthread_t, int *, struct sched_param *))stub_next(
+            "pthread_getschedparam", &fn))(thread, policy, param);
     *policy = sched_getscheduler(tid);
     return *policy < 0 ? errno : error_of(sched_getparam(tid, param));
 }
@@ -389,7 +447,7 @@ static int get_name(pthread_t thread, char *name, size_t size)
 }
 
 /* libc's, too, ask the kernel about a number that they have read before: no epoch falls between. A
- * thread that signals or cancels itself may not come back, and is let go. */
+ * thread that cancels itself does not come back, and is let go. */
 #define HELD(call)                                                                                 \
     ({                                                                                             \
         bool live_ = !stub_thread.dispatched;                                                      \
@@ -399,9 +457,27 @@ static int get_name(pthread_t thread, char *name, size_t size)
         r_;                                                                                        \
     })
 
+static bool is_self_live(pthread_t thread)
+{
+    return thread == pthread_self() && !stub_thread.dispatched;
+}
+
 EXPORT int pthread_kill(pthread_t thread, int sig)
 {
-    return thread == pthread_self() ? send(thread, sig) : HELD(send(thread, sig));
+    if (is_self_live(thread))
+        return is_of_libc(sig) ? EINVAL : (int)-signal_live(SYS_tgkill, NULL, sig, NULL);
+    return HELD(send(thread, sig));
+}
+
+EXPORT int raise(int sig)
+{
+    static void *fn;
+    if (stub_thread.dispatched)
+        return ((int (*)(int))stub_next("raise", &fn))(sig);
+    int error = pthread_kill(pthread_self(), sig);
+    if (error)
+        errno = error;
+    return error ? -1 : 0;
 }
 
 EXPORT int pthread_cancel(pthread_t thread)
@@ -411,7 +487,12 @@ EXPORT int pthread_cancel(pthread_t thread)
 
 EXPORT int pthread_sigqueue(pthread_t thread, int sig, const union sigval value)
 {
-    return thread == pthread_self() ? queue(thread, sig, value) : HELD(queue(thread, sig, value));
+    if (is_self_live(thread)) {
+        siginfo_t info = queued(sig, value);
+        return is_of_libc(sig) ? EINVAL
+                               : (int)-signal_live(SYS_rt_tgsigqueueinfo, NULL, sig, &info);
+    }
+    return HELD(queue(thread, sig, value));
 }
 
 EXPORT int pthread_setaffinity_np(pthread_t thread, size_t size, const cpu_set_t *set)
@@ -465,12 +546,16 @@ EXPORT int pthread_mutexattr_setprotocol(pthread_mutexattr_t *attr, int protocol
 EXPORT int kill(pid_t pid, int sig)
 {
     static void *fn;
+    if (!stub_thread.dispatched)
+        return result_of(signal_live(SYS_kill, &(struct target){pid, 0}, sig, NULL));
     return ((int (*)(pid_t, int))stub_next("kill", &fn))(pid_then(pid), sig);
 }
 
 EXPORT int tgkill(pid_t pid, pid_t tid, int sig)
 {
     static void *fn;
+    if (!stub_thread.dispatched && tid > 0)
+        return result_of(signal_live(SYS_tgkill, &(struct target){pid, tid}, sig, NULL));
     return ((int (*)(pid_t, pid_t, int))stub_next("tgkill", &fn))(pid_then(pid), pid_then(tid),
                                                                   sig);
 }
@@ -478,6 +563,10 @@ EXPORT int tgkill(pid_t pid, pid_t tid, int sig)
 EXPORT int sigqueue(pid_t pid, int sig, const union sigval value)
 {
     static void *fn;
+    if (!stub_thread.dispatched) {
+        siginfo_t info = queued(sig, value);
+        return result_of(signal_live(SYS_rt_sigqueueinfo, &(struct target){pid, 0}, sig, &info));
+    }
     return ((int (*)(pid_t, int, const union sigval))stub_next("sigqueue", &fn))(pid_then(pid), sig,
                                                                                  value);
 }
@@ -485,64 +574,64 @@ EXPORT int sigqueue(pid_t pid, int sig, const union sigval value)
 EXPORT int sched_setaffinity(pid_t pid, size_t size, const cpu_set_t *set)
 {
     static void *fn;
-    return ((int (*)(pid_t, size_t, const cpu_set_t *))stub_next("sched_setaffinity", &fn))(
-        pid_then(pid), size, set);
+    return HELD(((int (*)(pid_t, size_t, const cpu_set_t *))stub_next("sched_setaffinity", &fn))(
+        pid_then(pid), size, set));
 }
 
 EXPORT int sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set)
 {
     static void *fn;
-    return ((int (*)(pid_t, size_t, cpu_set_t *))stub_next("sched_getaffinity", &fn))(pid_then(pid),
-                                                                                      size, set);
+    return HELD(((int (*)(pid_t, size_t, cpu_set_t *))stub_next("sched_getaffinity", &fn))(
+        pid_then(pid), size, set));
 }
 
 EXPORT int sched_setscheduler(pid_t pid, int policy, const struct sched_param *param)
 {
     static void *fn;
-    return ((int (*)(pid_t, int, const struct sched_param *))stub_next("sched_setscheduler", &fn))(
-        pid_then(pid), policy, param);
+    return HELD(((int (*)(pid_t, int, const struct sched_param *))stub_next(
+        "sched_setscheduler", &fn))(pid_then(pid), policy, param));
 }
 
 EXPORT int sched_getscheduler(pid_t pid)
 {
     static void *fn;
-    return ((int (*)(pid_t))stub_next("sched_getscheduler", &fn))(pid_then(pid));
+    return HELD(((int (*)(pid_t))stub_next("sched_getscheduler", &fn))(pid_then(pid)));
 }
 
 EXPORT int sched_setparam(pid_t pid, const struct sched_param *param)
 {
     static void *fn;
-    return ((int (*)(pid_t, const struct sched_param *))stub_next("sched_setparam", &fn))(
-        pid_then(pid), param);
+    return HELD(((int (*)(pid_t, const struct sched_param *))stub_next("sched_setparam", &fn))(
+        pid_then(pid), param));
 }
 
 EXPORT int sched_getparam(pid_t pid, struct sched_param *param)
 {
     static void *fn;
-    return ((int (*)(pid_t, struct sched_param *))stub_next("sched_getparam", &fn))(pid_then(pid),
-                                                                                    param);
+    return HELD(((int (*)(pid_t, struct sched_param *))stub_next("sched_getparam", &fn))(
+        pid_then(pid), param));
 }
 
 EXPORT int setpriority(__priority_which_t which, id_t who, int value)
 {
     static void *fn;
-    return ((int (*)(__priority_which_t, id_t, int))stub_next("setpriority", &fn))(
-        which, which == PRIO_PROCESS ? (id_t)pid_then((int)who) : who, value);
+    return HELD(((int (*)(__priority_which_t, id_t, int))stub_next("setpriority", &fn))(
+        which, which == PRIO_PROCESS ? (id_t)pid_then((int)who) : who, value));
 }
 
 EXPORT int getpriority(__priority_which_t which, id_t who)
 {
     static void *fn;
-    return ((int (*)(__priority_which_t, id_t))stub_next("getpriority", &fn))(
-        which, which == PRIO_PROCESS ? (id_t)pid_then((int)who) : who);
+    return HELD(((int (*)(__priority_which_t, id_t))stub_next("getpriority", &fn))(
+        which, which == PRIO_PROCESS ? (id_t)pid_then((int)who) : who));
 }
 
 EXPORT int prlimit(pid_t pid, enum __rlimit_resource which, const struct rlimit *limit,
                    struct rlimit *old)
 {
     static void *fn;
-    return ((int (*)(pid_t, enum __rlimit_resource, const struct rlimit *,
-                     struct rlimit *))stub_next("prlimit", &fn))(pid_then(pid), which, limit, old);
+    return HELD(((int (*)(pid_t, enum __rlimit_resource, const struct rlimit *, struct rlimit *))
+                     stub_next("prlimit", &fn))(pid_then(pid), which, limit, old));
 }
 
 EXPORT int prlimit64(pid_t pid, enum __rlimit_resource which, const struct rlimit64 *limit,
@@ -554,17 +643,17 @@ EXPORT int prlimit64(pid_t pid, enum __rlimit_resource which, const struct rlimi
 EXPORT pid_t getpgid(pid_t pid)
 {
     static void *fn;
-    return ((pid_t(*)(pid_t))stub_next("getpgid", &fn))(pid_then(pid));
+    return HELD(((pid_t(*)(pid_t))stub_next("getpgid", &fn))(pid_then(pid)));
 }
 
 EXPORT pid_t getsid(pid_t pid)
 {
     static void *fn;
-    return ((pid_t(*)(pid_t))stub_next("getsid", &fn))(pid_then(pid));
+    return HELD(((pid_t(*)(pid_t))stub_next("getsid", &fn))(pid_then(pid)));
 }
 
 EXPORT int setpgid(pid_t pid, pid_t group)
 {
     static void *fn;
-    return ((int (*)(pid_t, pid_t))stub_next("setpgid", &fn))(pid_then(pid), pid_then(group));
+    return HELD(((int (*)(pid_t, pid_t))stub_next("setpgid", &fn))(pid_then(pid), pid_then(group)));
 }

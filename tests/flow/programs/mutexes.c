@@ -228,6 +228,53 @@ static void crowd_of_signals(int round)
     CHECK(sigaction(SIGRTMIN + 1, &old, NULL) == 0);
 }
 
+/* ---- a thread that never does anything but signal itself, in every way there is ---- */
+
+static atomic_int enough;
+
+static void *signal_self(void *arg)
+{
+    union sigval value;
+    siginfo_t info;
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR2);
+    CHECK(pthread_sigmask(SIG_BLOCK, &set, NULL) == 0);
+    for (int i = 0; !enough; i++) {
+        value.sival_int = i;
+        switch (i % 4) {
+        case 0:
+            CHECK(pthread_kill(pthread_self(), SIGUSR2) == 0);
+            break;
+        case 1:
+            CHECK(pthread_sigqueue(pthread_self(), SIGUSR2, value) == 0);
+            break;
+        case 2:
+            CHECK(raise(SIGUSR2) == 0);
+            break;
+        case 3:
+            CHECK(tgkill(getpid(), gettid(), SIGUSR2) == 0);
+            break;
+        }
+        CHECK(sigwaitinfo(&set, &info) == SIGUSR2);
+        CHECK(info.si_code != SI_QUEUE || info.si_value.sival_int == i);
+        CHECK(kill(getpid(), 0) == 0 && sigqueue(getpid(), 0, value) == 0);
+    }
+    return NULL;
+}
+
+static void self(int round)
+{
+    pthread_t thread;
+
+    enough = 0;
+    CHECK(pthread_create(&thread, NULL, signal_self, NULL) == 0);
+    check_talk(TALKS);
+    enough = 1;
+    CHECK(pthread_join(thread, NULL) == 0);
+}
+
 /* ---- threads come and go ---- */
 
 static atomic_int lived;
@@ -268,7 +315,7 @@ static void crowd(int round)
 
 static const struct check_case cases[] = {
     {"owners", owners}, {"robust", robust}, {"reach", reach}, {"signals", crowd_of_signals},
-    {"crowd", crowd},   {NULL, NULL},
+    {"self", self},     {"crowd", crowd},   {NULL, NULL},
 };
 
 int main(int argc, char **argv)
