@@ -53,6 +53,7 @@ struct isolated {
     size_t nthreads;
     struct by_message *by_message;
     int shown; /* memory: struct replay_shown; -1: none, everything shows each time */
+    char end[512]; /* what is to be said where a thread goes to before a call (gate.h) */
 };
 
 /* ---- making the process ---- */
@@ -460,9 +461,25 @@ static bool read_word(struct stop *s, uint64_t addr, uint64_t *word)
            (ssize_t)sizeof *word;
 }
 
+/* A thread has come to before the call that the recording has no event of. */
+static enum stop_verdict stand_before_call(struct isolated *is, struct stop *s,
+                                           struct user_regs_struct *regs)
+{
+    uint64_t thread = stub_thread_of(s->thread.tid);
+    regs->rip = peek(s->thread.tid, thread + offsetof(struct stub_thread, before_call));
+    ptrace(PTRACE_SETREGS, s->thread.tid, NULL, regs);
+    memcpy(s->text, is->end, sizeof s->text);
+    s->signal = 0;
+    s->history = HISTORY_END;
+    ptrace_target_ends_here(s->target);
+    return STOP_REPORT;
+}
+
 /*
  * The stub calls GATE->stop(code, text), whose first instruction is int3. GDB is shown the caller,
  * as if the call had just returned: its frames are the application's own. Going on calls it again.
+ * Where the recording ends in a handler of the stub, which signals are blocked in, the thread goes
+ * to the place that the handler is of first.
  */
 static enum stop_verdict on_stop(void *arg, struct stop *s)
 {
@@ -471,15 +488,16 @@ static enum stop_verdict on_stop(void *arg, struct stop *s)
     if (verdict != STOP_DEFAULT)
         return verdict;
     uint64_t entry;
-    struct iovec io;
     struct user_regs_struct regs;
-    if (s->info.si_signo != SIGTRAP || s->pc < GATE_ADDR ||
-        !read_word(s, GATE_ADDR + offsetof(struct gate, stop), &entry) || s->pc != entry)
+    if (s->info.si_signo != SIGTRAP || ptrace(PTRACE_GETREGS, s->thread.tid, NULL, &regs))
         return STOP_DEFAULT;
-    io = (struct iovec){&regs, sizeof regs};
-    uint64_t back;
-    if (ptrace(PTRACE_GETREGSET, s->thread.tid, 1 /* NT_PRSTATUS */, &io) < 0 ||
-        !read_word(s, regs.rsp, &back))
+    if (s->pc == shown_by_stub(s->thread.tid, offsetof(struct gate_stub, before_call)))
+        return stand_before_call(is, s, &regs);
+    if (s->pc < GATE_ADDR || !read_word(s, GATE_ADDR + offsetof(struct gate, stop), &entry) ||
+        s->pc != entry)
+        return STOP_DEFAULT;
+    uint64_t back, thread = stub_thread_of(s->thread.tid);
+    if (!read_word(s, regs.rsp, &back))
         return STOP_DEFAULT;
     char text[sizeof s->text - 16] = "";
     ssize_t n =
@@ -488,12 +506,19 @@ static enum stop_verdict on_stop(void *arg, struct stop *s)
     snprintf(s->text, sizeof s->text, "dbg3: %s\n", text);
     if ((int)regs.rdi == STOP_DIVERGED)
         by_message_diverged(is->by_message, text);
+    bool ends = (int)regs.rdi == REPLAY_STOP_END;
+    bool answering = peek(s->thread.tid, thread + offsetof(struct stub_thread, answering)) != 0;
     regs.rip = back;
     regs.rsp += 8;
-    ptrace(PTRACE_SETREGSET, s->thread.tid, 1, &io);
+    regs.rax = ends && answering;
+    ptrace(PTRACE_SETREGS, s->thread.tid, NULL, &regs);
+    if (regs.rax) {
+        memcpy(is->end, s->text, sizeof is->end);
+        return STOP_RESUME;
+    }
     s->signal = 0;
     s->call_site = present_call(s->thread.tid);
-    s->history = (int)regs.rdi == REPLAY_STOP_END ? HISTORY_END : HISTORY_INSIDE;
+    s->history = ends ? HISTORY_END : HISTORY_INSIDE;
     return STOP_REPORT;
 }
 

@@ -512,7 +512,7 @@ static bool goes_on(struct copy_run *run, struct copy_lane *lane, int status, in
     if (journal_signal_past(lane->tid, signal) ||
         (!journal_has(lane->tid) && copy_passes(*signal)))
         return true;
-    if (stop->signal == SIGTRAP) {
+    if (stop->signal == SIGTRAP && !is_sent(lane->tid)) {
         if (!on_trap(run, lane, stop, &regs))
             stop->end = COPY_GONE;
         return false;

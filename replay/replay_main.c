@@ -53,7 +53,7 @@ static void say(const char *text)
 }
 
 /* [any FS] GATE->stop of a rank that is not traced. */
-static void stop(int code, const char *text)
+static int stop(int code, const char *text)
 {
     size_t n = length(text);
     if (reason_fd >= 0) {
@@ -64,19 +64,21 @@ static void stop(int code, const char *text)
         say(text);
     }
     sys_call(SYS_exit_group, code, 0, 0, 0, 0, 0);
+    return 0;
 }
 
 /* [any FS] GATE->stop of one that whoever likes attaches to: SIGTRAP ends it where nobody has. */
-static void stop_attached(int code, const char *text)
+static int stop_attached(int code, const char *text)
 {
     (void)code;
     say(text);
     __asm__ volatile("int3");
+    return 0;
 }
 
 /* GATE->stop of a traced one: its arguments are in their registers, the caller is on top of the
- * stack. */
-void replay_stop_traced(int code, const char *text);
+ * stack. The tracer may change what it returns. */
+int replay_stop_traced(int code, const char *text);
 __asm__(".text\n.globl replay_stop_traced\n.hidden replay_stop_traced\n"
         "replay_stop_traced:\n\tint3\n\tret\n");
 

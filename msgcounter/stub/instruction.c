@@ -180,13 +180,13 @@ static void set(const struct gate_instruction *g, const struct outcome *o, greg_
 }
 
 /* From the log, unless a debugger runs what the recording has nothing of. */
-static struct outcome take(const struct gate_instruction *g, const greg_t *regs)
+static struct outcome take(const struct gate_instruction *g, const ucontext_t *uc)
 {
     struct outcome o = {0};
     const struct log_record *rec = GATE->replay_diverted ? replay_peek() : NULL;
     if (GATE->replay_diverted && (!rec || rec->call != (SYSTEM_CALL | SYSTEM_INSTRUCTION)))
-        return make(g, regs);
-    rec = replay_system(SYSTEM_INSTRUCTION);
+        return make(g, uc->uc_mcontext.gregs);
+    rec = system_take(SYSTEM_INSTRUCTION, uc, g->at);
     uint64_t at = (uint64_t)log_field_int(replay_field(rec, LOG_PARAM_NONE, LOG_ROLE_RETCODE));
     if (at != g->at)
         stub_stop(3, "diverged at event %lu: the instruction at %#lx, recorded that at %#lx",
@@ -198,9 +198,10 @@ static struct outcome take(const struct gate_instruction *g, const greg_t *regs)
     return o;
 }
 
-static void answer(const struct gate_instruction *g, greg_t *regs, bool recorded)
+static void answer(const struct gate_instruction *g, ucontext_t *uc, bool recorded)
 {
-    struct outcome o = recorded && replaying() ? take(g, regs) : make(g, regs);
+    greg_t *regs = uc->uc_mcontext.gregs;
+    struct outcome o = recorded && replaying() ? take(g, uc) : make(g, regs);
     if (recorded && recording()) {
         record_system_begin(SYSTEM_INSTRUCTION, 0, LOG_FIELD_ROOM(sizeof o.value));
         log_put(&record_writer, LOG_PARAM_NONE, LOG_ROLE_DATA, o.value, o.n * sizeof o.value[0]);
@@ -242,7 +243,7 @@ uint64_t instruction_signal(int sig, siginfo_t *info, ucontext_t *uc)
     uint8_t dispatch = t->dispatch;
     bool recorded = stub_active && !system_is_own(uc) && GATE->mode != GATE_LIVE;
     t->dispatch = 0;
-    answer(g, regs, recorded);
+    answer(g, uc, recorded);
     if (recorded)
         signal_place((uint64_t)regs[REG_RIP]);
     t->dispatch = dispatch;

@@ -79,6 +79,7 @@ struct gate_stub stub_gate = {
     .adopt_threads = adopt_threads,
     .signal_logged = signal_logged,
     .crossing = gate_cross_returned,
+    .before_call = system_before_call,
     .taken = record_taken,
     .comms = &comm_offsets,
 };

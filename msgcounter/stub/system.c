@@ -30,6 +30,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -58,14 +59,17 @@
 #define SYS_USER_DISPATCH 2 /* siginfo's code */
 #endif
 
-#define USER_END     0x800000000000ul
-#define SYSTEM_AGAIN (-4096) /* it was left, or not made, for a replay; see system_entry.S */
-#define PATH_BYTES   4096
-#define CONTENT_MAX  (1ul << 30) /* of a mapped file */
-#define HANDLER_SPAN (8ul << 20) /* bytes of stack that a handler uses at most */
-#define CLONE_WORDS  13
+#define USER_END      0x800000000000ul
+#define SYSTEM_AGAIN  (-4096) /* it was left, or not made, for a replay; see system_entry.S */
+#define PATH_BYTES    4096
+#define CONTENT_MAX   (1ul << 30) /* of a mapped file */
+#define HANDLER_SPAN  (8ul << 20) /* bytes of stack that a handler uses at most */
+#define CLONE_WORDS   13
+#define SYSCALL_BYTES 2
+#define SIGPIPE_BIT   (1ul << (SIGPIPE - 1))
 
 extern const char system_made[], system_again[];
+void system_return(const void *frame) __attribute__((noreturn));
 long system_make(long number, const long args[6]);
 long system_wait(long number, const long args[6]);
 long system_make_on(long number, const long args[2], long sp);
@@ -125,7 +129,15 @@ static bool is_passed(const struct system_row *row)
     return row->kind == SYSTEM_PASSED || (row->kind == SYSTEM_ALONE && !signal_exact());
 }
 
-/* Makes a call for the application. Returns SYSTEM_AGAIN if the thread goes on in a replay. */
+/* Calls for which SIGPIPE may come, if there is nobody to read. */
+static bool sends(const struct system_row *row, long number)
+{
+    return row->kind == SYSTEM_OUTPUT || number == SYS_sendfile || number == SYS_splice ||
+           number == SYS_tee;
+}
+
+/* Makes a call for the application. SIGPIPE, which may end the process, waits until the call has
+ * been recorded. Returns SYSTEM_AGAIN if the thread goes on in a replay. */
 static long make(const ucontext_t *uc, const struct system_row *row, long number, const long *given,
                  bool own)
 {
@@ -144,6 +156,8 @@ static long make(const ucontext_t *uc, const struct system_row *row, long number
         signal_before_wait();
         stub_thread.in_call = 1;
     }
+    if (!own && sends(row, number))
+        mask |= SIGPIPE_BIT;
     set_mask(&mask);
     do
         result = ended                   ? -EINTR
@@ -541,6 +555,17 @@ static void replay_sending(const ucontext_t *uc, long number, const long *given,
         system_make(number, args);
 }
 
+/* The signal of a call that had nobody to read what it sent, if it ends the process. Others come
+ * from the log. */
+static void replay_broken_pipe(const ucontext_t *uc, long number, const long *args)
+{
+    bool silent = (number == SYS_sendto && args[3] & MSG_NOSIGNAL) ||
+                  (number == SYS_sendmsg && args[2] & MSG_NOSIGNAL);
+    if (!silent && !(mask_of(uc) & SIGPIPE_BIT) && stub_signal_fatal(SIGPIPE))
+        sys_call(SYS_tgkill, sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0),
+                 sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0), SIGPIPE, 0, 0, 0);
+}
+
 /*
  * A function that a debugger calls, or the program with another value, prints something else, or
  * takes more memory, than the recording says. True: *result is that of the call, which was made.
@@ -584,6 +609,34 @@ static long left_futex(const long *args)
     return waits ? 0 : system_make(SYS_futex, args);
 }
 
+const struct log_record *system_take(unsigned number, const ucontext_t *uc, uint64_t at)
+{
+    struct stub_thread *t = &stub_thread;
+    t->answering = (void *)uc;
+    t->before_call = at;
+    const struct log_record *rec = replay_system(number);
+    t->answering = NULL;
+    return rec;
+}
+
+void system_go_before_call(void)
+{
+    struct stub_thread *t = &stub_thread;
+    ucontext_t *uc = t->answering;
+    t->answering = NULL;
+    uc->uc_mcontext.gregs[REG_RIP] = (greg_t)system_before_call;
+    signal_forward_mask(mask_of(uc));
+    t->dispatch = t->dispatched ? DISPATCH_BLOCK : DISPATCH_ALLOW;
+    system_return(uc);
+}
+
+/* The same of a system call, which this frame is behind. */
+static const struct log_record *take_call(const ucontext_t *uc, long number)
+{
+    return system_take((unsigned)number, uc,
+                       (uint64_t)uc->uc_mcontext.gregs[REG_RIP] - SYSCALL_BYTES);
+}
+
 static long replay(const ucontext_t *uc, const struct system_row *row, long number,
                    const long *args)
 {
@@ -594,7 +647,7 @@ static long replay(const ucontext_t *uc, const struct system_row *row, long numb
         signal_in_call(mask_in_call(uc, row, args));
     if (row && row->kind == SYSTEM_ALONE && schedule_on && ends_turns(uc))
         return number == SYS_futex ? left_futex(args) : make(uc, row, number, args, false);
-    const struct log_record *rec = replay_system((unsigned)number);
+    const struct log_record *rec = take_call(uc, number);
     long was = log_field_int(replay_field(rec, LOG_PARAM_NONE, LOG_ROLE_RETCODE));
     if (rec->flags & RECORD_UNKNOWN)
         stub_stop(1, "event %lu: what the rank gets from %s (number %ld) cannot be recorded yet",
@@ -612,6 +665,8 @@ static long replay(const ucontext_t *uc, const struct system_row *row, long numb
         replay_futex(args);
     else
         take_outputs(rec, args);
+    if (was == -EPIPE && sends(row, number))
+        replay_broken_pipe(uc, number, args);
     return was;
 }
 
@@ -679,7 +734,7 @@ static int *take_told(long number, long args[6], struct clone_args *three)
  * its maker gives up its turn it does not look at that. */
 static long make_thread_in_turn(const ucontext_t *uc, long number, const long *given)
 {
-    const struct log_record *rec = replaying() ? replay_system((unsigned)number) : NULL;
+    const struct log_record *rec = replaying() ? take_call(uc, number) : NULL;
     long args[6];
     long name = rec ? log_field_int(replay_field(rec, LOG_PARAM_NONE, LOG_ROLE_RETCODE)) : 0;
     struct clone_args three;
@@ -803,7 +858,8 @@ static bool call_was_dropped(const ucontext_t *uc)
 {
     const greg_t *g = uc->uc_mcontext.gregs;
     return (uint64_t)g[REG_RIP] < GATE_ADDR && g[REG_RCX] == g[REG_RIP] &&
-           g[REG_R11] == g[REG_EFL] && memcmp((char *)g[REG_RIP] - 2, "\x0f\x05", 2) == 0;
+           g[REG_R11] == g[REG_EFL] &&
+           memcmp((char *)g[REG_RIP] - SYSCALL_BYTES, "\x0f\x05", SYSCALL_BYTES) == 0;
 }
 
 /* Called by system_entry(). Returns the frame to go on in. The return of a handler that has
@@ -816,7 +872,7 @@ uint64_t system_signal(int sig, siginfo_t *info, ucontext_t *uc)
     struct stub_thread *t = &stub_thread;
     if (info->si_code != SYS_USER_DISPATCH && fs_base() < GATE_ADDR &&
         t->dispatch == DISPATCH_BLOCK && call_was_dropped(uc))
-        g[REG_RIP] -= 2; /* as if the signal had come before it */
+        g[REG_RIP] -= SYSCALL_BYTES; /* as if the signal had come before it */
     if (schedule_signal(info, uc))
         return (uint64_t)uc;
     if (info->si_code != SYS_USER_DISPATCH) {

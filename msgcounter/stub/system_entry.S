@@ -26,6 +26,28 @@ system_entry:
     .cfi_endproc
     .size system_entry, .-system_entry
 
+/* void system_return(const void *frame): goes on in that frame. */
+    .globl system_return
+    .hidden system_return
+    .type system_return, @function
+    .p2align 4
+system_return:
+    .cfi_startproc
+    mov %rdi, %rsp
+    movabs $GATE_ADDR_VALUE, %rcx
+    jmp *GATE_SIGNAL_RETURN(%rcx)
+    .cfi_endproc
+    .size system_return, .-system_return
+
+/* gate_stub.before_call: the debugger has the thread go on elsewhere. */
+    .globl system_before_call
+    .hidden system_before_call
+    .type system_before_call, @function
+system_before_call:
+    int3
+    jmp system_before_call
+    .size system_before_call, .-system_before_call
+
 /*
  * Handler of SIGILL while instructions are replaced. One that is none of ours goes on where it
  * would have, with the same arguments.

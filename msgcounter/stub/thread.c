@@ -250,6 +250,7 @@ void stub_stop(int code, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    for (;;) /* a debugger that goes on meets it again */
-        GATE->stop(code, text);
+    while (!GATE->stop(code, text) || !stub_thread.answering)
+        ; /* a debugger that goes on meets it again */
+    system_go_before_call();
 }

@@ -57,6 +57,10 @@ struct stub_thread {
     uint64_t behind; /* where the last one goes on */
     uint64_t mask;   /* of signals, with which it went on then (signal_forward.h) */
     uint64_t clock_mask; /* clock.c: of signals, when one came while it read a clock */
+    /* Replay: while it takes what answers a system call or instruction (system_take()): the frame
+     * of the application, else NULL, and where that makes it. */
+    void *answering;
+    uint64_t before_call;
 };
 
 extern __thread struct stub_thread stub_thread __attribute__((tls_model("initial-exec")));

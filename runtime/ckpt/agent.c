@@ -930,7 +930,7 @@ void agent_fine(uint64_t number, uint64_t event, uint64_t bytes, uint64_t us)
 }
 
 /* [any FS] An end that the stub explains. Lower code is needed for the message: switch. */
-static void stop(int code, const char *text)
+static int stop(int code, const char *text)
 {
     uint64_t fs = fs_base();
     set_fs_base(fs >= GATE_ADDR ? fs : GATE->thread_attach());

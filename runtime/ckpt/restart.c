@@ -64,10 +64,11 @@ static void restore_signals(const struct image_state *state)
             continue;
         if (k.handler >= GATE_ADDR) {
             /* The lower half's: either the handler of last words, or one that its library has
-             * installed anew in this process. */
-            if (!(GATE->fatal_mask >> (sig - 1) & 1))
+             * installed anew in this process. A replay has neither. */
+            bool last_words = GATE->fatal_mask >> (sig - 1) & 1;
+            if (!last_words && GATE->mode != GATE_REPLAY)
                 continue;
-            k.handler = (uint64_t)GATE->fatal;
+            k.handler = last_words ? (uint64_t)GATE->fatal : (uint64_t)SIG_DFL;
         }
         sys_call(SYS_rt_sigaction, sig, &k, NULL, 8, 0, 0);
     }

@@ -27,7 +27,7 @@
 #define GATE_ADDR    0x7d0000000000ul /* SPLIT: below is saved, from here on is not */
 #define GATE_SIZE    0x10000ul
 #define GATE_MAGIC   0x3367626445544147ul /* "GATEdbg3" */
-#define GATE_VERSION 10u
+#define GATE_VERSION 11u
 
 /* The lower half's program text, then the arena for its later mappings. */
 #define LOWER_TEXT_ADDR  0x7d1000000000ul
@@ -207,6 +207,11 @@ struct gate_stub {
      * return address. */
     const void *crossing;
 
+    /* Replay: an int3 that a thread comes to with all registers as they are in the application just
+     * before the system call or instruction that it stops at (GATE->stop); but for the program
+     * counter, which is in stub_thread.before_call. */
+    const void *before_call;
+
     /* Replay: runs once for each event that a thread takes from the log, when its place is behind
      * that event. Executions of its first instruction count events. [any FS] */
     void (*taken)(uint64_t event);
@@ -336,8 +341,9 @@ struct gate {
 
     /* [any FS] The stub's report of an end that is ours to explain (refused call, divergence,
      * end of recording). Prints the text; in replay stops the rank for GDB; else ends it with
-     * `code`. */
-    void (*stop)(int code, const char *text);
+     * `code`. Returns, if at all, whether a thread that answers a system call or an instruction is
+     * to go to where the application makes it, and stop there (gate_stub.before_call). */
+    int (*stop)(int code, const char *text);
     /* [any FS] Makes sure that GATE_SIGNAL comes to us: called before a thread sends it to
      * itself. */
     void (*park_arm)(void);

@@ -119,7 +119,7 @@ static void job_exit(int status)
     fflush(NULL);
 }
 
-static void stop(int code, const char *text)
+static int stop(int code, const char *text)
 {
     dprintf(STDERR_FILENO, "dbg3: rank %d: %s\n", direct.rank, text);
     _exit(code);

@@ -84,6 +84,21 @@ static void fail_trap(void)
     raise(SIGTRAP);
 }
 
+/* While rank 0 waits for what never comes. */
+static void fail_awaited(void)
+{
+    usleep(200000);
+    abort();
+}
+
+static void wait_for_byte(void)
+{
+    char byte;
+    int ends[2];
+
+    CHECK(pipe(ends) == 0 && read(ends[0], &byte, 1) == 1);
+}
+
 static void fail_abort(void)
 {
     MPI_Abort(MPI_COMM_WORLD, 9);
@@ -119,6 +134,7 @@ static const struct {
             {"mapping", fail_mapping},
             {"broken_pipe", fail_broken_pipe},
             {"trap", fail_trap},
+            {"awaited", fail_awaited},
             {"abort", fail_abort},
             {"alone", fail_alone},
             {"idle", fail_idle}};
@@ -137,6 +153,8 @@ int main(int argc, char **argv)
         MPI_Allreduce(&i, &sum, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
     while (argc > 1 && strcmp(argv[1], "alone") == 0 && access("go", F_OK) != 0)
         usleep(1000);
+    if (argc > 1 && rank == 0 && strcmp(argv[1], "awaited") == 0)
+        wait_for_byte();
     for (size_t i = 0; argc > 1 && rank == 1 && i < sizeof(ways) / sizeof(ways[0]); i++)
         if (strcmp(ways[i].name, argv[1]) == 0)
             ways[i].fail();
