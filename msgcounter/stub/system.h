@@ -54,8 +54,8 @@ bool system_is_own(const ucontext_t *uc);
 /* Whether this is code of the stub, but for its syscall(3), which is the application's. */
 bool system_is_stub(uint64_t pc);
 
-/* Replay: replay_system() for what the application does at `at`: the handler that answers it will go
- * on in this frame. */
+/* Replay: replay_system() for what the application does at `at`: the handler that answers it will
+ * go on in this frame. */
 struct log_record;
 const struct log_record *system_take(unsigned number, const ucontext_t *uc, uint64_t at);
 
