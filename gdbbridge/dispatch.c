@@ -38,6 +38,13 @@ bool dispatch_active(pid_t tid)
     return !get(tid, &d) && d.mode;
 }
 
+bool dispatch_inside(pid_t tid)
+{
+    uint64_t blocked = 0;
+    return !ptrace(PTRACE_GETSIGMASK, tid, sizeof blocked, &blocked) &&
+           blocked & 1ull << (SIGTRAP - 1);
+}
+
 /* ---- instructions that the rank answers (gate_stub.instructions) ---- */
 
 static bool peek(pid_t pid, uint64_t addr, void *to, size_t size)
@@ -145,6 +152,31 @@ bool dispatch_is_look_of_stop(pid_t tid, int signal)
 {
     siginfo_t info;
     return !ptrace(PTRACE_GETSIGINFO, tid, NULL, &info) && dispatch_is_look(signal, &info);
+}
+
+static void name_anew(unsigned long long *reg, struct dispatch_thread from,
+                      struct dispatch_thread to)
+{
+    if (*reg == (unsigned long long)from.tid)
+        *reg = (unsigned long long)to.tid;
+    else if (*reg == (unsigned long long)from.pid)
+        *reg = (unsigned long long)to.pid;
+}
+
+void dispatch_name_anew(struct user_regs_struct *regs, struct dispatch_thread from,
+                        struct dispatch_thread to)
+{
+    uint64_t stub, code[2];
+    uint8_t before[2];
+    if (!peek(from.pid, GATE_ADDR + offsetof(struct gate, stub), &stub, sizeof stub) ||
+        !peek(from.pid, stub + offsetof(struct gate_stub, names_itself), code, sizeof code) ||
+        regs->rip < code[0] || regs->rip >= code[1])
+        return;
+    name_anew(&regs->rdi, from, to);
+    name_anew(&regs->rsi, from, to);
+    if (peek(from.pid, regs->rip - sizeof before, before, sizeof before) && before[0] == 0x0f &&
+        before[1] == 0x05)
+        name_anew(&regs->rax, from, to);
 }
 
 void dispatch_renumber(const struct crowd *from, const struct crowd *to)

@@ -33,9 +33,21 @@ void dispatch_show(pid_t pid, uint64_t addr, uint8_t *data, size_t size);
 /* Whether the stopped thread handles its system calls itself, at any place. */
 bool dispatch_active(pid_t tid);
 
+/* Whether it is in that handler, with all signals blocked: a counted breakpoint stops it behind. */
+bool dispatch_inside(pid_t tid);
+
 /* Gives a copy what the kernel does not copy. Both are stopped. Returns 0, or -1 if it cannot (it
  * needs Linux 6.4). */
 int dispatch_copy(pid_t from, pid_t to);
+
+/* Registers that a copy of a thread is to begin with: where they hold its numbers, which it is
+ * about to use, these are the copy's. */
+struct user_regs_struct;
+struct dispatch_thread {
+    pid_t pid, tid;
+};
+void dispatch_name_anew(struct user_regs_struct *regs, struct dispatch_thread from,
+                        struct dispatch_thread to);
 
 /* Threads of a copy have other numbers: one of which the process keeps the number for itself. */
 struct crowd;

@@ -461,6 +461,16 @@ static bool read_word(struct stop *s, uint64_t addr, uint64_t *word)
            (ssize_t)sizeof *word;
 }
 
+/* Where the system call goes on that waits while a handler of the application is about to run for
+ * this signal; 0: the thread is in none. */
+static uint64_t call_that_waits(pid_t tid)
+{
+    uint64_t thread = stub_thread_of(tid);
+    bool in_handler =
+        thread && !(uint8_t)peek(tid, thread + offsetof(struct stub_thread, dispatch));
+    return in_handler ? peek(tid, thread + offsetof(struct stub_thread, call_behind)) : 0;
+}
+
 /* A thread has come to before the call that the recording has no event of. */
 static enum stop_verdict stand_before_call(struct isolated *is, struct stop *s,
                                            struct user_regs_struct *regs)
@@ -489,6 +499,8 @@ static enum stop_verdict on_stop(void *arg, struct stop *s)
         return verdict;
     uint64_t entry;
     struct user_regs_struct regs;
+    if (s->info.si_signo != SIGTRAP)
+        s->call_site = call_that_waits(s->thread.tid);
     if (s->info.si_signo != SIGTRAP || ptrace(PTRACE_GETREGS, s->thread.tid, NULL, &regs))
         return STOP_DEFAULT;
     if (s->pc == shown_by_stub(s->thread.tid, offsetof(struct gate_stub, before_call)))

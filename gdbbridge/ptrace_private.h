@@ -46,6 +46,7 @@ struct thread {
     bool walks;  /* the step is one of GDB's user, not one over a breakpoint */
     bool walked; /* such a step is what GDB heard of it last */
     int deliver; /* signal to hand over when it runs next, or 0 */
+    bool keeps_signal; /* GDB hands none over, as it knows it at that stop since (reverse.c) */
     bool went_back; /* GDB knows it at a later stop; what it hands over belongs to that */
 
     /* Steps over a system call that the program handles itself (dispatch.h): until it is behind the
@@ -63,6 +64,8 @@ struct thread {
     bool in_call;    /* by an event in the midst of a system call */
     bool can_inject; /* in a signal-delivery stop: the kernel takes a signal on resume */
     siginfo_t info;  /* of the signal that stopped it last */
+    bool at_signal;    /* that is what it stopped for, last of all */
+    uint64_t signals;  /* that have come since the past's last leg began (reverse.c) */
     bool injected;   /* it is in the stop of a signal that was sent on GDB's behalf */
     int injecting;   /* signal sent on GDB's behalf that will stop the thread once more, or 0 */
     int faked;       /* signal reported to GDB that the kernel does not know of, or 0 */

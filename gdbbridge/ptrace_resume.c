@@ -82,6 +82,9 @@ static void apply(struct thread *th, const struct resume *a, size_t n)
     th->step_high = th->stepping ? a->high : 0;
     if (th->resumed && a->signal && !th->process->owner->moved && !th->went_back)
         th->deliver = a->signal;
+    else if (th->resumed && th->keeps_signal)
+        th->deliver = th->info.si_signo;
+    th->keeps_signal = false;
     drop_void_event(th);
 }
 

@@ -256,12 +256,9 @@ static void on_end(struct thread *th, int status)
 static bool defers(struct thread *th)
 {
     pid_t pid = th->process->pid;
-    uint64_t blocked = 0;
-    if (!th->process->owner->past || th->deferral != DEFER_NONE || !dispatch_active(th->tid) ||
-        ptrace(PTRACE_GETSIGMASK, th->tid, sizeof blocked, &blocked))
+    if (!th->process->owner->past || th->deferral != DEFER_NONE || !dispatch_active(th->tid))
         return false;
-    bool inside = blocked & 1ull << (SIGTRAP - 1);
-    if ((!inside && !procfs_task_pending(pid, th->tid, SIGSYS)) ||
+    if ((!dispatch_inside(th->tid) && !procfs_task_pending(pid, th->tid, SIGSYS)) ||
         syscall(SYS_tgkill, pid, th->tid, SIGTRAP))
         return false;
     th->deferral = DEFER_INTERRUPT;
@@ -436,6 +433,7 @@ static bool ask_hook(struct thread *th, int signal, const siginfo_t *info)
                         .signal = signal};
     enum stop_verdict verdict = t->options.hook.look(t->options.hook.arg, &stop);
     thread_forget_registers(th); /* the hook may have set them by ptrace itself */
+    th->call_site = stop.call_site;
     switch (verdict) {
     case STOP_RESUME:
         wait_go_on(th, 0);
@@ -448,7 +446,6 @@ static bool ask_hook(struct thread *th, int signal, const siginfo_t *info)
     case STOP_REPORT:
         e = set_event(th, EVENT_STOPPED, stop.signal);
         e->history = stop.history;
-        th->call_site = stop.call_site;
         memcpy(e->console, stop.text, sizeof e->console - 1);
         return true;
     case STOP_DEFAULT:
@@ -561,6 +558,8 @@ static void on_signal(struct thread *th, int signal, int injecting)
         wait_go_on(th, 0);
         return;
     }
+    th->at_signal = trap == TRAP_OTHER;
+    th->signals += th->at_signal;
     /* Not so at a breakpoint where no instruction may run: GDB calls functions from there. */
     bool unwanted = signal_is_of_libc(signal) || sigismember(&t->wanted.pass, signal) == 1;
     if (trap == TRAP_OTHER && !th->stepping && unwanted &&
@@ -604,7 +603,7 @@ static void on_stop(struct thread *th, int status)
     thread_forget_registers(th);
     /* A stop of another kind takes the interrupt with it, or the interrupt comes later and is then
      * seen as a stop without a reason. */
-    th->interrupting = th->can_inject = false;
+    th->interrupting = th->can_inject = th->at_signal = false;
     th->faked = 0;
     if (status >> 16 != PTRACE_EVENT_STOP)
         th->injecting = 0;

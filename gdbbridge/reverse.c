@@ -77,6 +77,8 @@ struct past *past_create(struct ptrace_target *t)
         abort();
     h->target = t;
     h->rooted = true;
+    if (t->options.recorded.next)
+        copy_pass_logged();
     return h;
 }
 
@@ -234,9 +236,43 @@ bool past_can_follow(struct past *h, const struct thread *th)
     return !h->why[0];
 }
 
+/* A thread that a signal of the log has stopped is about to get it, and any other ones, too. */
+static bool goes_on_with_logged(const struct process *p)
+{
+    bool any = false;
+    for (const struct thread *th = p->threads; th && copy_logged(); th = th->next) {
+        if (!th->deliver || dispatch_behind(th->tid, th->deliver, &th->info))
+            continue;
+        if (!th->at_signal || th->deliver != th->info.si_signo)
+            return false;
+        any = true;
+    }
+    return any;
+}
+
+/*
+ * A copy that is made there would not have the signal: the leg goes on. But where GDB steps, what
+ * follows is a handler's first instruction, and the leg ends before the signal.
+ */
+static void go_on_with_logged(struct past *h, struct leg *l, struct thread *th)
+{
+    h->into_handler = th->stepping;
+    if (th->stepping)
+        return;
+    collect_points(th->process, &l->points);
+    leg_drop_stations(l, 0);
+    trace_destroy(l->trace);
+    l->trace = NULL;
+    l->points_from = (struct copy_nth){past_key(th), th->signals};
+}
+
 void past_resume(struct past *h, struct thread *th)
 {
     struct leg *l = past_last(h);
+    if (l && goes_on_with_logged(th->process)) {
+        go_on_with_logged(h, l, th);
+        return;
+    }
     if (l && journal_inside(th->tid)) {
         collect_points(th->process, &l->points); /* the call goes on, and so does the leg */
         return;
@@ -265,6 +301,8 @@ void past_resume(struct past *h, struct thread *th)
     l = past_add(h, anchor);
     l->diverted = touched;
     collect_points(th->process, &l->points);
+    for (struct thread *each = th->process->threads; each; each = each->next)
+        each->signals = 0;
     if (!th->stepping)
         return;
     l->end.thread = past_key(th);
@@ -309,8 +347,9 @@ void past_stopped(struct past *h, struct thread *th, uint64_t pc)
 {
     struct leg *l = past_last(h);
     bool by_event = h->by_event, interrupted = th->faked == SIGINT;
-    h->by_event = false;
-    if (!l)
+    bool into_handler = h->into_handler;
+    h->by_event = h->into_handler = false;
+    if (!l || into_handler)
         return;
     struct thread *runs = interrupted ? past_in_turn(h, th->process) : NULL;
     if (runs && runs != th) { /* where the others are follows from that */
@@ -325,6 +364,7 @@ void past_stopped(struct past *h, struct thread *th, uint64_t pc)
         l->trace = NULL;
     }
     l->bound = journal_met(th->tid);
+    l->signal = copy_logged() && th->at_signal ? th->signals : 0;
     l->measured = false;
     struct crowd *c = crowd_present(th->process);
     l->by_place = event_place(past_recorded(h), th->process->pid, thread, interrupted,
@@ -344,7 +384,7 @@ static void thread_become(struct thread *th, const struct member *m)
     struct user_regs_struct regs;
     th->tid = m->tid;
     th->state = THREAD_STOPPED;
-    th->can_inject = th->has_event = th->tripped = th->in_call = false;
+    th->can_inject = th->has_event = th->tripped = th->in_call = th->at_signal = false;
     th->injecting = th->faked = th->reported = th->deliver = 0;
     th->call_site = 0;
     th->deferral = DEFER_NONE;
@@ -438,6 +478,7 @@ static void pend(struct past *h, enum trap trap, uint64_t addr, enum history whe
     struct ptrace_target *t = h->target;
     struct thread *th = thread_with(t->processes, h->thread);
     th->went_back = false;
+    th->keeps_signal = th->at_signal && copy_logged(); /* it stands where it stood */
     t->pending = (struct event){.kind = EVENT_STOPPED,
                                 .code = SIGTRAP,
                                 .trap = trap,

@@ -49,15 +49,27 @@ int copy_registers(pid_t pid, struct user_regs_struct *regs)
 /* ---- signals ---- */
 
 static sigset_t passed;
+static bool logged;
 
 void copy_pass(const sigset_t *signals)
 {
     passed = *signals;
 }
 
+void copy_pass_logged(void)
+{
+    logged = true;
+}
+
+bool copy_logged(void)
+{
+    return logged;
+}
+
 bool copy_passes(int signal)
 {
-    return signal_is_of_libc(signal) || (signal != SIGTRAP && sigismember(&passed, signal) == 1);
+    bool wanted = logged || sigismember(&passed, signal) == 1;
+    return signal_is_of_libc(signal) || (signal && signal != SIGTRAP && wanted);
 }
 
 /* ---- waiting ---- */
@@ -188,6 +200,8 @@ static pid_t fork_first(pid_t pid, uint64_t at, bool shares, const struct user_r
     ptrace(PTRACE_SETREGS, pid, NULL, before);
     there.eflags &= ~(unsigned long long)RESUME_FLAG;
     copy_restart_call(&there);
+    dispatch_name_anew(&there, (struct dispatch_thread){pid, pid},
+                       (struct dispatch_thread){child, child});
     if (child > 0 &&
         (ptrace(PTRACE_SETREGS, child, NULL, &there) || dispatch_copy(pid, child) < 0)) {
         copy_kill(child);
@@ -291,7 +305,7 @@ static bool step_once(pid_t pid, pid_t tid, struct user_regs_struct *regs, int *
         if (status < 0)
             return false;
         *signal = status >> 16 || WSTOPSIG(status) == SIGTRAP ? 0 : WSTOPSIG(status);
-        bool passes = !recorded && copy_passes(*signal);
+        bool passes = !recorded && copy_passes(*signal) && !dispatch_of_stop(tid, *signal);
         if (status >> 16 || passes || (*signal && journal_signal_past(tid, signal)))
             continue;
         return journal_stepped(tid) >= 0 && !copy_registers(tid, regs);

@@ -34,7 +34,9 @@ struct mark {
     uint64_t n;    /* from 1. The instruction at which a copy starts counts as executed once. */
     bool written;  /* count only what writes to these bytes */
     uint64_t thread; /* whose (reverse_crowd.h: its key) */
-    uint64_t until;  /* or, if not 0: any thread's write by which the word is at least that */
+    uint64_t until;  /* or, if not 0: any thread's write by which the word is at least that; n of
+                        the first thread's do it, as long as there is no other */
+    int sent; /* the signal, which somebody has sent, that comes before that instruction; or 0 */
 };
 #define NO_THREAD UINT64_MAX
 
@@ -93,6 +95,7 @@ struct copy_lane {
     /* of threads that have ended and had the same key */
     uint64_t mark_base, count_base, point_base[COPY_POINTS_MAX];
     bool skipping; /* a system call for output */
+    uint64_t signals; /* that have come for it, where a replay sends them (copy_pass_logged) */
 };
 
 /* A process that runs to a mark, with points in place. */
@@ -106,6 +109,11 @@ struct copy_run {
     bool silent; /* its output is ours to suppress, not its own */
     bool failed; /* there is no counter for a new thread */
     uint64_t hits; /* of the mark, where it shares its address with a point */
+    /* Where a replay sends the signals: it stops at this one, counted from 1, of a thread; 0: at
+     * none. And points stop nothing before that many. */
+    struct copy_nth {
+        uint64_t thread, n;
+    } signal, points_from;
     struct copy_lane lane; /* of the first thread; then of others */
 };
 
@@ -119,6 +127,11 @@ bool copy_without_perf(void);
 /* Signals that copies get without a stop, as the process got them when it ran. */
 void copy_pass(const sigset_t *signals);
 bool copy_passes(int signal);
+
+/* From here on copies are of a process that sends itself the signals of a log. They get all of
+ * them: what was done about them when it ran follows from that. */
+void copy_pass_logged(void);
+bool copy_logged(void);
 
 /* Copies the process; the original stays as it is. Returns the copy's pid or -1. What has several
  * threads must have a crowd. */

@@ -346,6 +346,8 @@ static int copy_member(const struct crowd *c, const struct member *m, struct cro
     struct iovec xsave = {k.xsave, k.xsave_size};
     struct user_regs_struct regs = k.regs;
     copy_restart_call(&regs);
+    dispatch_name_anew(&regs, (struct dispatch_thread){c->pid, m->tid},
+                       (struct dispatch_thread){to->pid, tid});
     regs.eflags &= ~COPY_COUNTED_FLAG;
     if (copy_mask(tid, &(uint64_t){0}) < 0 || restore(to->pid, tid, at, &k) < 0 ||
         ptrace(PTRACE_SETREGS, tid, NULL, &regs) ||

@@ -70,7 +70,8 @@ static struct mark until(const struct recorded *r, pid_t pid, uint64_t event)
     return (struct mark){.addr = r->word(r->arg, pid),
                          .size = sizeof(uint64_t),
                          .n = next < event ? event - next : 0,
-                         .written = true};
+                         .written = true,
+                         .until = event};
 }
 
 /* Several threads take the events: the word is looked at whenever one of them has written it. */
@@ -97,15 +98,12 @@ int event_reach(const struct recorded *r, pid_t pid, uint64_t event, const struc
     if (crowd_of(pid))
         return reach_in_crowd(r, pid, event, count, counted);
     struct mark mark = until(r, pid, event);
-    while (mark.n && mark.addr) {
-        uint64_t n = 0;
-        if (copy_run_to(pid, &mark, count, &n) < 0)
-            return -1;
-        if (counted)
-            *counted += n;
-        mark = until(r, pid, event);
-    }
-    return mark.addr && r->next(r->arg, pid) == event ? 0 : -1;
+    uint64_t n = 0;
+    if (!mark.addr || (mark.n && copy_run_to(pid, &mark, count, &n) < 0))
+        return -1;
+    if (counted)
+        *counted += n;
+    return r->next(r->arg, pid) == event ? 0 : -1;
 }
 
 pid_t event_boundary(const struct recorded *r, pid_t pid, uint64_t event)

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gdbbridge/dispatch.h"
 #include "gdbbridge/reverse_private.h"
 
 /* ---- legs ---- */
@@ -86,10 +87,13 @@ static int measure_by_stop(struct leg *l, pid_t pid)
     struct mark count = {.addr = l->end.addr, .thread = l->end.thread};
     struct copy_run run;
     struct copy_stop stop;
-    if (copy_run_begin(&run, pid, NULL, &l->points, &count) < 0)
+    if (copy_run_begin(&run, pid, NULL, l->signal ? NULL : &l->points, &count) < 0)
         return -1;
+    run.signal = (struct copy_nth){l->end.thread, l->signal};
+    run.points_from = l->points_from;
     copy_run_on(&run, &stop);
     l->end.n = copy_run_count(&run) + (stop.counted ? 0 : 1);
+    l->end.sent = stop.end == COPY_SIGNAL && !stop.counted ? stop.signal : 0;
     copy_run_end(&run);
     return stop.end != COPY_GONE && stop.pc == l->end.addr && stop.thread == l->end.thread ? 0 : -1;
 }
@@ -98,9 +102,11 @@ int leg_measure(struct past *h, struct leg *l)
 {
     int r;
     if (l->trace) {
-        l->end = (struct mark){.addr = trace_pc(l->trace),
-                               .n = trace_count(l->trace),
-                               .thread = l->end.thread};
+        struct mark end = {.addr = trace_pc(l->trace),
+                           .n = trace_count(l->trace),
+                           .thread = l->end.thread};
+        end.sent = l->end.addr == end.addr && l->end.n == end.n ? l->end.sent : 0;
+        l->end = end;
         return 0;
     }
     if (l->measured)
@@ -146,6 +152,29 @@ void leg_set_end(struct leg *l, const struct mark *end)
     }
 }
 
+#define EVENTS_OF_CALL 8 /* that one system call takes: its own, and those of signals behind it */
+
+/* A copy of the leg where it is about to take this event, or an earlier one if that is taken in
+ * the call which a signal at the leg's end is behind: no step is counted in there. -1: there is
+ * none. */
+static pid_t reach_from(struct past *h, const struct leg *l, uint64_t event,
+                        const struct mark *count, uint64_t *passed)
+{
+    const struct recorded *r = past_recorded(h);
+    uint64_t first = r->next(r->arg, l->anchor), tries = l->end.sent ? EVENTS_OF_CALL : 1;
+    for (; tries && event > first; tries--, event--) {
+        pid_t pid = leg_copy(l);
+        *passed = 0;
+        bool there = pid > 0 && event_reach(r, pid, event, count, passed) == 0;
+        if (there && !(l->end.sent && dispatch_inside(pid)))
+            return pid;
+        copy_kill(pid);
+        if (!there)
+            break;
+    }
+    return -1;
+}
+
 /*
  * Ends the past with a leg that takes one event, where the end's event is known: what is looked for
  * next is mostly near, and counting to there costs some microseconds for each turn of a loop. Not
@@ -159,12 +188,14 @@ void past_split_at_event(struct past *h)
     uint64_t event = l && !l->trace && r->next ? l->place.event : 0, passed = 0;
     if (h->target->processes->threads->next) /* which of them takes it may differ */
         return;
-    if (event < 2 || r->next(r->arg, l->anchor) >= --event)
+    /* signals are counted from the anchor */
+    if (l && (l->signal || l->points_from.n) && leg_measure(h, l) < 0)
+        return;
+    if (event < 2)
         return;
     struct mark count = {.addr = l->end.addr};
-    pid_t pid = leg_copy(l);
-    if (pid <= 0 || event_reach(r, pid, event, l->measured ? &count : NULL, &passed) < 0 ||
-        copy_registers(pid, &regs)) {
+    pid_t pid = reach_from(h, l, event - 1, l->measured ? &count : NULL, &passed);
+    if (pid <= 0 || copy_registers(pid, &regs)) {
         copy_kill(pid);
         return;
     }
@@ -257,12 +288,13 @@ static int split(struct past *h, const struct mark *at)
         copy_kill(pid);
         return -1;
     }
-    bool late = !at->size && regs.rip != at->addr; /* it came by with all signals blocked */
+    bool counted = regs.eflags & COPY_COUNTED_FLAG;
+    /* it came by with all signals blocked, and may stand there again */
+    bool late = !at->size && (regs.rip != at->addr || !counted);
     if (late || has_no_turn(h, pid, at->thread)) {
         copy_kill(pid);
         return 0;
     }
-    bool counted = regs.eflags & COPY_COUNTED_FLAG;
     /* the end itself: */
     if (regs.rip == end.addr && passed + (counted ? 0 : 1) == end.n && at->size) {
         copy_kill(pid);

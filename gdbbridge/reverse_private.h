@@ -42,6 +42,10 @@ struct leg {
     struct place place;
     bool near;           /* its end is likely to be few instructions behind its anchor */
     size_t bound;        /* its end is where this signal of the journal comes; or JOURNAL_NONE */
+    /* Where a replay sends them: its end is this signal of the end's thread, 0: none; and it went
+     * on from a signal with these points, which stopped nothing before. */
+    uint64_t signal;
+    struct copy_nth points_from;
     struct trace *trace; /* of a traced leg, else NULL */
     struct station station[STATIONS_MAX];
     size_t nstations;
@@ -69,6 +73,7 @@ struct past {
     bool touched;
     bool diverted;    /* the present does not follow from the recording */
     bool by_event;    /* the stop to come is one that only the recording tells */
+    bool into_handler; /* the stop to come is behind a step with a signal of the log */
     uint64_t thread;  /* that has stopped, after going back */
     size_t thinned;   /* how often, ever */
     uint64_t loop_pc; /* at which the last trace went once around a loop (reverse_step.c), or 0 */

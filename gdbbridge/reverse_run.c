@@ -197,7 +197,7 @@ static int lane_open(struct copy_run *run, struct copy_lane *lane, pid_t tid, ui
     for (size_t i = 0; run->points && i < run->points->n; i++)
         lane->point_fd[i] = -1;
     if (run->mark.n && (run->mark.thread == thread || run->mark.until)) {
-        bool each = at_mark(run, lane) || run->mark.until;
+        bool each = at_mark(run, lane) || (run->mark.until && run->mark.n == 1);
         uint64_t period = each ? 1 : run->mark.n - lane->mark_base;
         lane->mark_fd = counter_of(run, lane, &run->mark, period);
         if (lane->mark_fd < 0)
@@ -231,15 +231,31 @@ static void lane_close(const struct copy_run *run, struct copy_lane *lane)
 static void lane_clear(const struct copy_run *run, struct copy_lane *lane)
 {
     size_t n = run->points ? run->points->n : 0;
-    lane->mark_base = lane->count_base = 0;
+    lane->mark_base = lane->count_base = lane->signals = 0;
     memset(lane->traps, 0, n * sizeof lane->traps[0]);
     memset(lane->point_base, 0, n * sizeof lane->point_base[0]);
+}
+
+/* From here on each write to the word that it looks at stops the run. */
+static void look_at_each(struct copy_run *run)
+{
+    struct copy_lane *lane = &run->lane;
+    run->mark.n = 1;
+    if (without_perf) {
+        lane->reg[lane->mark_fd].period = 1;
+        return;
+    }
+    close_fd(&lane->mark_fd);
+    lane->mark_fd = counter_of(run, lane, &run->mark, 1);
+    run->failed |= lane->mark_fd < 0;
 }
 
 /* A thread whose key has been that of another, which has ended, goes on counting. */
 static void lane_add(struct copy_run *run, const struct member *m)
 {
     struct copy_lane *lane = run->lane.next;
+    if (run->mark.until && run->mark.n > 1)
+        look_at_each(run);
     while (lane && (lane->tid || lane->thread != m->key))
         lane = lane->next;
     if (!lane) {
@@ -304,6 +320,7 @@ int copy_run_begin(struct copy_run *run, pid_t pid, const struct mark *mark,
     run->hits = 0;
     run->silent = !c && !dispatch_active(pid);
     run->passed = NULL;
+    run->signal = run->points_from = (struct copy_nth){0};
     run->lane.next = NULL;
     choose_memory(run);
     lane_clear(run, &run->lane);
@@ -446,16 +463,19 @@ static int on_syscall(pid_t pid, bool *skipping)
 }
 
 /* Is the word of the mark not yet what it is to become? */
-static bool is_early(const struct copy_run *run)
+static bool is_early(struct copy_run *run)
 {
     uint64_t word = 0;
-    return run->mark.until &&
-           procfs_peek(run->pid, run->mark.addr, &word, sizeof word) == sizeof word &&
-           word < run->mark.until;
+    bool early = run->mark.until &&
+                 procfs_peek(run->pid, run->mark.addr, &word, sizeof word) == sizeof word &&
+                 word < run->mark.until;
+    if (early && run->mark.n > 1)
+        look_at_each(run);
+    return early;
 }
 
 /* Is this SIGTRAP only one that is counted, or of an earlier run? */
-static bool is_counted_only(const struct copy_run *run, struct copy_lane *lane)
+static bool is_counted_only(struct copy_run *run, struct copy_lane *lane)
 {
     siginfo_t info;
     if (ptrace(PTRACE_GETSIGINFO, lane->tid, NULL, &info))
@@ -473,15 +493,39 @@ static bool is_counted_only(const struct copy_run *run, struct copy_lane *lane)
 /* By kill(2) or its like: it comes before the next instruction, which a fault is of. */
 static bool is_sent(pid_t tid)
 {
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP};
     siginfo_t info;
-    return !ptrace(PTRACE_GETSIGINFO, tid, NULL, &info) && info.si_code <= 0;
+    bool fault = false;
+    if (ptrace(PTRACE_GETSIGINFO, tid, NULL, &info))
+        return false;
+    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++)
+        fault |= info.si_signo == faults[i];
+    return !fault || info.si_code <= 0;
 }
 
 /* Of the instruction there its debug register says nothing then. */
 static bool is_at_mark(const struct copy_run *run, const struct copy_lane *lane, uint64_t pc)
 {
     const struct mark *m = &run->mark;
-    return m->n && !m->size && !m->until && m->addr == pc && m->thread == lane->thread;
+    return m->sent && m->addr == pc && m->thread == lane->thread &&
+           lane->mark_base + hits_of(lane, lane->mark_fd) + 1 == m->n;
+}
+
+/* Is that the signal of the thread? */
+static bool is_nth(const struct copy_nth *nth, const struct copy_lane *lane)
+{
+    return nth->n == lane->signals && nth->thread == lane->thread;
+}
+
+/* Of a process that a replay sends its signals: is the run to stop at this one? */
+static bool stops_at_logged(struct copy_run *run, struct copy_lane *lane, struct copy_stop *stop)
+{
+    bool sent = is_sent(lane->tid);
+    lane->signals++;
+    if (is_nth(&run->points_from, lane))
+        run->points_from.n = 0;
+    stop->end = sent && is_at_mark(run, lane, stop->pc) ? COPY_MARK : COPY_SIGNAL;
+    return stop->end == COPY_MARK || is_nth(&run->signal, lane);
 }
 
 /* A thread has stopped. Returns true if it goes on, with *signal, and false with *stop. */
@@ -509,10 +553,15 @@ static bool goes_on(struct copy_run *run, struct copy_lane *lane, int status, in
     if (stop->signal == SIGTRAP && is_counted_only(run, lane))
         return true;
     *signal = stop->signal;
+    bool trap = stop->signal == SIGTRAP && !is_sent(lane->tid);
+    if (copy_logged() && !trap) {
+        stop->counted = !is_sent(lane->tid) || regs.eflags & RESUME_FLAG;
+        return !stops_at_logged(run, lane, stop);
+    }
     if (journal_signal_past(lane->tid, signal) ||
         (!journal_has(lane->tid) && copy_passes(*signal)))
         return true;
-    if (stop->signal == SIGTRAP && !is_sent(lane->tid)) {
+    if (trap) {
         if (!on_trap(run, lane, stop, &regs))
             stop->end = COPY_GONE;
         return false;
@@ -668,7 +717,7 @@ void copy_run_on(struct copy_run *run, struct copy_stop *stop)
         run_to_stop(run, stop);
         if (run->passed)
             ++*run->passed;
-    } while (stop->end == COPY_POINT && (is_late(run, stop) ||
+    } while (stop->end == COPY_POINT && (run->points_from.n || is_late(run, stop) ||
                                          !script_stops(stop->point->script, stop->tid)));
 }
 

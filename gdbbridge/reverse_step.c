@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "gdbbridge/dispatch.h"
 #include "gdbbridge/procfs.h"
 #include "gdbbridge/reverse_private.h"
 
@@ -85,6 +86,20 @@ static bool tracing_end(struct tracing *g, bool there)
     return false;
 }
 
+/* Is this signal about to be delivered to the thread? Of SIGTRAP nobody can tell: a step's takes
+ * the place of one that somebody has sent. */
+static bool signal_waits(pid_t tid, int signal)
+{
+    bool waits = signal == SIGTRAP;
+    for (unsigned shared = 0; shared <= PTRACE_PEEKSIGINFO_SHARED; shared++) {
+        struct __ptrace_peeksiginfo_args at = {.flags = shared, .nr = 1};
+        siginfo_t info;
+        for (; ptrace(PTRACE_PEEKSIGINFO, tid, &at, &info) == 1; at.off++)
+            waits |= info.si_signo == signal;
+    }
+    return waits;
+}
+
 /* Steps through the last leg from its anchor to its end, and writes down the way. */
 static int trace_last(struct past *h)
 {
@@ -97,7 +112,11 @@ static int trace_last(struct past *h)
         if (pc)
             tracing_add(&g, pc, STATION_EVERY);
     }
-    return tracing_end(&g, g.pid > 0 && pc) ? 0 : -1;
+    /* what is executed in handlers of the stub is counted in the mark, and not here */
+    bool there = g.pid > 0 && pc;
+    if (there && l->end.sent)
+        there = signal_waits(crowd_tid(g.pid, l->end.thread), l->end.sent);
+    return tracing_end(&g, there) ? 0 : -1;
 }
 
 /* Has the thread in that copy the registers that it has at the leg's end? */
@@ -158,7 +177,8 @@ static bool trace_turn(struct past *h, const struct user_regs_struct *at, size_t
 #define CALLS_MAX   8
 #define CALL_POINTS 3 /* of them that are looked for */
 
-/* Instructions that may be the call which returns to `back`: what ends there and looks like one.
+/* Instructions that may be the call, of a function or of the system, which returns to `back`: what
+ * ends there and looks like one.
  * Returns how many. */
 static size_t calls_before(pid_t pid, uint64_t back, uint64_t call[CALLS_MAX])
 {
@@ -168,10 +188,11 @@ static size_t calls_before(pid_t pid, uint64_t back, uint64_t call[CALLS_MAX])
         return 0;
     for (unsigned length = 2; length < sizeof code; length++) {
         const uint8_t *at = code + sizeof code - length;
+        bool system = length == 2 && at[0] == 0x0f && at[1] == 0x05;
         bool direct = length == 5 && at[0] == 0xe8;
         bool prefixed = length > 2 && (at[0] & 0xf0) == 0x40; /* REX */
         bool indirect = at[prefixed] == 0xff && (at[prefixed + 1] >> 3 & 7) == 2;
-        if (direct || indirect)
+        if (system || direct || indirect)
             call[n++] = back - length;
     }
     return n;
@@ -334,15 +355,12 @@ static pid_t copy_at_end(const struct leg *l)
 static bool waits(pid_t pid, uint64_t thread)
 {
     struct user_regs_struct regs;
-    uint64_t blocked = 0;
     pid_t tid = crowd_tid(pid, thread);
     if (tid <= 0 || copy_registers(tid, &regs))
         return false;
     uint64_t pc = regs.rip;
     copy_restart_call(&regs);
-    return regs.rip != pc || copy_at_call(tid, pc) ||
-           ptrace(PTRACE_GETSIGMASK, tid, sizeof blocked, &blocked) ||
-           blocked & 1ull << (SIGTRAP - 1);
+    return regs.rip != pc || copy_at_call(tid, pc) || dispatch_inside(tid);
 }
 
 /*

@@ -17,6 +17,7 @@
 #include "msgcounter/stub/count.h"
 #include "msgcounter/stub/no_park.h"
 #include "msgcounter/stub/record.h"
+#include "msgcounter/stub/signal.h"
 #include "msgcounter/stub/system.h"
 #include "runtime/half/sys.h"
 
@@ -169,7 +170,7 @@ NO_PARK static bool in_vdso(const ucontext_t *uc)
 NO_PARK bool clock_signal_later(const siginfo_t *info, ucontext_t *uc)
 {
     uint64_t *back = clock_stack - 1, mask;
-    if (!in_vdso(uc) || sys_signal_again(info->si_signo, info) < 0)
+    if (!in_vdso(uc) || signal_self(info->si_signo, info) < 0)
         return false;
     memcpy(&mask, &uc->uc_sigmask, sizeof mask);
     if (*back == (uint64_t)clock_read)

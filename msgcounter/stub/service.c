@@ -13,6 +13,7 @@
 #include "msgcounter/stub/rebuild.h"
 #include "msgcounter/stub/record.h"
 #include "msgcounter/stub/schedule.h"
+#include "msgcounter/stub/signal.h"
 #include "msgcounter/stub/signal_place.h"
 #include "msgcounter/stub/stub.h"
 #include "msgcounter/stub/system.h"
@@ -80,6 +81,7 @@ struct gate_stub stub_gate = {
     .signal_logged = signal_logged,
     .crossing = gate_cross_returned,
     .before_call = system_before_call,
+    .names_itself = {signal_self_named, signal_self_sent},
     .taken = record_taken,
     .comms = &comm_offsets,
 };

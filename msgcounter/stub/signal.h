@@ -36,6 +36,11 @@ void stub_signal_cancels(const struct kernel_action *libc);
  * for it (signal_place.h). Called on any FS. [handler of that signal] */
 void stub_signal_forward(int sig, siginfo_t *info, void *uc);
 
+/* One that has come to the calling thread, to it again with all that it says (siginfo_t). 0 or
+ * -errno. (signal_self.S) */
+long signal_self(int sig, const void *info);
+extern const char signal_self_named[], signal_self_sent[];
+
 /* Whether a handler of the application runs for this signal; whether the process ends of it. */
 bool stub_signal_handled(int sig);
 bool stub_signal_fatal(int sig);

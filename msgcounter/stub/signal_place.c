@@ -190,7 +190,7 @@ static void send(const siginfo_t *info, enum signal_run how)
     if (!stub_signal_handled(sig)) /* any more: it must not end the process now */
         return;
     add_due(how, sig, 1);
-    if (sys_signal_again(sig, info) < 0)
+    if (signal_self(sig, info) < 0)
         add_due(how, sig, -1);
 }
 
@@ -355,7 +355,7 @@ void signal_before_wait(void)
     begin_process();
     while (!replaying() && unhold(&first)) {
         if (schedule_on) { /* it is recorded when it has come and the thread has the turn */
-            sys_signal_again(first.si_signo, &first);
+            signal_self(first.si_signo, &first);
             continue;
         }
         record(SIGNAL_IN, &first);
@@ -363,7 +363,7 @@ void signal_before_wait(void)
     }
 }
 
-void signal_in_call(uint64_t mask)
+void signal_in_call(uint64_t mask, uint64_t behind)
 {
     uint64_t all = ~0ul;
     begin_process();
@@ -372,10 +372,12 @@ void signal_in_call(uint64_t mask)
         const siginfo_t *info = replay_signal_in_call();
         uint64_t open = mask & ~(1ul << (info->si_signo - 1)) & ~SYSTEM_SIGNAL_BITS;
         send(info, SIGNAL_RUN_LATE); /* on the stack of the handler of SIGSYS */
+        stub_thread.call_behind = behind; /* a handler has made others */
         sys_call(SYS_rt_sigprocmask, SIG_SETMASK, &open, NULL, 8, 0, 0);
         sys_call(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, 8, 0, 0);
         schedule_give();
     }
+    stub_thread.call_behind = 0;
 }
 
 /* ---- what has waited for long ---- */

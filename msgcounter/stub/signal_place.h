@@ -78,8 +78,9 @@ void signal_place_again(void);
 /* A system call is about to wait with this mask. [handler of SIGSYS, all signals blocked] */
 void signal_before_wait(void);
 
-/* Replay: runs the handlers that ran while a call waited with this mask. [the same] */
-void signal_in_call(uint64_t mask);
+/* Replay: runs the handlers that ran while a call, which goes on at `behind`, waited with this
+ * mask. [the same] */
+void signal_in_call(uint64_t mask, uint64_t behind);
 
 /* What has waited for long is run. Called on any FS. [handler of SIGSYS] */
 void signal_late(ucontext_t *uc);

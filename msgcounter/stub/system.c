@@ -644,7 +644,7 @@ static long replay(const ucontext_t *uc, const struct system_row *row, long numb
     if (replay_diverted(row, number, args, &result))
         return result;
     if (row && row->flags & SYSTEM_WAITS && signal_exact())
-        signal_in_call(mask_in_call(uc, row, args));
+        signal_in_call(mask_in_call(uc, row, args), (uint64_t)uc->uc_mcontext.gregs[REG_RIP]);
     if (row && row->kind == SYSTEM_ALONE && schedule_on && ends_turns(uc))
         return number == SYS_futex ? left_futex(args) : make(uc, row, number, args, false);
     const struct log_record *rec = take_call(uc, number);
@@ -881,6 +881,7 @@ uint64_t system_signal(int sig, siginfo_t *info, ucontext_t *uc)
     }
     t->dispatch = DISPATCH_ALLOW;
     t->in_call = 0;
+    t->call_behind = 0;
     uint64_t frame = (uint64_t)uc;
     if (g[REG_RAX] == SYS_rt_sigreturn) {
         frame = (uint64_t)g[REG_RSP]; /* of the handler that returns */

@@ -61,6 +61,7 @@ struct stub_thread {
      * of the application, else NULL, and where that makes it. */
     void *answering;
     uint64_t before_call;
+    uint64_t call_behind; /* replay: where a call that handlers run in goes on (signal_in_call()) */
 };
 
 extern __thread struct stub_thread stub_thread __attribute__((tls_model("initial-exec")));

@@ -218,6 +218,10 @@ struct gate_stub {
 
     const struct gate_comms *comms;
 
+    /* For a debugger: code from the first address up to the second, in which rdi and rsi hold the
+     * kernel's numbers of the process and the thread, and rax does behind a system call. */
+    const void *names_itself[2];
+
     /* For a debugger: what has GATE_TRAP_CODE in its place, ascending. */
     const struct gate_instruction *instructions;
     uint64_t ninstructions;

@@ -98,12 +98,4 @@ static inline long sys_signal_thread(long tid, int sig, uint64_t value)
     return sys_call(SYS_rt_tgsigqueueinfo, pid, tid, sig, &info, 0, 0);
 }
 
-/* One that has come to the calling thread, to it again with all that it says (siginfo_t): at once,
- * or when it is no longer blocked. Nobody else may send what says that the kernel has sent it. */
-static inline long sys_signal_again(int sig, const void *info)
-{
-    long pid = sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0), tid = sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
-    return sys_call(SYS_rt_tgsigqueueinfo, pid, tid, sig, info, 0, 0);
-}
-
 #endif

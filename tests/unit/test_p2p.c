@@ -187,7 +187,7 @@ static int fake_log_segment(uint64_t min, uint64_t first, void **base, uint64_t 
 /* When the stub stops the rank, the test's process ends: with 42 if the text was expected. */
 static const char *expected_stop;
 
-static void fake_stop(int code, const char *text)
+static int fake_stop(int code, const char *text)
 {
     if (!expected_stop)
         fprintf(stderr, "stopped: %s\n", text);
