@@ -58,6 +58,12 @@ static const char *clock_text(double when, char *buf, size_t cap)
     return buf;
 }
 
+/* Does the rank say what it cost? It may have ended before it could. */
+static bool is_told(const struct proto_fine *f)
+{
+    return f->bytes != 0;
+}
+
 static void print_fine(const struct lists *l)
 {
     char bytes[16], us[32];
@@ -67,9 +73,11 @@ static void print_fine(const struct lists *l)
         while (i < l->nfine && l->fine[i].rank == l->fine[first].rank)
             i++;
         const struct proto_fine *newest = &l->fine[i - 1].fine;
+        bool told = is_told(newest);
         printf("%5u %17u %10" PRIu64 " %10" PRIu64 " %7s %7s\n", l->fine[first].rank, i - first,
-               newest->number, newest->event, human_bytes(newest->bytes, bytes, sizeof bytes),
-               human_seconds((double)newest->us * 1e-6, us, sizeof us));
+               newest->number, newest->event,
+               told ? human_bytes(newest->bytes, bytes, sizeof bytes) : "-",
+               told ? human_seconds((double)newest->us * 1e-6, us, sizeof us) : "-");
     }
 }
 
@@ -168,9 +176,10 @@ static void print_json(const struct session *s, const struct lists *l)
     for (unsigned i = 0; i < l->nfine; i++) {
         const struct proto_fine *f = &l->fine[i].fine;
         json_array_append_new(
-            fine, json_pack("{s:i, s:I, s:I, s:I, s:I}", "rank", (int)l->fine[i].rank, "number",
+            fine, json_pack("{s:i, s:I, s:I, s:o, s:o}", "rank", (int)l->fine[i].rank, "number",
                             (json_int_t)f->number, "event", (json_int_t)f->event, "bytes",
-                            (json_int_t)f->bytes, "us", (json_int_t)f->us));
+                            is_told(f) ? json_integer((json_int_t)f->bytes) : json_null(), "us",
+                            is_told(f) ? json_integer((json_int_t)f->us) : json_null()));
     }
     struct order_size start = order_size_of(session_dir(s), 0);
     json_t *o = json_pack("{s:s, s:o, s:I, s:I, s:o, s:o, s:o}", "session", session_dir(s),
