@@ -25,6 +25,7 @@
 #define SEARCH_MAX    4000000 /* instructions that are stepped through to find the one before */
 #define ALONE_MAX     512     /* of a thread alone: no slower than the guesses that they spare */
 #define LOOP_MAX      1024    /* the same of some turns of a loop, which are known to be no more */
+#define TURNS_MAX     8192    /* the same of the last turns of a loop that is alone */
 #define CALLS_IN_WAY  8       /* that the thread makes on the way of such a trace */
 #define BELOW         64      /* words below the stack that are looked at */
 #define RETURNS_MAX   3       /* of them */
@@ -100,15 +101,16 @@ static bool signal_waits(pid_t tid, int signal)
     return waits;
 }
 
-/* Steps through the last leg from its anchor to its end, and writes down the way. */
-static int trace_last(struct past *h)
+/* Steps through the last leg from its anchor to its end, and writes down the way. Returns 0, or -1,
+ * also if it takes more steps than `most`. */
+static int trace_last(struct past *h, size_t most)
 {
     struct leg *l = past_last(h);
     struct tracing g;
     uint64_t pc = 1;
     tracing_begin(&g, l);
     while (g.pid > 0 && g.seen < l->end.n && pc) {
-        pc = trace_steps(g.trace) < SEARCH_MAX ? copy_step(g.pid, l->end.thread) : 0;
+        pc = trace_steps(g.trace) < most ? copy_step(g.pid, l->end.thread) : 0;
         if (pc)
             tracing_add(&g, pc, STATION_EVERY);
     }
@@ -253,6 +255,23 @@ static struct mark word_near_top(const struct end *e, size_t i)
 }
 
 /*
+ * The end's instruction has run many times in the last leg: it is in a loop, and to count to there
+ * takes long. So anchors are left some thousands of turns before it, and less, which are near for
+ * the steps to come. Returns whether the last turns have been traced.
+ */
+static bool refine_loop(struct past *h)
+{
+    static const uint64_t turns[] = {1 << 18, 1 << 12, 1 << 6};
+    bool loop = false;
+    for (size_t i = 0; i < sizeof turns / sizeof turns[0]; i++) {
+        const struct mark *end = &past_last(h)->end;
+        struct mark at = {.addr = end->addr, .n = end->n > turns[i] ? end->n - turns[i] : 0};
+        loop |= past_split_at(h, at) > 0;
+    }
+    return loop && trace_last(h, TURNS_MAX) == 0;
+}
+
+/*
  * Ends the history with a short traced leg. Its start is the latest of some places that are likely
  * to be just behind us: this instruction's last execution; the last use of the words about the top
  * of the stack; the instructions that lie before this one in memory; and where a function begins,
@@ -264,6 +283,8 @@ static int refine(struct past *h, const struct end *e)
     uint64_t pc = l->end.addr;
     /* A thread that waits for others goes about it in its stub, as often as it takes. */
     bool several = crowd_of(l->anchor);
+    if (!several && refine_loop(h))
+        return 0;
     if (past_split_at_last(h, (struct mark){.addr = pc}) < 0 && !several)
         return -1;
     for (size_t i = 0; i < NEAR_TOP; i++)
@@ -275,7 +296,7 @@ static int refine(struct past *h, const struct end *e)
     for (size_t i = 0; i < e->calls; i++)
         if (past_split_at_last(h, (struct mark){.addr = e->call[i]}) < 0 && !several)
             return -1;
-    return trace_last(h);
+    return trace_last(h, SEARCH_MAX);
 }
 
 /* Of a loop whose last turn has been traced: some more of them. */

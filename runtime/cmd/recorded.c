@@ -32,7 +32,8 @@ int recorded_rank(struct session *s, long rank, struct recorded *r, struct err *
         return -1;
     unsigned size = session_job(s)->size;
     if (rank >= (long)size)
-        return size ? err_set(err, "there is no rank %ld in this job; type --rank with 0 to %u", rank, size - 1)
+        return size ? err_set(err, "there is no rank %ld in this job; type --rank with 0 to %u",
+                              rank, size - 1)
                     : err_set(err, "no rank of this job has come under control; start it again "
                                    "with: dbg3 batch");
     snprintf(folder, sizeof folder, "%.*s/fine/rank-%ld", PATH_MAX - 64, session_dir(s), rank);
