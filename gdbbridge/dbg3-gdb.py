@@ -236,14 +236,22 @@ class Inside:
         except gdb.error: # the rank has ended, or its stack cannot be read
             pass
 
+    def what(self, name):
+        if name == "dbg3_stub_sigaction_return":
+            return "a signal or a system call, which came"
+        hook = re.fullmatch("dbg3_(.*)_hook", name)  # of the kernel's vdso: clock_gettime
+        if hook:
+            return hook.group(1) + ", which is called"
+        # PMPI_Recv, pmpi_recv__, mpi_recv_f08ts_
+        name = name.rstrip("_")
+        name = re.sub("_f08(ts)?$", "", name[1:] if name[0] in "Pp" else name)
+        return name + ", which is called"
+
     def show(self, frame):
         called = program_frame(frame)
         if not called or called == frame:
             return
-        # PMPI_Recv, pmpi_recv__, mpi_recv_f08ts_
-        name = (called.newer().name() or "MPI").rstrip("_")
-        name = re.sub("_f08(ts)?$", "", name[1:] if name[0] in "Pp" else name)
-        print("dbg3: inside of %s, which is called here:" % name)
+        print("dbg3: inside of %s here:" % self.what(called.newer().name() or "MPI"))
         called.select()
         gdb.execute("frame")
 
