@@ -22,10 +22,12 @@ static int keep(struct by_message *b, struct kept *k, struct err *err)
 {
     struct user_regs_struct regs;
     uint64_t here = by_message_here(b);
-    pid_t pid = ptrace_target_copy(b->target, err);
+    siginfo_t signal;
+    pid_t pid = ptrace_target_copy(b->target, &signal, err);
     if (pid < 0 && here == NO_EVENT)
         return -1;
-    *k = (struct kept){.pid = pid > 0 ? pid : 0, .here = here, .when = time(NULL)};
+    *k = (struct kept){
+        .pid = pid > 0 ? pid : 0, .signal = signal, .here = here, .when = time(NULL)};
     by_message_next_event(b, &k->next, NULL);
     if (pid > 0 && copy_registers(pid, &regs) == 0)
         k->pc = regs.rip;
@@ -129,7 +131,7 @@ bool by_message_to_kept(struct by_message *b, struct target *t, struct ptid thre
         return false;
     }
     *stop = (struct event){.kind = EVENT_STOPPED, .thread = thread};
-    if (ptrace_target_return(t, k->pid, &err) < 0) {
+    if (ptrace_target_return(t, k->pid, &k->signal, &err) < 0) {
         snprintf(stop->console, sizeof stop->console, "dbg3: %.400s\n", err.text);
         return true;
     }

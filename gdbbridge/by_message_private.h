@@ -41,6 +41,7 @@ struct coming {
 struct kept {
     unsigned number; /* of a checkpoint */
     pid_t pid;       /* 0: no copy, it is at event `here` */
+    siginfo_t signal; /* that it is about to get; si_signo 0: none */
     uint64_t here, next; /* as in by_message; the event that comes next */
     uint64_t pc;
     time_t when;

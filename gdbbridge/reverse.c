@@ -269,8 +269,9 @@ static void go_on_with_logged(struct past *h, struct leg *l, struct thread *th)
 void past_resume(struct past *h, struct thread *th)
 {
     struct leg *l = past_last(h);
-    if (l && goes_on_with_logged(th->process)) {
-        go_on_with_logged(h, l, th);
+    if ((l || h->rooted) && !h->touched && goes_on_with_logged(th->process)) {
+        if (l) /* else the past begins at the next stop */
+            go_on_with_logged(h, l, th);
         return;
     }
     if (l && journal_inside(th->tid)) {
@@ -512,18 +513,22 @@ bool ptrace_target_diverted(struct target *base)
     return h && h->diverted;
 }
 
-pid_t ptrace_target_copy(struct target *base, struct err *err)
+pid_t ptrace_target_copy(struct target *base, siginfo_t *signal, struct err *err)
 {
     struct ptrace_target *t = ptrace_target_of(base);
+    signal->si_signo = 0;
     if (!t->processes || !t->past)
         return err_set(err, "there is no process that runs again as it ran");
     if (!past_can_follow(t->past, t->processes->threads))
         return err_set(err, "%s", t->past->why);
-    pid_t pid = past_copy_present(t->processes->threads);
+    struct thread *th = t->processes->threads;
+    pid_t pid = past_copy_present(th);
+    if (th->at_signal && !th->next && copy_logged())
+        *signal = th->info;
     return pid > 0 ? pid : err_set(err, "the process cannot be copied");
 }
 
-int ptrace_target_return(struct target *base, pid_t kept, struct err *err)
+int ptrace_target_return(struct target *base, pid_t kept, const siginfo_t *signal, struct err *err)
 {
     struct ptrace_target *t = ptrace_target_of(base);
     struct past *h = t->past;
@@ -533,6 +538,11 @@ int ptrace_target_return(struct target *base, pid_t kept, struct err *err)
                                                : "the program has ended; type: run");
     past_begin(h);
     past_become(h, pid, 0);
+    if (signal->si_signo) {
+        struct thread *th = t->processes->threads;
+        th->info = *signal;
+        th->at_signal = th->keeps_signal = true;
+    }
     t->moved = true;
     return 0;
 }
@@ -549,7 +559,7 @@ static enum trap trap_of(const struct copy_point *p)
 
 void past_begin_here(struct past *h, struct thread *th)
 {
-    if (h->n)
+    if (h->n || (th->at_signal && copy_logged())) /* a copy would not have the signal */
         return;
     pid_t anchor = past_can_follow(h, th) && h->rooted ? past_copy_present(th) : -1;
     if (anchor > 0) {
