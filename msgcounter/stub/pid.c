@@ -281,10 +281,10 @@ static bool is_of_libc(int sig)
     return sig == GATE_SIGNAL || sig == GATE_SIGNAL + 1;
 }
 
+/* But for the sender's number. */
 static siginfo_t queued(int sig, const union sigval value)
 {
     siginfo_t info = {.si_signo = sig, .si_code = SI_QUEUE};
-    info.si_pid = kernel_pid();
     info.si_uid = getuid();
     info.si_value = value;
     return info;
@@ -342,6 +342,7 @@ static int queue(pthread_t thread, int sig, const union sigval value)
     if (is_of_libc(sig))
         return EINVAL;
     siginfo_t info = queued(sig, value);
+    info.si_pid = kernel_pid();
     return signal_thread(SYS_rt_tgsigqueueinfo, tid, sig, &info);
 }
 
@@ -637,7 +638,7 @@ EXPORT int prlimit(pid_t pid, enum __rlimit_resource which, const struct rlimit 
 EXPORT int prlimit64(pid_t pid, enum __rlimit_resource which, const struct rlimit64 *limit,
                      struct rlimit64 *old)
 {
-    return prlimit(pid_then(pid), which, (const struct rlimit *)limit, (struct rlimit *)old);
+    return prlimit(pid, which, (const struct rlimit *)limit, (struct rlimit *)old);
 }
 
 EXPORT pid_t getpgid(pid_t pid)
