@@ -11,6 +11,7 @@
 #include <sys/user.h>
 
 #include "gdbbridge/procfs.h"
+#include "gdbbridge/reverse_copy.h"
 #include "gdbbridge/reverse_crowd.h"
 #include "msgcounter/log/system_table.h"
 #include "runtime/half/gate.h"
@@ -167,15 +168,13 @@ void dispatch_name_anew(struct user_regs_struct *regs, struct dispatch_thread fr
                         struct dispatch_thread to)
 {
     uint64_t stub, code[2];
-    uint8_t before[2];
     if (!peek(from.pid, GATE_ADDR + offsetof(struct gate, stub), &stub, sizeof stub) ||
         !peek(from.pid, stub + offsetof(struct gate_stub, names_itself), code, sizeof code) ||
         regs->rip < code[0] || regs->rip >= code[1])
         return;
     name_anew(&regs->rdi, from, to);
     name_anew(&regs->rsi, from, to);
-    if (peek(from.pid, regs->rip - sizeof before, before, sizeof before) && before[0] == 0x0f &&
-        before[1] == 0x05)
+    if (copy_at_call(from.pid, regs->rip - 2))
         name_anew(&regs->rax, from, to);
 }
 

@@ -518,9 +518,9 @@ static bool is_nth(const struct copy_nth *nth, const struct copy_lane *lane)
 }
 
 /* Of a process that a replay sends its signals: is the run to stop at this one? */
-static bool stops_at_logged(struct copy_run *run, struct copy_lane *lane, struct copy_stop *stop)
+static bool stops_at_logged(struct copy_run *run, struct copy_lane *lane, bool sent,
+                            struct copy_stop *stop)
 {
-    bool sent = is_sent(lane->tid);
     lane->signals++;
     if (is_nth(&run->points_from, lane))
         run->points_from.n = 0;
@@ -553,10 +553,10 @@ static bool goes_on(struct copy_run *run, struct copy_lane *lane, int status, in
     if (stop->signal == SIGTRAP && is_counted_only(run, lane))
         return true;
     *signal = stop->signal;
-    bool trap = stop->signal == SIGTRAP && !is_sent(lane->tid);
+    bool sent = is_sent(lane->tid), trap = stop->signal == SIGTRAP && !sent;
     if (copy_logged() && !trap) {
-        stop->counted = !is_sent(lane->tid) || regs.eflags & RESUME_FLAG;
-        return !stops_at_logged(run, lane, stop);
+        stop->counted = !sent || regs.eflags & RESUME_FLAG;
+        return !stops_at_logged(run, lane, sent, stop);
     }
     if (journal_signal_past(lane->tid, signal) ||
         (!journal_has(lane->tid) && copy_passes(*signal)))
@@ -566,7 +566,7 @@ static bool goes_on(struct copy_run *run, struct copy_lane *lane, int status, in
             stop->end = COPY_GONE;
         return false;
     }
-    bool recorded = journal_has(lane->tid), sent = !recorded && is_sent(lane->tid);
+    bool recorded = journal_has(lane->tid);
     /* so far, and no further, a copy of a recorded process was to go */
     bool there = recorded ? run->mark.n && journal_signal_next(lane->tid, stop->signal)
                           : sent && is_at_mark(run, lane, regs.rip);

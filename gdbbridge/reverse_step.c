@@ -87,20 +87,6 @@ static bool tracing_end(struct tracing *g, bool there)
     return false;
 }
 
-/* Is this signal about to be delivered to the thread? Of SIGTRAP nobody can tell: a step's takes
- * the place of one that somebody has sent. */
-static bool signal_waits(pid_t tid, int signal)
-{
-    bool waits = signal == SIGTRAP;
-    for (unsigned shared = 0; shared <= PTRACE_PEEKSIGINFO_SHARED; shared++) {
-        struct __ptrace_peeksiginfo_args at = {.flags = shared, .nr = 1};
-        siginfo_t info;
-        for (; ptrace(PTRACE_PEEKSIGINFO, tid, &at, &info) == 1; at.off++)
-            waits |= info.si_signo == signal;
-    }
-    return waits;
-}
-
 /* Steps through the last leg from its anchor to its end, and writes down the way. Returns 0, or -1,
  * also if it takes more steps than `most`. */
 static int trace_last(struct past *h, size_t most)
@@ -114,10 +100,11 @@ static int trace_last(struct past *h, size_t most)
         if (pc)
             tracing_add(&g, pc, STATION_EVERY);
     }
-    /* what is executed in handlers of the stub is counted in the mark, and not here */
     bool there = g.pid > 0 && pc;
-    if (there && l->end.sent)
-        there = signal_waits(crowd_tid(g.pid, l->end.thread), l->end.sent);
+    /* What is executed in handlers of the stub is counted in the mark, and not here. Of SIGTRAP
+     * nobody can tell: a step's takes the place of one that somebody has sent. */
+    if (there && l->end.sent && l->end.sent != SIGTRAP)
+        there = procfs_task_pending(g.pid, crowd_tid(g.pid, l->end.thread), l->end.sent);
     return tracing_end(&g, there) ? 0 : -1;
 }
 
@@ -180,8 +167,7 @@ static bool trace_turn(struct past *h, const struct user_regs_struct *at, size_t
 #define CALL_POINTS 3 /* of them that are looked for */
 
 /* Instructions that may be the call, of a function or of the system, which returns to `back`: what
- * ends there and looks like one.
- * Returns how many. */
+ * ends there and looks like one. Returns how many. */
 static size_t calls_before(pid_t pid, uint64_t back, uint64_t call[CALLS_MAX])
 {
     uint8_t code[CALLS_MAX]; /* before that place */

@@ -226,8 +226,7 @@ static uint64_t refuse(const siginfo_t *info, const ucontext_t *uc)
         return (uint64_t)uc;
     sys_call(SYS_rt_sigaction, SIGILL, &dfl, NULL, 8, 0, 0); /* then it comes again, and ends us */
     if (sent)
-        sys_call(SYS_tgkill, sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0),
-                 sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0), SIGILL, 0, 0, 0);
+        sys_raise(SIGILL);
     return (uint64_t)uc;
 }
 

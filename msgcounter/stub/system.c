@@ -562,8 +562,7 @@ static void replay_broken_pipe(const ucontext_t *uc, long number, const long *ar
     bool silent = (number == SYS_sendto && args[3] & MSG_NOSIGNAL) ||
                   (number == SYS_sendmsg && args[2] & MSG_NOSIGNAL);
     if (!silent && !(mask_of(uc) & SIGPIPE_BIT) && stub_signal_fatal(SIGPIPE))
-        sys_call(SYS_tgkill, sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0),
-                 sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0), SIGPIPE, 0, 0, 0);
+        sys_raise(SIGPIPE);
 }
 
 /*
@@ -619,14 +618,20 @@ const struct log_record *system_take(unsigned number, const ucontext_t *uc, uint
     return rec;
 }
 
-void system_go_before_call(void)
+/* The handler of SIGSYS is about to go on in this frame. */
+static void leave_for(const ucontext_t *frame)
 {
     struct stub_thread *t = &stub_thread;
-    ucontext_t *uc = t->answering;
-    t->answering = NULL;
-    uc->uc_mcontext.gregs[REG_RIP] = (greg_t)system_before_call;
-    signal_forward_mask(mask_of(uc));
+    signal_forward_mask(mask_of(frame));
     t->dispatch = t->dispatched ? DISPATCH_BLOCK : DISPATCH_ALLOW;
+}
+
+void system_go_before_call(void)
+{
+    ucontext_t *uc = stub_thread.answering;
+    stub_thread.answering = NULL;
+    uc->uc_mcontext.gregs[REG_RIP] = (greg_t)system_before_call;
+    leave_for(uc);
     system_return(uc);
 }
 
@@ -896,8 +901,7 @@ uint64_t system_signal(int sig, siginfo_t *info, ucontext_t *uc)
         if (!own && stub_active && !t->outside)
             signal_place((uint64_t)g[REG_RIP]);
     }
-    signal_forward_mask(mask_of((const ucontext_t *)frame));
-    t->dispatch = t->dispatched ? DISPATCH_BLOCK : DISPATCH_ALLOW;
+    leave_for((const ucontext_t *)frame);
     return frame;
 }
 

@@ -20,9 +20,10 @@ system_entry:
     sub $8, %rsp
     .cfi_adjust_cfa_offset 8
     call system_signal           /* which frame to go on in */
-    mov %rax, %rsp
-    movabs $GATE_ADDR_VALUE, %rcx
-    jmp *GATE_SIGNAL_RETURN(%rcx)
+    mov %rax, %rdi
+    add $8, %rsp
+    .cfi_adjust_cfa_offset -8
+    jmp system_return
     .cfi_endproc
     .size system_entry, .-system_entry
 
@@ -73,9 +74,8 @@ instruction_entry:
     .cfi_adjust_cfa_offset -8
     test %rax, %rax
     jz 1f
-    mov %rax, %rsp
-    movabs $GATE_ADDR_VALUE, %rcx
-    jmp *GATE_SIGNAL_RETURN(%rcx)
+    mov %rax, %rdi
+    jmp system_return
 1:  jmp *instruction_otherwise(%rip)
     .cfi_endproc
     .size instruction_entry, .-instruction_entry

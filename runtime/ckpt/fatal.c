@@ -177,7 +177,7 @@ static void on_fatal(int sig, void *info, void *uc)
     } dfl = {0};
     sys_call(SYS_rt_sigaction, sig, &dfl, NULL, 8, 0, 0);
     if (((siginfo_t *)info)->si_code <= 0)
-        sys_call(SYS_tgkill, getpid(), gettid(), sig, 0, 0, 0);
+        sys_raise(sig);
 }
 
 void fatal_install(void)

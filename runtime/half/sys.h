@@ -98,4 +98,11 @@ static inline long sys_signal_thread(long tid, int sig, uint64_t value)
     return sys_call(SYS_rt_tgsigqueueinfo, pid, tid, sig, &info, 0, 0);
 }
 
+/* A signal to the calling thread. */
+static inline long sys_raise(int sig)
+{
+    return sys_call(SYS_tgkill, sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0),
+                    sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0), sig, 0, 0, 0);
+}
+
 #endif
