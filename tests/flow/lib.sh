@@ -101,8 +101,8 @@ print(json.dumps(value) if isinstance(value, (dict, list, bool)) else value)
 PYTHON
 }
 
-# What the program prints without dbg3, in NAME.native (made once a test). MPICH itself hangs now and
-# then, where threads send to themselves (the program handles): such a run is made again.
+# What the program prints without dbg3, in NAME.native (made once a test). MPICH itself hangs now
+# and then, where threads send to themselves (the program handles): such a run is made again.
 native() { # NAME COMMAND...
     local name=$1 try
     shift
