@@ -230,12 +230,11 @@ static int begin_again(struct by_message *b, struct target *t, uint64_t goal, st
 static bool on_move(void *arg, struct target *t, struct event *stop)
 {
     struct by_message *b = arg;
-    struct ptid thread;
     struct err err;
     uint64_t next;
-    if (by_message_thread(b, &thread, NULL) < 0)
+    if (!t->ops->threads(t, NULL, 0))
         return false;
-    if (by_message_to_kept(b, t, thread, stop))
+    if (by_message_to_kept(b, t, stop))
         return true;
     uint64_t goal = b->goal;
     bool anew = b->anew;

@@ -13,31 +13,23 @@
 
 #include "gdbbridge/by_message_private.h"
 #include "gdbbridge/bytes.h"
-#include "gdbbridge/registers.h"
-#include "gdbbridge/reverse_copy.h"
 #include "runtime/half/gate.h"
 
 /* The process as it stands, or the event that it is at. 0, or -1 with *err. */
 static int keep(struct by_message *b, struct kept *k, struct err *err)
 {
-    struct user_regs_struct regs;
     uint64_t here = by_message_here(b);
-    siginfo_t signal;
-    pid_t pid = ptrace_target_copy(b->target, &signal, err);
-    if (pid < 0 && here == NO_EVENT)
+    struct kept_process *process = ptrace_target_keep(b->target, err);
+    if (!process && here == NO_EVENT)
         return -1;
-    *k = (struct kept){
-        .pid = pid > 0 ? pid : 0, .signal = signal, .here = here, .when = time(NULL)};
+    *k = (struct kept){.process = process, .pc = kept_process_pc(process), .here = here};
     by_message_next_event(b, &k->next, NULL);
-    if (pid > 0 && copy_registers(pid, &regs) == 0)
-        k->pc = regs.rip;
     return 0;
 }
 
 static void drop(struct kept *k)
 {
-    if (k->pid > 1)
-        copy_kill(k->pid);
+    kept_process_free(k->process);
     *k = (struct kept){.number = 0};
 }
 
@@ -116,8 +108,7 @@ int by_message_back(void *arg, const char *args, struct bytes *out, struct err *
 
 /* ---- going to what is kept ---- */
 
-bool by_message_to_kept(struct by_message *b, struct target *t, struct ptid thread,
-                        struct event *stop)
+bool by_message_to_kept(struct by_message *b, struct target *t, struct event *stop)
 {
     const struct kept *k = b->target_kept;
     struct err err;
@@ -125,13 +116,14 @@ bool by_message_to_kept(struct by_message *b, struct target *t, struct ptid thre
         return false;
     b->target_kept = NULL;
     b->goal = NO_EVENT;
-    if (!k->pid) {
+    if (!k->process) {
         b->goal = k->here;
         b->anew = true;
         return false;
     }
-    *stop = (struct event){.kind = EVENT_STOPPED, .thread = thread};
-    if (ptrace_target_return(t, k->pid, &k->signal, &err) < 0) {
+    int returned = ptrace_target_return(t, k->process, &err);
+    *stop = (struct event){.kind = EVENT_STOPPED, .thread = ptrace_target_thread(t)};
+    if (returned < 0) {
         snprintf(stop->console, sizeof stop->console, "dbg3: %.400s\n", err.text);
         return true;
     }

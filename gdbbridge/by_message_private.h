@@ -40,11 +40,9 @@ struct coming {
  * event. */
 struct kept {
     unsigned number; /* of a checkpoint */
-    pid_t pid;       /* 0: no copy, it is at event `here` */
-    siginfo_t signal; /* that it is about to get; si_signo 0: none */
+    struct kept_process *process; /* NULL: no copy, it is at event `here` */
     uint64_t here, next; /* as in by_message; the event that comes next */
     uint64_t pc;
-    time_t when;
 };
 
 struct by_message {
@@ -120,8 +118,7 @@ void by_message_diverts(struct by_message *b, struct ptid thread);
 /* The process is a new one, or gone: nothing was changed. */
 void by_message_not_diverted(struct by_message *b);
 /* Carries out `back` or `restart`, if one of them has been asked for. */
-bool by_message_to_kept(struct by_message *b, struct target *t, struct ptid thread,
-                        struct event *stop);
+bool by_message_to_kept(struct by_message *b, struct target *t, struct event *stop);
 void by_message_drop_kept(struct by_message *b);
 int by_message_what_if(void *arg, const char *args, struct bytes *out, struct err *err);
 int by_message_back(void *arg, const char *args, struct bytes *out, struct err *err);

@@ -153,19 +153,18 @@ void ptrace_target_ends_here(struct target *t);
 bool ptrace_target_diverted(struct target *t);
 
 /*
- * A copy of the one process as it stands; the caller's, to be killed with copy_kill(). *signal is
- * what a copy does not have, a signal of the log that the thread is about to get; si_signo 0: none.
- * -1 with *err.
+ * A place that is kept: the one process as it stands, with the signal of the log that a thread is
+ * about to get. The caller's, until kept_process_free(). NULL with *err.
  */
-pid_t ptrace_target_copy(struct target *t, siginfo_t *signal, struct err *err);
+struct kept_process *ptrace_target_keep(struct target *t, struct err *err);
+uint64_t kept_process_pc(const struct kept_process *k); /* 0: it is gone */
+void kept_process_free(struct kept_process *k); /* NULL: nothing */
 
 /*
- * The process becomes what `kept` is, which stays as it is, about to get that signal. That is no
- * diversion: `kept` must have been made of none. GDB does not hear of it, as for
- * ptrace_target_goto(). 0, or -1 with *err.
+ * The process becomes what `k` is, which stays as it is. That is no diversion: `k` must have been
+ * made of none. GDB does not hear of it, as for ptrace_target_goto(). 0, or -1 with *err.
  */
-int ptrace_target_return(struct target *t, pid_t kept, const siginfo_t *signal,
-                         struct err *err);
+int ptrace_target_return(struct target *t, const struct kept_process *k, struct err *err);
 
 /*
  * Moves the one process, stopped, to the boundary of `event`: the events before it have been taken,

@@ -442,7 +442,7 @@ static void end_present(struct process *p, uint64_t *keys, size_t max)
     copy_kill(p->pid);
 }
 
-static struct thread *thread_with(struct process *p, uint64_t key)
+struct thread *past_thread(struct process *p, uint64_t key)
 {
     struct thread *th = p->threads;
     while (th && past_key(th) != key)
@@ -469,7 +469,7 @@ void past_become(struct past *h, pid_t pid, uint64_t thread)
     points_put_back(p);
     h->touched = false;
     h->thread = thread;
-    h->target->last = thread_with(p, thread)->tid;
+    h->target->last = past_thread(p, thread)->tid;
     look_for_diversion(h);
 }
 
@@ -477,7 +477,7 @@ static void pend(struct past *h, enum trap trap, uint64_t addr, enum history whe
                  const char *text)
 {
     struct ptrace_target *t = h->target;
-    struct thread *th = thread_with(t->processes, h->thread);
+    struct thread *th = past_thread(t->processes, h->thread);
     th->went_back = false;
     th->keeps_signal = th->at_signal && copy_logged(); /* it stands where it stood */
     t->pending = (struct event){.kind = EVENT_STOPPED,
@@ -502,49 +502,7 @@ static void pend_interrupted(struct past *h)
 {
     pend(h, TRAP_OTHER, 0, HISTORY_INSIDE, NULL);
     h->target->pending.code = SIGINT;
-    thread_with(h->target->processes, h->thread)->faked = SIGINT;
-}
-
-/* ---- copies that the caller keeps ---- */
-
-bool ptrace_target_diverted(struct target *base)
-{
-    const struct past *h = ptrace_target_of(base)->past;
-    return h && h->diverted;
-}
-
-pid_t ptrace_target_copy(struct target *base, siginfo_t *signal, struct err *err)
-{
-    struct ptrace_target *t = ptrace_target_of(base);
-    signal->si_signo = 0;
-    if (!t->processes || !t->past)
-        return err_set(err, "there is no process that runs again as it ran");
-    if (!past_can_follow(t->past, t->processes->threads))
-        return err_set(err, "%s", t->past->why);
-    struct thread *th = t->processes->threads;
-    pid_t pid = past_copy_present(th);
-    if (th->at_signal && !th->next && copy_logged())
-        *signal = th->info;
-    return pid > 0 ? pid : err_set(err, "the process cannot be copied");
-}
-
-int ptrace_target_return(struct target *base, pid_t kept, const siginfo_t *signal, struct err *err)
-{
-    struct ptrace_target *t = ptrace_target_of(base);
-    struct past *h = t->past;
-    pid_t pid = t->processes && h ? copy_make(kept) : -1;
-    if (pid <= 0)
-        return err_set(err, "%s", t->processes ? "the process cannot be copied"
-                                               : "the program has ended; type: run");
-    past_begin(h);
-    past_become(h, pid, 0);
-    if (signal->si_signo) {
-        struct thread *th = t->processes->threads;
-        th->info = *signal;
-        th->at_signal = th->keeps_signal = true;
-    }
-    t->moved = true;
-    return 0;
+    past_thread(h->target->processes, h->thread)->faked = SIGINT;
 }
 
 /* ---- for GDB ---- */

@@ -7,6 +7,7 @@
  *     reverse_search.c  back to the last stop
  *     reverse_goto.c    to a recorded event; what was before the first leg
  *     reverse_find.c    to a recorded event, where threads take turns
+ *     reverse_keep.c    places that the caller keeps
  */
 #ifndef DBG3_GDBBRIDGE_REVERSE_PRIVATE_H
 #define DBG3_GDBBRIDGE_REVERSE_PRIVATE_H
@@ -107,8 +108,9 @@ void past_begin_here(struct past *h, struct thread *th);
 /* A copy becomes the process that GDB sees, with this thread as the one that has stopped. */
 void past_become(struct past *h, pid_t pid, uint64_t thread);
 
-/* The key of one of its threads. */
+/* The key of one of its threads; the thread with a key, or its first one. */
 uint64_t past_key(struct thread *th);
+struct thread *past_thread(struct process *p, uint64_t key);
 
 /* ---- legs (reverse_leg.c) ---- */
 

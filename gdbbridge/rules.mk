@@ -7,7 +7,7 @@ RSP_OBJS := $(patsubst %,$(BUILD)/gdbbridge/%.o,bytes rsp rsp_command signals re
 GDBBRIDGE_OBJS := $(RSP_OBJS) $(patsubst %,$(BUILD)/gdbbridge/%.o,procfs osdata tls ptrace_target \
                     ptrace_start ptrace_wait ptrace_pass ptrace_resume ptrace_state \
                     ptrace_points agent agent_print script dispatch journal reverse \
-                    reverse_find reverse_goto reverse_leg reverse_search reverse_step \
+                    reverse_find reverse_goto reverse_keep reverse_leg reverse_search reverse_step \
                     reverse_copy reverse_crowd reverse_event reverse_run reverse_trace reverse_wait transport \
                     gdbserver gdbserver_main)
 

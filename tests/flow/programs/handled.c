@@ -1,6 +1,6 @@
 /*
  * handled: signals that the program causes itself and handles, again and again: sent in several
- * ways, of a broken pipe, and of pages that it may not write to before.
+ * ways, of a broken pipe, of pages that it may not write to before, and in several threads.
  *
  * Usage: handled [ROUNDS [CASE]]. Any number of ranks.
  */
@@ -20,6 +20,13 @@ static void note(int sig)
 {
     got[sig]++;
     in_all++;
+}
+
+/* Threads do so at the same time. */
+static void note_one(int sig)
+{
+    (void)sig;
+    __atomic_add_fetch(&in_all, 1, __ATOMIC_RELAXED);
 }
 
 static void open_page(int sig)
@@ -72,8 +79,31 @@ static void pages(int round)
     signal(SIGSEGV, SIG_DFL);
 }
 
+static void *sends_itself(void *mine)
+{
+    for (int i = 0; i < 5; i++) {
+        *(int *)mine += i;
+        CHECK(pthread_kill(pthread_self(), SIGUSR1) == 0);
+    }
+    return NULL;
+}
+
+static void team(int round)
+{
+    pthread_t thread[2];
+    int sum[2] = {round, round}, before = in_all;
+
+    signal(SIGUSR1, note_one);
+    for (int i = 0; i < 2; i++)
+        CHECK(pthread_create(&thread[i], NULL, sends_itself, &sum[i]) == 0);
+    check_talk(5);
+    for (int i = 0; i < 2; i++)
+        CHECK(pthread_join(thread[i], NULL) == 0 && sum[i] == round + 10);
+    CHECK(in_all == before + 10);
+}
+
 static const struct check_case cases[] = {
-    {"sent", sent}, {"pipes", pipes}, {"pages", pages}, {NULL, NULL}};
+    {"sent", sent}, {"pipes", pipes}, {"pages", pages}, {"team", team}, {NULL, NULL}};
 
 int main(int argc, char **argv)
 {
