@@ -228,13 +228,6 @@ static struct attr **list_of(enum call call, const uint64_t *v)
     }
 }
 
-static int bad_object(enum call call, const uint64_t *v)
-{
-    static const uint8_t code[HANDLE_NKINDS] = {
-        [HANDLE_COMM] = MPI_ERR_COMM, [HANDLE_DATATYPE] = MPI_ERR_TYPE, [HANDLE_WIN] = MPI_ERR_WIN};
-    return error_return(call, v, code[call_table[call].params[0].handle]);
-}
-
 /* [object_lock] */
 static struct attr **find(struct attr **list, int keyval)
 {
@@ -287,11 +280,16 @@ static bool keyval_is_builtin(int keyval)
     return (unsigned)keyval >> 30 == 1;
 }
 
+static int predefined_index(int keyval)
+{
+    return ((keyval & 0xf) - 1) >> 1;
+}
+
 /* Predefined attributes: C gets the address of a copy, Fortran (and its keyvals) the value. */
 static int get_predefined(int keyval, void *out, int *flag, int type)
 {
     static int copy[8];
-    int i = ((keyval & 0xf) - 1) >> 1;
+    int i = predefined_index(keyval);
     *flag = attr_predefined.set[i];
     copy[i] = attr_predefined.value[i];
     if (*flag && type == ATTR_PTR)
@@ -306,7 +304,7 @@ int attr_get(enum call call, const uint64_t *v, int type)
     struct attr **list = list_of(call, v), *a;
     int keyval = (int)v[1], *flag = (int *)v[3];
     if (!list)
-        return bad_object(call, v);
+        return error_bad_object(call, v);
     if (keyval_is_builtin(keyval) && call_table[call].params[0].handle == HANDLE_COMM)
         return get_predefined(keyval, (void *)v[2], flag, type);
     if (keyval_is_builtin(keyval) && call_table[call].params[0].handle == HANDLE_WIN)
@@ -325,7 +323,7 @@ int attr_set(enum call call, const uint64_t *v, int type)
     struct attr **list = list_of(call, v), *a;
     struct keyval *k = keyval_for(call_table[call].params[0].handle, (int)v[1]);
     if (!list)
-        return bad_object(call, v);
+        return error_bad_object(call, v);
     if (!k)
         return bad_keyval(call);
     a = get(list, (int)v[1]);
@@ -350,7 +348,7 @@ int hand_attr_delete(enum call call, const uint64_t *v)
 {
     struct attr **list = list_of(call, v), *a;
     if (!list)
-        return bad_object(call, v);
+        return error_bad_object(call, v);
     if (!keyval_for(call_table[call].params[0].handle, (int)v[1]))
         return bad_keyval(call);
     a = get(list, (int)v[1]);
@@ -370,6 +368,15 @@ int hand_attr_delete(enum call call, const uint64_t *v)
 static bool has_manager(void)
 {
     return getenv("PMI_FD") || getenv("PMI_PORT") || getenv("PMI_RANK") || getenv("PMIX_RANK");
+}
+
+void attr_class_added(int class)
+{
+    int *last = &attr_predefined.value[predefined_index(MPI_LASTUSEDCODE)];
+    stub_lock(&object_lock);
+    if (class > *last)
+        *last = class;
+    stub_unlock(&object_lock);
 }
 
 void attr_ask_predefined(void)

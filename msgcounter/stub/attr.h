@@ -35,4 +35,7 @@ struct attr_predefined {
 extern struct attr_predefined attr_predefined;
 void attr_ask_predefined(void);
 
+/* MPI_LASTUSEDCODE is this class from now on, if it is no smaller one. */
+void attr_class_added(int class);
+
 #endif

@@ -195,6 +195,9 @@ void call_refuse_unrecorded(enum call call);
  */
 int error_return(enum call call, const uint64_t *v, int rc);
 
+/* The same for a first parameter that is no object of its kind. */
+int error_bad_object(enum call call, const uint64_t *v);
+
 /* The same when the communicator is known otherwise (a request's). comm may be NULL. */
 int error_return_comm(enum call call, struct comm *comm, int rc);
 

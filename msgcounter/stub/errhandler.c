@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "msgcounter/stub/attr.h"
 #include "msgcounter/stub/comm.h"
 #include "msgcounter/stub/record.h"
 #include "msgcounter/stub/schedule.h"
@@ -184,6 +185,14 @@ void errhandler_set_cxx(MPI_Errhandler id, void (*call)(void))
         h->cxx = (void (*)(int, int *, int *, void (*)(void)))call;
 }
 
+int error_bad_object(enum call call, const uint64_t *v)
+{
+    static const uint8_t code[HANDLE_NKINDS] = {
+        [HANDLE_COMM] = MPI_ERR_COMM, [HANDLE_DATATYPE] = MPI_ERR_TYPE, [HANDLE_WIN] = MPI_ERR_WIN,
+        [HANDLE_FILE] = MPI_ERR_FILE, [HANDLE_SESSION] = MPI_ERR_SESSION};
+    return error_return(call, v, code[call_table[call].params[0].handle]);
+}
+
 int hand_errhandler_free(enum call call, const uint64_t *v)
 {
     MPI_Errhandler *id = (MPI_Errhandler *)v[0];
@@ -202,7 +211,7 @@ int hand_errhandler_set(enum call call, const uint64_t *v)
     MPI_Errhandler id = (MPI_Errhandler)v[1];
     struct errhandler *h = errhandler_of(id);
     if (!place_of_object(&p, call_table[call].params[0].handle, v[0]))
-        return error_return(call, v, MPI_ERR_COMM);
+        return error_bad_object(call, v);
     if (!h && (unsigned)id >> 30 != 1)
         return error_return(call, v, MPI_ERR_ARG);
     object_get(h ? &h->head : NULL);
@@ -228,7 +237,7 @@ int hand_errhandler_get(enum call call, const uint64_t *v)
 {
     struct place p;
     if (!place_of_object(&p, call_table[call].params[0].handle, v[0]))
-        return error_return(call, v, MPI_ERR_COMM);
+        return error_bad_object(call, v);
     MPI_Errhandler *out = (MPI_Errhandler *)v[1], errors;
     schedule_get(NULL); /* as for what is pure: the answer is an event only if it is a handle */
     struct object *h = errhandler_share(p.handler, p.errors, &errors);
@@ -244,7 +253,7 @@ int hand_errhandler_call(enum call call, const uint64_t *v)
 {
     struct place p;
     if (!place_of_object(&p, call_table[call].params[0].handle, v[0]))
-        return error_return(call, v, MPI_ERR_COMM);
+        return error_bad_object(call, v);
     invoke(call, &p, (int)v[1]);
     return MPI_SUCCESS;
 }
@@ -271,6 +280,8 @@ static void note_error(enum call call, const uint64_t *v, const char *text)
     added = stub_realloc(added, (nadded + 1) * sizeof *added);
     added[nadded++] = a;
     stub_unlock(&object_lock);
+    if (call == CALL_MPI_Add_error_class)
+        attr_class_added(a.given);
 }
 
 void after_add_error(enum call call, const uint64_t *v)

@@ -201,7 +201,7 @@ static void case_error_codes(int round)
 {
     static int kept, code;
     char text[MPI_MAX_ERROR_STRING];
-    int gone, class, length;
+    int gone, class, length, *last, found;
     if (!kept) {
         MPI_Add_error_class(&gone);
         MPI_Add_error_class(&kept);
@@ -214,6 +214,31 @@ static void case_error_codes(int round)
     CHECK(class != kept && class >= MPI_ERR_LASTCODE);
     MPI_Error_string(code, text, &length);
     CHECK(!strcmp(text, "a reason of our own"));
+    MPI_Comm_get_attr(MPI_COMM_WORLD, MPI_LASTUSEDCODE, &last, &found);
+    CHECK(found && *last == kept);
+}
+
+static int class_of(int code)
+{
+    int class;
+    MPI_Error_class(code, &class);
+    return class;
+}
+
+/* What is wrong is told by the kind of the object that is none. */
+static void case_null_objects(int round)
+{
+    MPI_Errhandler handler;
+    void *value;
+    int found;
+    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+    CHECK(class_of(MPI_Win_get_errhandler(MPI_WIN_NULL, &handler)) == MPI_ERR_WIN);
+    CHECK(class_of(MPI_Win_set_errhandler(MPI_WIN_NULL, MPI_ERRORS_RETURN)) == MPI_ERR_WIN);
+    CHECK(class_of(MPI_Win_call_errhandler(MPI_WIN_NULL, MPI_ERR_ARG)) == MPI_ERR_WIN);
+    CHECK(class_of(MPI_Win_get_attr(MPI_WIN_NULL, MPI_WIN_BASE, &value, &found)) == MPI_ERR_WIN);
+    CHECK(class_of(MPI_Comm_get_errhandler(MPI_COMM_NULL, &handler)) == MPI_ERR_COMM);
+    CHECK(class_of(MPI_Session_get_errhandler(MPI_SESSION_NULL, &handler)) == MPI_ERR_SESSION);
+    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_ARE_FATAL);
 }
 
 /* A keyval is for one kind of object. */
@@ -406,6 +431,7 @@ static const struct check_case cases[] = {
     {"cart", case_cart},
     {"attributes", case_attributes},
     {"error_codes", case_error_codes},
+    {"null_objects", case_null_objects},
     {"keyval_kinds", case_keyval_kinds},
     {"predefined_attributes", case_predefined_attributes},
     {"names", case_names},
