@@ -80,7 +80,8 @@ $(BUILD)/lower/runtime/half/upper_vdso_image.o: $(BUILD)/lower/upper_vdso.so
 	printf '.section .rodata\n.globl upper_vdso_start, upper_vdso_end\n.balign 16\nupper_vdso_start:\n.incbin "$<"\nupper_vdso_end:\n.section .note.GNU-stack,"",@progbits\n' | $(CC) -x assembler -c -o $@ -
 
 # The preload by which ranks come under control: no libc, first constructor of all.
-$(BUILD)/libdbg3-launch.so: runtime/launch/launch.c runtime/launch/env.h $(BUILD)/flags
+$(BUILD)/libdbg3-launch.so: runtime/launch/launch.c runtime/launch/env.h runtime/half/loading.h \
+                            runtime/half/sys.h $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(filter-out -fstack-protector-strong,$(CFLAGS)) -fPIC -fno-stack-protector \
 	    -fno-builtin -shared -Wl,-z,initfirst -Wl,-soname,libdbg3-launch.so -o $@ $<

@@ -7,6 +7,9 @@ $(BUILD)/tests/flow/programs/schedule: SCENARIO_CFLAGS += -fopenmp
 # C++'s random numbers, without a C++ compiler.
 $(BUILD)/tests/flow/programs/inputs: SCENARIO_LIBS := -l:libstdc++.so.6
 
+# Linked with no MPI library.
+$(BUILD)/tests/flow/programs/loads: SCENARIO_CFLAGS += -Wl,--as-needed
+
 $(BUILD)/tests/flow/programs/%: tests/flow/programs/%.c tests/flow/programs/check.h
 	@mkdir -p $(@D)
 	$(MPICC) $(SCENARIO_CFLAGS) -Wno-unused-parameter -pthread -o $@ $< $(SCENARIO_LIBS) -lm

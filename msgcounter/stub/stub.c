@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "msgcounter/stub/init.h"
+#include "msgcounter/stub/other_mpi.h"
 #include "msgcounter/stub/pid.h"
 #include "msgcounter/stub/record.h"
 #include "msgcounter/stub/signal.h"
@@ -79,5 +80,6 @@ __attribute__((constructor)) static void stub_start(void)
     restore_variable("LD_PRELOAD", GATE->user_preload);
     restore_variable("LD_LIBRARY_PATH", GATE->user_library_path);
     stub_signal_init();
+    other_mpi_init();
     on_exit(at_exit, NULL);
 }

@@ -3,20 +3,22 @@
  *
  * The dbg3 command runs the user's launcher line as it is, with this library in LD_PRELOAD. In each
  * program that starts it asks one question: is libmpich.so.12 (or libmpi.so.12) among the libraries
- * that ld.so has loaded? If not, it does nothing: launchers, shells and other children are left
- * alone. If so, it executes the lower program in place of the application, which loads the
- * application into its upper half.
+ * that ld.so has loaded? If so, it executes the lower program in place of the application, which
+ * loads the application into its upper half. If not, it does nothing: launchers, shells and other
+ * children are left alone. But it asks again whenever such a program loads more (interpreters do,
+ * that of Python for mpi4py): as soon as MPI is among that, the program begins once more, as it
+ * began, and is a rank from its start.
  *
  * The constructor runs before any other (DF_1_INITFIRST), so before libc is initialised: it uses
  * system calls and its own arguments only, no libc at all.
  */
-#include <elf.h>
-#include <link.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/resource.h>
 
+#include "runtime/half/loading.h"
 #include "runtime/half/sys.h"
 #include "runtime/launch/env.h"
 
@@ -128,17 +130,6 @@ static void add_user_preload(struct text *t, const char *value)
     }
 }
 
-static int see_object(struct dl_phdr_info *info, size_t size, void *arg)
-{
-    const char *base = info->dlpi_name;
-    for (const char *p = base; *p; p++)
-        if (*p == '/')
-            base = p + 1;
-    if (same(base, "libmpich.so.12", 14) || same(base, "libmpi.so.12", 12))
-        *(bool *)arg = true;
-    return 0;
-}
-
 static void complain(const char *a, const char *b)
 {
     sys_call(SYS_write, 2, "dbg3: ", 6, 0, 0, 0);
@@ -208,18 +199,11 @@ static bool build_env(char **envp, char **out, struct text *t)
     return !t->overflow;
 }
 
-__attribute__((constructor)) static void launch(int argc, char **argv, char **envp)
+static void become_rank(char **argv, char **envp)
 {
-    const char *runtime = env_get(envp, ENV_RUNTIME);
-    bool is_rank = false;
-    if (!runtime)
-        return;
-    dl_iterate_phdr(see_object, &is_rank);
-    if (!is_rank)
-        return;
     static struct text text, lower;
     static char *env[ENV_MAX];
-    text_add(&lower, runtime);
+    text_add(&lower, env_get(envp, ENV_RUNTIME));
     text_add(&lower, "/dbg3-lower");
     text_end(&lower);
     long r = -1;
@@ -227,4 +211,74 @@ __attribute__((constructor)) static void launch(int argc, char **argv, char **en
         r = sys_call(SYS_execve, lower.buf, argv, env, 0, 0, 0);
     complain("cannot start ", r == -1 ? "a rank: its environment is too large" : lower.buf);
     sys_call(SYS_exit_group, 127, 0, 0, 0, 0, 0);
+}
+
+static bool has_mpi(void)
+{
+    for (const struct link_map *lib = _r_debug.r_map; lib; lib = lib->l_next)
+        if (loading_is_mpi(lib))
+            return true;
+    return false;
+}
+
+/* ---- programs that load MPI as they run ---- */
+
+#define SIGNALS 64
+
+/* What a program is given that it may have changed since. */
+static struct start {
+    char **argv, **envp;
+    char directory[PATH_BYTES]; /* empty: it has no path */
+    uint64_t blocked, ignored;  /* signals, from bit 0 */
+} start;
+
+struct action { /* the kernel's struct sigaction */
+    uintptr_t handler;
+    uint64_t flags;
+    void *restorer;
+    uint64_t mask;
+};
+
+static void note_start(char **argv, char **envp)
+{
+    start.argv = argv;
+    start.envp = envp;
+    if (sys_call(SYS_getcwd, start.directory, PATH_BYTES, 0, 0, 0, 0) < 0)
+        start.directory[0] = '\0';
+    sys_call(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &start.blocked, sizeof start.blocked, 0, 0);
+    for (int s = 1; s <= SIGNALS; s++) {
+        struct action a = {0};
+        sys_call(SYS_rt_sigaction, s, NULL, &a, sizeof a.mask, 0, 0);
+        start.ignored |= (uint64_t)(a.handler == (uintptr_t)SIG_IGN) << (s - 1);
+    }
+}
+
+static void as_started(void)
+{
+    for (int s = 1; s <= SIGNALS; s++) {
+        bool ignored = start.ignored >> (s - 1) & 1;
+        struct action a = {.handler = (uintptr_t)(ignored ? SIG_IGN : SIG_DFL)};
+        sys_call(SYS_rt_sigaction, s, &a, NULL, sizeof a.mask, 0, 0);
+    }
+    sys_call(SYS_rt_sigprocmask, SIG_SETMASK, &start.blocked, NULL, sizeof start.blocked, 0, 0);
+    if (start.directory[0])
+        sys_call(SYS_chdir, start.directory, 0, 0, 0, 0, 0);
+}
+
+static void loaded(void)
+{
+    if (_r_debug.r_state != RT_CONSISTENT || !has_mpi())
+        return;
+    as_started();
+    become_rank(start.argv, start.envp);
+}
+
+__attribute__((constructor)) static void launch(int argc, char **argv, char **envp)
+{
+    if (!env_get(envp, ENV_RUNTIME))
+        return;
+    if (has_mpi())
+        become_rank(argv, envp);
+    note_start(argv, envp);
+    on_loading(loaded);
 }
