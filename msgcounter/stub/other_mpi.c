@@ -6,7 +6,7 @@
  * anybody looks for a function in it, the addresses in its table of symbols become those of the
  * stub's: it is never called.
  *
- * Source: System V gABI, symbol table; the GNU hash table as ld.so reads it (glibc elf/dl-lookup.c).
+ * Sources: System V gABI, symbol table; glibc elf/dl-lookup.c, the GNU hash table.
  */
 #include "msgcounter/stub/other_mpi.h"
 
@@ -83,7 +83,7 @@ void other_mpi_init(void)
         return;
     for (const struct link_map *lib = _r_debug.r_map; lib; lib = lib->l_next)
         if (lib != stub_map && loading_is_mpi(lib))
-            stub_stop(125, "dbg3: this program is linked with %s by its path: link it with -lmpich, "
-                           "so that it wants libmpich.so.12", lib->l_name);
+            stub_stop(125, "dbg3: this program is linked with %s by its path: link it with "
+                           "-lmpich, so that it wants libmpich.so.12", lib->l_name);
     on_loading(loaded);
 }
