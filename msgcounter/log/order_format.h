@@ -21,7 +21,7 @@
  *
  *     00000001 t          what follows is of thread t, a number; the segment begins with thread 0's
  *     00000010 n n n n    NO: 32 bits, little endian, of one of several threads, which counts it
- *                         in place while others append
+ *                         in place while others append; what goes beyond a first digit
  *     00001000            YES: Test, Testall, Iprobe, ... said that it has happened
  *     0001nnnn            SOME: n + 1 of a set have completed; differences of their indices less
  *                         1 follow (the first to -1). 14: a number follows in place of n; 15: all

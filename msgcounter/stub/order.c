@@ -113,7 +113,8 @@ void order_matched_any(const struct comm *c, int source)
         order_fill_source(segment(), place, source < 0 ? ORDER_NOBODY : (uint32_t)source);
 }
 
-/* Threads that poll at the same time must not fill the log: each counts in a place of its own. */
+/* Threads that poll at the same time must not fill the log: each counts in a place of its own, once
+ * it has been told so more often than a byte holds. */
 static void no_of_thread(void)
 {
     struct order_thread *t = self();
@@ -123,8 +124,12 @@ static void no_of_thread(void)
     s = open_segment(ORDER_ROOM_SMALL);
     if (!s)
         return;
-    t->no_place = order_put_no_wide(s);
-    t->no_epoch = s->epoch;
+    if (!s->no) {
+        order_put_no(s);
+    } else if (!order_count_no(s)) {
+        t->no_place = order_put_no_wide(s);
+        t->no_epoch = s->epoch;
+    }
     close_segment();
 }
 

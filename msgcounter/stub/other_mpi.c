@@ -11,7 +11,6 @@
 #include "msgcounter/stub/other_mpi.h"
 
 #include <dlfcn.h>
-#include <string.h>
 
 #include "msgcounter/stub/stub.h"
 #include "runtime/half/loading.h"

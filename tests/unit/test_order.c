@@ -197,7 +197,11 @@ START_TEST(threads)
         order_put_yes(seg[0]);
     }
     order_put_thread(seg[0], 1);
+    for (int i = 0; i < 63; i++)
+        ck_assert(i ? order_count_no(seg[0]) : (order_put_no(seg[0]), true));
+    ck_assert(!order_count_no(seg[0]));
     uint64_t mine = order_put_no_wide(seg[0]);
+    ck_assert(!order_count_no(seg[0]));
     order_put_thread(seg[0], 2);
     uint64_t other = order_put_no_wide(seg[0]);
     for (int i = 0; i < 99999; i++)
@@ -215,6 +219,7 @@ START_TEST(threads)
         ck_assert_int_eq(order_cursor_next(&c, &o), ORDER_NEXT_OUTCOME);
         ck_assert(o.kind == ORDER_KIND_YES && o.thread == who[i]);
     }
+    expect(&c, ORDER_KIND_NO, 63, 1);
     expect(&c, ORDER_KIND_NO, 100000, 5);
     expect(&c, ORDER_KIND_NO, 2, 5);
     ck_assert_int_eq(order_cursor_next(&c, &o), ORDER_NEXT_OUTCOME);
