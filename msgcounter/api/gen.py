@@ -432,6 +432,16 @@ class Call:
         return sum(1 << i for i, e in enumerate(self.entries)
                    if e.kind == 'HANDLE' and e.fields['by_value'] == '1')
 
+    def outputs(self):
+        """Parameters of a call by hand that point to one output each, which may not be NULL. Calls
+        that are interpreted leave that to the MPI library; so do those of MPI-IO."""
+        if not self.row.hand or self.row.cls in ('tool', 'init', 'io'):
+            return []
+        return [e.param.name for e in self.entries
+                if e.kind in ('STATUS', 'OUT', 'HANDLE') and e.param.ctype.endswith('*') and
+                e.fields['dir'] in ('DIR_OUT', 'DIR_INOUT') and e.fields.get('array') != '1' and
+                'length_rule' not in e.fields]
+
     def flags(self):
         names = {FLAGS[f] for f in self.row.flags}
         if self.large:
@@ -558,8 +568,12 @@ def wrapper(c):
     if symbol != c.name:
         alias = (f'extern __typeof__({symbol}) {c.name} '
                  f'__attribute__((weak, alias("{symbol}"), visibility("default")));\n')
+    null = ' || '.join('!' + name for name in c.outputs())
+    if null:
+        null = (f'    if (__builtin_expect({null}, 0))\n'
+                f'        return stub_call_null(CALL_{c.name}, v, __builtin_return_address(0));\n')
     return (f'EXPORT {c.proto.returns} {symbol}({declared})\n{{\n'
-            f'    const uint64_t v[] = {{{words}}};\n'
+            f'    const uint64_t v[] = {{{words}}};\n{null}'
             f'    return stub_call(CALL_{c.name}, v, __builtin_return_address(0));\n}}\n{alias}')
 
 

@@ -462,7 +462,7 @@ int call_generic(enum call call, const uint64_t *v)
     return 0;
 }
 
-int stub_call(enum call call, const uint64_t *v, void *site)
+static inline __attribute__((always_inline)) void come_in(enum call call, void *site)
 {
     if (__builtin_expect(!stub_active, 0))
         stub_inert(call_table[call].name);
@@ -477,18 +477,36 @@ int stub_call(enum call call, const uint64_t *v, void *site)
     counters_add(&f->calls, 1);
     if (__builtin_expect(schedule_on, 0) && call_table[call].flags & CALL_PURE)
         schedule_get(NULL); /* no event orders what they find among threads */
-    call_hand_fn *hand = call_hand[call];
-    int rc = hand ? hand(call, v) : call_generic(call, v);
+}
+
+static inline __attribute__((always_inline)) void go_out(enum call call)
+{
     if (__builtin_expect(win_watching, 0))
         win_watch_look(call);
     if (__builtin_expect(GATE->word & GATE_WORD_INTENT, 0))
         win_before_cut();
-    f = count.file; /* the call may have ended in another process */
+    struct counters_file *f = count.file; /* the call may have ended in another process */
     counters_set(&f->call, 0);
     counters_set(&f->state, stub_gate.finalized ? COUNTERS_FINALIZED : COUNTERS_COMPUTING);
     stub_leave();
     if (GATE->mode != GATE_LIVE && !stub_thread.handler)
         stack_wipe();
+}
+
+int stub_call(enum call call, const uint64_t *v, void *site)
+{
+    come_in(call, site);
+    call_hand_fn *hand = call_hand[call];
+    int rc = hand ? hand(call, v) : call_generic(call, v);
+    go_out(call);
+    return rc;
+}
+
+int stub_call_null(enum call call, const uint64_t *v, void *site)
+{
+    come_in(call, site);
+    int rc = error_return(call, v, MPI_ERR_ARG);
+    go_out(call);
     return rc;
 }
 

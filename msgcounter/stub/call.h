@@ -159,6 +159,9 @@ extern struct call_where call_where;
 /* The way in. `site` is the address in the application that the call returns to. */
 int stub_call(enum call call, const uint64_t *v, void *site);
 
+/* The same with NULL where an output is to go: an error, as MPI has it. */
+int stub_call_null(enum call call, const uint64_t *v, void *site);
+
 /* The interpreter: live, record or replay as GATE->mode says. */
 int call_generic(enum call call, const uint64_t *v);
 

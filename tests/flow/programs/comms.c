@@ -225,12 +225,14 @@ static int class_of(int code)
     return class;
 }
 
-/* What is wrong is told by the kind of the object that is none. */
-static void case_null_objects(int round)
+/* What is wrong is told by the kind of the object that is none; NULL for an output: an argument. */
+static void case_null(int round)
 {
     MPI_Errhandler handler;
+    MPI_Request request = MPI_REQUEST_NULL;
+    MPI_Status status;
     void *value;
-    int found;
+    int found, token;
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     CHECK(class_of(MPI_Win_get_errhandler(MPI_WIN_NULL, &handler)) == MPI_ERR_WIN);
     CHECK(class_of(MPI_Win_set_errhandler(MPI_WIN_NULL, MPI_ERRORS_RETURN)) == MPI_ERR_WIN);
@@ -238,6 +240,13 @@ static void case_null_objects(int round)
     CHECK(class_of(MPI_Win_get_attr(MPI_WIN_NULL, MPI_WIN_BASE, &value, &found)) == MPI_ERR_WIN);
     CHECK(class_of(MPI_Comm_get_errhandler(MPI_COMM_NULL, &handler)) == MPI_ERR_COMM);
     CHECK(class_of(MPI_Session_get_errhandler(MPI_SESSION_NULL, &handler)) == MPI_ERR_SESSION);
+    CHECK(class_of(MPI_Comm_rank(MPI_COMM_WORLD, NULL)) == MPI_ERR_ARG);
+    CHECK(class_of(MPI_Recv(&token, 1, MPI_INT, 0, 9, MPI_COMM_WORLD, NULL)) == MPI_ERR_ARG);
+    CHECK(class_of(MPI_Isend(&token, 1, MPI_INT, 0, 9, MPI_COMM_WORLD, NULL)) == MPI_ERR_ARG);
+    CHECK(class_of(MPI_Iprobe(0, 9, MPI_COMM_WORLD, NULL, &status)) == MPI_ERR_ARG);
+    CHECK(class_of(MPI_Wait(NULL, &status)) == MPI_ERR_ARG);
+    CHECK(class_of(MPI_Test(&request, NULL, &status)) == MPI_ERR_ARG);
+    CHECK(class_of(MPI_Get_count(&status, MPI_INT, NULL)) == MPI_ERR_ARG);
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_ARE_FATAL);
 }
 
@@ -431,7 +440,7 @@ static const struct check_case cases[] = {
     {"cart", case_cart},
     {"attributes", case_attributes},
     {"error_codes", case_error_codes},
-    {"null_objects", case_null_objects},
+    {"null", case_null},
     {"keyval_kinds", case_keyval_kinds},
     {"predefined_attributes", case_predefined_attributes},
     {"names", case_names},
