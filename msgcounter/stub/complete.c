@@ -568,11 +568,19 @@ static bool follow(struct completion *c, uint32_t how, enum settle *s)
     return *s != SETTLE_NOT;
 }
 
-static void query_chosen(const struct completion *c)
+/* Of each generalized request first one function, then the other, as MPICH calls them. Calls that
+ * they make are events behind the completion. */
+static void end_general(const struct completion *c)
 {
-    for (int k = 0; k < c->nchosen; k++)
-        if (c->req[c->chosen[k]]->kind == REQUEST_GENERAL)
-            grequest_query(c->req[c->chosen[k]]);
+    for (int k = 0; k < c->nchosen; k++) {
+        struct request *r = c->req[c->chosen[k]];
+        if (r->kind != REQUEST_GENERAL)
+            continue;
+        grequest_query(r);
+        int freed = c->call == CALL_MPI_Request_get_status ? MPI_SUCCESS : grequest_free(r);
+        if (!r->status.error)
+            r->status.error = freed;
+    }
 }
 
 /* Settles what `how` asks for, live or from the log, and chooses. False: nothing to deliver. */
@@ -592,7 +600,7 @@ static bool completion_run(struct completion *c, uint32_t how)
         if (!wait && replay_idle(c->call, c->first))
             return false;
         replay_completion(c);
-        query_chosen(c);
+        end_general(c);
         return true;
     }
     if (s == SETTLE_NOT) {
@@ -604,9 +612,9 @@ static bool completion_run(struct completion *c, uint32_t how)
     if (c->nchosen == 0)
         choose(c, how);
     keep_choice(c, how);
-    query_chosen(c);
     if (__builtin_expect(recording(), 0))
         record_completion(c);
+    end_general(c);
     return true;
 }
 
@@ -928,7 +936,8 @@ int hand_request_free(enum call call, const uint64_t *v)
     } else {
         request_abandon(r); /* also if complete: the recorded execution does not depend on it */
     }
-    *id = MPI_REQUEST_NULL;
+    if (!rc) /* else it is still there: MPICH */
+        *id = MPI_REQUEST_NULL;
     return finish(call, rc);
 }
 

@@ -188,7 +188,11 @@ static bool is_contiguous(const struct datatype *t)
 /* The layout of the constructor, with the bounds that MPI gives the type. */
 static void make_layout(struct datatype *t, const struct type_note *n)
 {
-    struct layout *l = datatype_build_layout(t, n->size);
+    struct layout *l = datatype_build_layout(t, n->size, true);
+    if (l && layout_bounds(l).size != n->size) {
+        layout_free(l);
+        l = datatype_build_layout(t, n->size, false);
+    }
     if (!l)
         stub_stop(125, "%s: dbg3 cannot describe this datatype (combiner %d)",
                   call_table[t->head.made].name, t->combiner);

@@ -294,7 +294,7 @@ static const struct builder *builder_of(const struct datatype *t)
 
 /* ----------------------------------------------------------------------------- layouts */
 
-struct layout *datatype_build_layout(const struct datatype *t, int64_t size)
+struct layout *datatype_build_layout(const struct datatype *t, int64_t size, bool float16)
 {
     const struct builder *b = builder_of(t);
     struct layout *l = NULL;
@@ -309,12 +309,18 @@ struct layout *datatype_build_layout(const struct datatype *t, int64_t size)
     put_all(&a, t);
     a.olds = stub_alloc((size_t)t->ntypes * sizeof(struct layout *));
     bool whole = true;
+    struct layout *none = NULL;
+    if (!float16)
+        layout_struct(&none, &stub_layout_alloc, 0, NULL, NULL, NULL);
     for (int i = 0; i < t->ntypes; i++) {
-        whole &= t->types[i] != NULL;
-        a.olds[i] = t->types[i] ? t->types[i]->layout : NULL;
+        const struct datatype *part = t->types[i];
+        whole &= part != NULL;
+        a.olds[i] = !part ? NULL : none && part->head.id == MPIX_C_FLOAT16 ? none : part->layout;
     }
     if (whole && b->layout(&l, &a))
         l = NULL;
+    if (none)
+        layout_free(none);
     stub_free(a.olds);
     stub_free(a.all);
     return l;

@@ -98,16 +98,26 @@ bool grequest_poll(int n, struct request *const *req)
     return true;
 }
 
-void grequest_free(struct request *r)
+static int let_free(const struct grequest *g)
 {
-    struct grequest *g = of(r);
-    MPI_Fint error;
-    if (g->fortran)
-        ((fortran_free *)(void *)g->free)(g->state, &error);
-    else
-        g->free(g->state);
-    stub_free(g);
+    MPI_Fint error = MPI_SUCCESS;
+    if (!g->fortran)
+        return g->free(g->state);
+    ((fortran_free *)(void *)g->free)(g->state, &error);
+    return error;
+}
+
+static void forget(struct request *r)
+{
+    stub_free(of(r));
     r->buf = NULL;
+}
+
+int grequest_free(struct request *r)
+{
+    int rc = let_free(of(r));
+    forget(r);
+    return rc;
 }
 
 int grequest_cancel(struct request *r)
@@ -208,7 +218,7 @@ int hand_grequest_complete(enum call call, const uint64_t *v)
     bool orphan = r->orphan;
     request_settle(r, &status_sent);
     if (orphan) {
-        grequest_free(r);
+        (void)grequest_free(r);
         request_delete(r);
     }
     return MPI_SUCCESS;
@@ -218,11 +228,14 @@ int grequest_request_free(struct request *r)
 {
     if (r->state == REQUEST_PENDING) {
         request_abandon(r);
-    } else {
-        grequest_free(r);
+        return MPI_SUCCESS;
+    }
+    int rc = let_free(of(r));
+    if (!rc) {
+        forget(r);
         request_delete(r);
     }
-    return MPI_SUCCESS;
+    return rc;
 }
 
 #define TURNS_AT_ONCE 100

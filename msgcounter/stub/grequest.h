@@ -21,8 +21,9 @@ void grequest_query(struct request *r);
  * replay as often as was recorded. False: there are none. */
 bool grequest_poll(int n, struct request *const *req);
 
-/* The application gets rid of it: its last function is called. Does not end the request. */
-void grequest_free(struct request *r);
+/* The application gets rid of it: its last function is called, whose error it returns. Does not end
+ * the request. */
+int grequest_free(struct request *r);
 
 /* MPI_Cancel and MPI_Request_free. Return MPI's code. */
 int grequest_cancel(struct request *r);

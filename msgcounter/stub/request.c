@@ -7,7 +7,6 @@
 
 #include "msgcounter/stub/alloc.h"
 #include "msgcounter/stub/count.h"
-#include "msgcounter/stub/grequest.h"
 #include "msgcounter/stub/icoll.h"
 #include "msgcounter/stub/order.h"
 #include "msgcounter/stub/part.h"
@@ -244,8 +243,6 @@ static void count_delivered(const struct request *r)
 void request_deliver(struct request *r)
 {
     count_delivered(r);
-    if (r->kind == REQUEST_GENERAL)
-        grequest_free(r);
     if (r->persistent)
         request_set_state(r, REQUEST_INACTIVE);
     else

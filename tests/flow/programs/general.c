@@ -131,6 +131,70 @@ static void run_alone(int round)
     CHECK(w.frees == 1 && w.queries == 0);
 }
 
+/* Functions that fail, and make a call of MPI that is recorded. */
+static int failing(void)
+{
+    char text[MPI_MAX_ERROR_STRING];
+    int length;
+
+    MPI_Error_string(MPI_ERR_BUFFER, text, &length);
+    return MPI_ERR_BUFFER;
+}
+
+static int query_failing(void *state, MPI_Status *status)
+{
+    query(state, status);
+    return failing();
+}
+
+static int release_failing(void *state)
+{
+    release(state);
+    return failing();
+}
+
+static int cancel_failing(void *state, int complete)
+{
+    cancel(state, complete);
+    return failing();
+}
+
+static int class_of(int code)
+{
+    int class;
+
+    MPI_Error_class(code, &class);
+    return class;
+}
+
+static void run_failing(void)
+{
+    MPI_Grequest_query_function *const queries[] = {query, query_failing};
+    MPI_Grequest_free_function *const frees[] = {release, release_failing};
+    struct work w = {.inner = MPI_REQUEST_NULL};
+    MPI_Request r;
+    MPI_Status status;
+    int flag, index;
+
+    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+    for (int i = 0; i < 12; i++) {
+        int which = i % 4, failed = which ? MPI_ERR_BUFFER : MPI_SUCCESS, code;
+
+        MPI_Grequest_start(queries[which & 1], frees[which >> 1], cancel_failing, &w, &r);
+        CHECK(class_of(MPI_Cancel(&r)) == MPI_ERR_BUFFER);
+        MPI_Grequest_complete(r);
+        code = i / 4 == 0   ? MPI_Wait(&r, &status)
+               : i / 4 == 1 ? MPI_Test(&r, &flag, &status)
+                            : MPI_Waitany(1, &r, &index, &status);
+        CHECK(class_of(code) == failed && r == MPI_REQUEST_NULL);
+        CHECK(w.queries == i + 1 && w.frees == i + 1);
+    }
+    MPI_Grequest_start(query, release_failing, cancel, &w, &r);
+    MPI_Grequest_complete(r);
+    CHECK(class_of(MPI_Request_free(&r)) == MPI_ERR_BUFFER);
+    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_ARE_FATAL);
+}
+
 static void *complete_later(void *arg)
 {
     struct work *w = arg;
@@ -178,6 +242,7 @@ int main(int argc, char **argv)
     for (int round = 0; check_more(rounds, round); round++) {
         run_alone(round);
         run_polled(round);
+        run_failing();
         run_among_others(round);
         MPI_Barrier(MPI_COMM_WORLD);
     }
