@@ -919,7 +919,7 @@ int hand_request_get_status(enum call call, const uint64_t *v)
 int hand_request_free(enum call call, const uint64_t *v)
 {
     MPI_Request *id = (MPI_Request *)v[0];
-    struct request *r = id ? request_of(*id) : NULL;
+    struct request *r = request_of(*id);
     int rc = MPI_SUCCESS;
     requests_sweep();
     if (!r)
@@ -944,7 +944,7 @@ int hand_request_free(enum call call, const uint64_t *v)
 int hand_cancel(enum call call, const uint64_t *v)
 {
     MPI_Request *id = (MPI_Request *)v[0];
-    struct request *r = id ? request_of(*id) : NULL;
+    struct request *r = request_of(*id);
     if (!r || r->state == REQUEST_INACTIVE)
         return finish(call, MPI_ERR_REQUEST);
     if (r->kind == REQUEST_GENERAL)

@@ -296,7 +296,7 @@ int before_type_dup(enum call call, const uint64_t *v)
 int before_type_free(enum call call, const uint64_t *v)
 {
     MPI_Datatype *id = (MPI_Datatype *)v[0];
-    struct datatype *t = id ? datatype_of(*id) : NULL;
+    struct datatype *t = datatype_of(*id);
     return t && !t->head.predefined && t->head.handles == 1 ? attr_delete_all(*id, &t->attrs) : 0;
 }
 
@@ -305,7 +305,7 @@ int before_type_free(enum call call, const uint64_t *v)
 int hand_type_free(enum call call, const uint64_t *v)
 {
     MPI_Datatype *id = (MPI_Datatype *)v[0];
-    struct datatype *t = id ? datatype_of(*id) : NULL;
+    struct datatype *t = datatype_of(*id);
     if (!t || t->head.predefined)
         return call_generic(call, v);
     int rc = before_type_free(call, v);
@@ -343,8 +343,8 @@ static void put_count(enum call call, const uint64_t *v, int i, int64_t n)
 int hand_type_size(enum call call, const uint64_t *v)
 {
     int64_t size = datatype_size((MPI_Datatype)v[0]);
-    if (size < 0 || !v[1])
-        return error_return(call, v, size < 0 ? MPI_ERR_TYPE : MPI_ERR_ARG);
+    if (size < 0)
+        return error_return(call, v, MPI_ERR_TYPE);
     put_count(call, v, 1, size);
     return MPI_SUCCESS;
 }
@@ -353,8 +353,8 @@ int hand_get_count(enum call call, const uint64_t *v)
 {
     int64_t size = datatype_size((MPI_Datatype)v[1]);
     int64_t bytes = status_bytes((const MPI_Status *)v[0]);
-    if (size < 0 || !v[2])
-        return error_return(call, v, size < 0 ? MPI_ERR_TYPE : MPI_ERR_ARG);
+    if (size < 0)
+        return error_return(call, v, MPI_ERR_TYPE);
     /* A type of no bytes: 0 elements of an empty message, undefined otherwise (MPI 4.0 §3.2.5). */
     int64_t n = size ? (bytes % size ? MPI_UNDEFINED : bytes / size) : bytes ? MPI_UNDEFINED : 0;
     put_count(call, v, 2, n);

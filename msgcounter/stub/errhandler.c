@@ -196,8 +196,8 @@ int error_bad_object(enum call call, const uint64_t *v)
 int hand_errhandler_free(enum call call, const uint64_t *v)
 {
     MPI_Errhandler *id = (MPI_Errhandler *)v[0];
-    struct errhandler *h = id ? errhandler_of(*id) : NULL;
-    if (!h && !(id && (unsigned)*id >> 30 == 1))
+    struct errhandler *h = errhandler_of(*id);
+    if (!h && (unsigned)*id >> 30 != 1)
         return error_return(call, v, MPI_ERR_ARG);
     if (h)
         handle_free(&h->head);

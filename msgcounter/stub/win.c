@@ -110,7 +110,7 @@ void win_destroy(struct object *o)
 int before_win_free(enum call call, const uint64_t *v)
 {
     MPI_Win *id = (MPI_Win *)v[0];
-    struct win *w = id ? win_of(*id) : NULL;
+    struct win *w = win_of(*id);
     return w ? attr_delete_all(*id, &w->attrs) : 0;
 }
 
