@@ -227,7 +227,7 @@ static bool has_mpi(void)
 
 /* What a program is given that it may have changed since. */
 static struct start {
-    char **argv, **envp;
+    char **argv, *envp[ENV_MAX]; /* setenv() changes the array of the start, too */
     char directory[PATH_BYTES]; /* empty: it has no path */
     uint64_t blocked, ignored;  /* signals, from bit 0 */
 } start;
@@ -242,7 +242,8 @@ struct action { /* the kernel's struct sigaction */
 static void note_start(char **argv, char **envp)
 {
     start.argv = argv;
-    start.envp = envp;
+    for (size_t n = 0; n + 1 < ENV_MAX && envp[n]; n++)
+        start.envp[n] = envp[n];
     if (sys_call(SYS_getcwd, start.directory, PATH_BYTES, 0, 0, 0, 0) < 0)
         start.directory[0] = '\0';
     sys_call(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &start.blocked, sizeof start.blocked, 0, 0);

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 static void *library;
@@ -41,8 +42,9 @@ static void change_process(void)
     check(!sigismember(&blocked, SIGUSR1), "begins with SIGUSR1 free");
     sigaction(SIGUSR2, NULL, &now);
     check(now.sa_handler == SIG_DFL, "begins with SIGUSR2 as it is by default");
+    check(strcmp(getenv("PATH"), "/nowhere"), "begins with the environment that it was given");
 
-    check(chdir("/") == 0, "goes to /");
+    check(chdir("/") == 0 && setenv("PATH", "/nowhere", 1) == 0, "goes to /");
     sigaddset(&blocked, SIGUSR1);
     sigprocmask(SIG_BLOCK, &blocked, NULL);
     signal(SIGUSR2, SIG_IGN);
