@@ -125,6 +125,12 @@ static void look_for_diversion(struct past *h)
     h->diverted = found;
 }
 
+bool ptrace_target_diverted(struct target *base)
+{
+    const struct past *h = ptrace_target_of(base)->past;
+    return h && h->diverted;
+}
+
 /* ---- forward ---- */
 
 static void collect_points(const struct process *p, struct copy_points *points)

@@ -29,12 +29,6 @@ static struct leg *same_leg(const struct leg *l)
     return same;
 }
 
-bool ptrace_target_diverted(struct target *base)
-{
-    const struct past *h = ptrace_target_of(base)->past;
-    return h && h->diverted;
-}
-
 struct kept_process *ptrace_target_keep(struct target *base, struct err *err)
 {
     struct ptrace_target *t = ptrace_target_of(base);

@@ -288,7 +288,7 @@ static int ask_wrongly(enum call call, const uint64_t *v)
 {
     if (!comm_first())
         return call_generic(call, v);
-    return error_return(call, v, MPI_ERR_COMM);
+    return error_bad_object(call, v);
 }
 
 int hand_comm_rank(enum call call, const uint64_t *v)

@@ -926,6 +926,8 @@ int hand_request_free(enum call call, const uint64_t *v)
         return finish(call, MPI_ERR_REQUEST);
     if (r->kind == REQUEST_GENERAL) {
         rc = grequest_request_free(r);
+        if (rc) /* it is still there: MPICH */
+            return finish(call, rc);
     } else if (r->kind == REQUEST_OTHER) {
         int real = (int)r->head.real;
         if (real && !replaying()) /* an image of a recording knows the real one of then */
@@ -936,8 +938,7 @@ int hand_request_free(enum call call, const uint64_t *v)
     } else {
         request_abandon(r); /* also if complete: the recorded execution does not depend on it */
     }
-    if (!rc) /* else it is still there: MPICH */
-        *id = MPI_REQUEST_NULL;
+    *id = MPI_REQUEST_NULL;
     return finish(call, rc);
 }
 

@@ -344,7 +344,7 @@ int hand_type_size(enum call call, const uint64_t *v)
 {
     int64_t size = datatype_size((MPI_Datatype)v[0]);
     if (size < 0)
-        return error_return(call, v, MPI_ERR_TYPE);
+        return error_bad_object(call, v);
     put_count(call, v, 1, size);
     return MPI_SUCCESS;
 }

@@ -19,25 +19,29 @@
 
 #include "runtime/half/sys.h"
 
-/* DT_SONAME of a library, NULL: it has none. ld.so has made its address absolute, mostly. */
-static inline const char *loading_soname(const struct link_map *lib)
+/* An entry of a library's dynamic section, NULL: it has none. */
+static inline const ElfW(Dyn) *loading_entry(const struct link_map *lib, int64_t tag)
 {
-    const ElfW(Dyn) *soname = NULL;
-    uint64_t strings = 0;
-    for (const ElfW(Dyn) *d = lib->l_ld; d && d->d_tag != DT_NULL; d++) {
-        if (d->d_tag == DT_SONAME)
-            soname = d;
-        else if (d->d_tag == DT_STRTAB)
-            strings = d->d_un.d_ptr < lib->l_addr ? d->d_un.d_ptr + lib->l_addr : d->d_un.d_ptr;
-    }
-    return soname && strings ? (const char *)(strings + soname->d_un.d_val) : NULL;
+    const ElfW(Dyn) *d = lib->l_ld;
+    while (d && d->d_tag != DT_NULL && d->d_tag != tag)
+        d++;
+    return d && d->d_tag == tag ? d : NULL;
 }
 
-/* Is that the MPI whose place the stub takes? */
+/* One that is an address, 0: it has none. ld.so has made it absolute, mostly. */
+static inline uint64_t loading_address(const struct link_map *lib, int64_t tag)
+{
+    const ElfW(Dyn) *d = loading_entry(lib, tag);
+    return !d ? 0 : d->d_un.d_ptr < lib->l_addr ? d->d_un.d_ptr + lib->l_addr : d->d_un.d_ptr;
+}
+
+/* Is that the MPI whose place the stub takes, by its DT_SONAME? */
 static inline bool loading_is_mpi(const struct link_map *lib)
 {
     static const char *const names[] = {"libmpich.so.12", "libmpi.so.12"};
-    const char *soname = loading_soname(lib);
+    const char *strings = (const char *)loading_address(lib, DT_STRTAB);
+    const ElfW(Dyn) *entry = loading_entry(lib, DT_SONAME);
+    const char *soname = strings && entry ? strings + entry->d_un.d_val : NULL;
     bool is = false;
     for (size_t i = 0; soname && i < sizeof names / sizeof names[0]; i++) {
         size_t n = 0;
@@ -46,6 +50,15 @@ static inline bool loading_is_mpi(const struct link_map *lib)
         is |= soname[n] == names[i][n];
     }
     return is;
+}
+
+/* The first one that is loaded, but for `ours`, from `lib` on; NULL: there is none. */
+static inline const struct link_map *loading_mpi(const struct link_map *lib,
+                                                 const struct link_map *ours)
+{
+    while (lib && (lib == ours || !loading_is_mpi(lib)))
+        lib = lib->l_next;
+    return lib;
 }
 
 /*

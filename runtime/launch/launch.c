@@ -213,14 +213,6 @@ static void become_rank(char **argv, char **envp)
     sys_call(SYS_exit_group, 127, 0, 0, 0, 0, 0);
 }
 
-static bool has_mpi(void)
-{
-    for (const struct link_map *lib = _r_debug.r_map; lib; lib = lib->l_next)
-        if (loading_is_mpi(lib))
-            return true;
-    return false;
-}
-
 /* ---- programs that load MPI as they run ---- */
 
 #define SIGNALS 64
@@ -268,7 +260,7 @@ static void as_started(void)
 
 static void loaded(void)
 {
-    if (_r_debug.r_state != RT_CONSISTENT || !has_mpi())
+    if (_r_debug.r_state != RT_CONSISTENT || !loading_mpi(_r_debug.r_map, NULL))
         return;
     as_started();
     become_rank(start.argv, start.envp);
@@ -278,7 +270,7 @@ __attribute__((constructor)) static void launch(int argc, char **argv, char **en
 {
     if (!env_get(envp, ENV_RUNTIME))
         return;
-    if (has_mpi())
+    if (loading_mpi(_r_debug.r_map, NULL))
         become_rank(argv, envp);
     note_start(argv, envp);
     on_loading(loaded);

@@ -104,14 +104,15 @@ PYTHON
 # What the program prints without dbg3, in NAME.native (made once a test). MPICH itself hangs now
 # and then, where threads send to themselves (the program handles): such a run is made again.
 native() { # NAME COMMAND...
-    local name=$1 try
+    local name=$1 try code
     shift
     [ -e "$name.native" ] && return
     for try in 1 2 3; do
         timeout 60 "$@" >"$name.native" 2>"$name.native-err" </dev/null && return
-        [ $? = 124 ] || break
+        code=$?
+        [ "$code" = 124 ] || break
     done
-    fail "'$*' fails without dbg3 (try $try)"
+    fail "'$*' fails without dbg3 (exit $code, try $try)"
 }
 
 # What the header of a scenario says: `scenario late_crash Expect`.

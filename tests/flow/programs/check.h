@@ -41,6 +41,15 @@ static inline void check_failed(const char *file, int line, const char *cond)
     exit(99);
 }
 
+/* The class of an error code. */
+static inline int check_class(int code)
+{
+    int class;
+
+    MPI_Error_class(code, &class);
+    return class;
+}
+
 /* The rank `distance` steps further round the ring. */
 static inline int neighbour(int distance)
 {

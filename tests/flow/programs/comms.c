@@ -218,13 +218,6 @@ static void case_error_codes(int round)
     CHECK(found && *last == kept);
 }
 
-static int class_of(int code)
-{
-    int class;
-    MPI_Error_class(code, &class);
-    return class;
-}
-
 /* What is wrong is told by the kind of the object that is none; NULL for an output: an argument. */
 static void case_null(int round)
 {
@@ -234,19 +227,19 @@ static void case_null(int round)
     void *value;
     int found, token;
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
-    CHECK(class_of(MPI_Win_get_errhandler(MPI_WIN_NULL, &handler)) == MPI_ERR_WIN);
-    CHECK(class_of(MPI_Win_set_errhandler(MPI_WIN_NULL, MPI_ERRORS_RETURN)) == MPI_ERR_WIN);
-    CHECK(class_of(MPI_Win_call_errhandler(MPI_WIN_NULL, MPI_ERR_ARG)) == MPI_ERR_WIN);
-    CHECK(class_of(MPI_Win_get_attr(MPI_WIN_NULL, MPI_WIN_BASE, &value, &found)) == MPI_ERR_WIN);
-    CHECK(class_of(MPI_Comm_get_errhandler(MPI_COMM_NULL, &handler)) == MPI_ERR_COMM);
-    CHECK(class_of(MPI_Session_get_errhandler(MPI_SESSION_NULL, &handler)) == MPI_ERR_SESSION);
-    CHECK(class_of(MPI_Comm_rank(MPI_COMM_WORLD, NULL)) == MPI_ERR_ARG);
-    CHECK(class_of(MPI_Recv(&token, 1, MPI_INT, 0, 9, MPI_COMM_WORLD, NULL)) == MPI_ERR_ARG);
-    CHECK(class_of(MPI_Isend(&token, 1, MPI_INT, 0, 9, MPI_COMM_WORLD, NULL)) == MPI_ERR_ARG);
-    CHECK(class_of(MPI_Iprobe(0, 9, MPI_COMM_WORLD, NULL, &status)) == MPI_ERR_ARG);
-    CHECK(class_of(MPI_Wait(NULL, &status)) == MPI_ERR_ARG);
-    CHECK(class_of(MPI_Test(&request, NULL, &status)) == MPI_ERR_ARG);
-    CHECK(class_of(MPI_Get_count(&status, MPI_INT, NULL)) == MPI_ERR_ARG);
+    CHECK(check_class(MPI_Win_get_errhandler(MPI_WIN_NULL, &handler)) == MPI_ERR_WIN);
+    CHECK(check_class(MPI_Win_set_errhandler(MPI_WIN_NULL, MPI_ERRORS_RETURN)) == MPI_ERR_WIN);
+    CHECK(check_class(MPI_Win_call_errhandler(MPI_WIN_NULL, MPI_ERR_ARG)) == MPI_ERR_WIN);
+    CHECK(check_class(MPI_Win_get_attr(MPI_WIN_NULL, MPI_WIN_BASE, &value, &found)) == MPI_ERR_WIN);
+    CHECK(check_class(MPI_Comm_get_errhandler(MPI_COMM_NULL, &handler)) == MPI_ERR_COMM);
+    CHECK(check_class(MPI_Session_get_errhandler(MPI_SESSION_NULL, &handler)) == MPI_ERR_SESSION);
+    CHECK(check_class(MPI_Comm_rank(MPI_COMM_WORLD, NULL)) == MPI_ERR_ARG);
+    CHECK(check_class(MPI_Recv(&token, 1, MPI_INT, 0, 9, MPI_COMM_WORLD, NULL)) == MPI_ERR_ARG);
+    CHECK(check_class(MPI_Isend(&token, 1, MPI_INT, 0, 9, MPI_COMM_WORLD, NULL)) == MPI_ERR_ARG);
+    CHECK(check_class(MPI_Iprobe(0, 9, MPI_COMM_WORLD, NULL, &status)) == MPI_ERR_ARG);
+    CHECK(check_class(MPI_Wait(NULL, &status)) == MPI_ERR_ARG);
+    CHECK(check_class(MPI_Test(&request, NULL, &status)) == MPI_ERR_ARG);
+    CHECK(check_class(MPI_Get_count(&status, MPI_INT, NULL)) == MPI_ERR_ARG);
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_ARE_FATAL);
 }
 

@@ -159,14 +159,6 @@ static int cancel_failing(void *state, int complete)
     return failing();
 }
 
-static int class_of(int code)
-{
-    int class;
-
-    MPI_Error_class(code, &class);
-    return class;
-}
-
 static void run_failing(void)
 {
     MPI_Grequest_query_function *const queries[] = {query, query_failing};
@@ -181,17 +173,17 @@ static void run_failing(void)
         int which = i % 4, failed = which ? MPI_ERR_BUFFER : MPI_SUCCESS, code;
 
         MPI_Grequest_start(queries[which & 1], frees[which >> 1], cancel_failing, &w, &r);
-        CHECK(class_of(MPI_Cancel(&r)) == MPI_ERR_BUFFER);
+        CHECK(check_class(MPI_Cancel(&r)) == MPI_ERR_BUFFER);
         MPI_Grequest_complete(r);
         code = i / 4 == 0   ? MPI_Wait(&r, &status)
                : i / 4 == 1 ? MPI_Test(&r, &flag, &status)
                             : MPI_Waitany(1, &r, &index, &status);
-        CHECK(class_of(code) == failed && r == MPI_REQUEST_NULL);
+        CHECK(check_class(code) == failed && r == MPI_REQUEST_NULL);
         CHECK(w.queries == i + 1 && w.frees == i + 1);
     }
     MPI_Grequest_start(query, release_failing, cancel, &w, &r);
     MPI_Grequest_complete(r);
-    CHECK(class_of(MPI_Request_free(&r)) == MPI_ERR_BUFFER);
+    CHECK(check_class(MPI_Request_free(&r)) == MPI_ERR_BUFFER);
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_ARE_FATAL);
 }
 

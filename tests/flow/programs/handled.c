@@ -25,7 +25,6 @@ static void note(int sig)
 /* Threads do so at the same time. */
 static void note_one(int sig)
 {
-    (void)sig;
     __atomic_add_fetch(&in_all, 1, __ATOMIC_RELAXED);
 }
 
