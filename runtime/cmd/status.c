@@ -88,19 +88,24 @@ static int read_counters(struct status *st, struct err *err)
     return 0;
 }
 
-/* "MPI_Recv for 3", "computing"; of a job that has ended "was computing". */
+/* "MPI_Recv for 3", "computing"; of a job that has ended "was computing". Where that does not fit
+ * into `cap`, "was" goes first, then the end of the name. */
 static const char *activity(const struct status *st, const struct counters_file *c, char *buf,
                             size_t cap)
 {
+    char peer[24] = "";
     const char *call = counters_call(c);
-    uint64_t state = counters_get(&c->state), peer = counters_get(&c->peer_wanted);
+    uint64_t state = counters_get(&c->state), wanted = counters_get(&c->peer_wanted);
     bool over = !st->running && state != COUNTERS_FINALIZED && state != COUNTERS_DEAD;
     bool inside = state == COUNTERS_IN_CALL || state == COUNTERS_WAITING ||
                   state == COUNTERS_COLLECTIVE;
-    int n = snprintf(buf, cap, "%s%s", over ? "was " : "",
-                     inside && *call ? call : counters_state_name(state));
-    if (state == COUNTERS_WAITING && peer && (size_t)n < cap)
-        snprintf(buf + n, cap - (size_t)n, " for %" PRIu64, peer - 1);
+    const char *name = inside && *call ? call : counters_state_name(state);
+    const char *was = over ? "was " : "";
+    if (state == COUNTERS_WAITING && wanted)
+        snprintf(peer, sizeof peer, " for %u", (unsigned)(wanted - 1));
+    if (strlen(was) + strlen(name) + strlen(peer) >= cap)
+        was = "";
+    snprintf(buf, cap, "%s%.*s%s", was, (int)(cap - 1 - strlen(was) - strlen(peer)), name, peer);
     return buf;
 }
 
@@ -136,13 +141,13 @@ static void print_head(struct status *st)
 
 static void print_row(const struct status *st, unsigned r)
 {
-    char what[80], sent[16], received[16];
+    char what[22], sent[16], received[16]; /* 80 columns in all */
     const struct counters_file *c = st->file[r];
     if (!c) {
         printf("%5u  -\n", r);
         return;
     }
-    printf("%5u %9" PRIu64 " %8" PRIu64 " %7s %8" PRIu64 " %7s %7" PRIu64 "  %.21s\n", r,
+    printf("%5u %9" PRIu64 " %8" PRIu64 " %7s %8" PRIu64 " %7s %7" PRIu64 "  %s\n", r,
            counters_get(&c->messages), counters_get(&c->sent_msgs),
            human_bytes(counters_get(&c->sent_bytes), sent, sizeof sent),
            counters_get(&c->recv_msgs),
