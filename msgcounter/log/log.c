@@ -86,9 +86,11 @@ int log_writer_attach(struct log_writer *w, struct log_map map, log_rotate *rota
         clear(map.base + w->at.offset, map.base + map.size);
     }
     w->map = map;
+    w->end = map.size;
     w->rotate = rotate;
     w->arg = arg;
     w->write = NULL;
+    w->full = NULL;
     w->field = w->limit = NULL;
     return 0;
 }
@@ -118,6 +120,7 @@ int log_begin_rotate(struct log_writer *w, uint64_t size)
     seg.check = segment_check(&seg);
     memcpy(map.base, &seg, sizeof seg);
     w->map = map;
+    w->end = size < LOG_LAST_MIN ? map.size : 0;
     w->at.segment = segment;
     w->at.offset = LOG_FIRST_OFFSET;
     return 0;
@@ -177,6 +180,8 @@ uint64_t log_commit(struct log_writer *w)
     __atomic_store_n(&rec->head, head.head, __ATOMIC_RELEASE);
     w->at.offset = end;
     w->field = NULL;
+    if (!w->end && w->full)
+        w->full(w);
     return w->at.event++;
 }
 

@@ -63,6 +63,16 @@ typedef int log_write(struct log_writer *w, uint64_t offset, const void *from, u
 /* From so many bytes on that is worth a system call. */
 #define LOG_WRITE_MIN 16384
 
+/* A record of so many bytes is the last of its segment. */
+#define LOG_LAST_MIN (16u << 20)
+
+/*
+ * The present segment takes no more, and the writer does not touch its mapping again, except to
+ * hand it to rotate. Put away now, while the program works towards the next such record, it leaves
+ * its pages to that.
+ */
+typedef void log_full(struct log_writer *w);
+
 /* Bytes of an XXH3_state_t: log.c makes sure. */
 #define LOG_CHECK_STATE 576
 
@@ -76,9 +86,11 @@ struct log_writer {
     struct log_position at; /* of the next record */
 
     struct log_map map; /* of segment at.segment; {NULL, 0} before the first record */
+    uint64_t end; /* a record that would go beyond it goes to the next segment */
     log_rotate *rotate;
-    void *arg; /* the owner's, for rotate and write */
+    void *arg; /* the owner's, for rotate, write and full */
     log_write *write; /* NULL, as log_writer_init leaves it: all goes through the mapping */
+    log_full *full;   /* may be NULL */
 
     unsigned char *field; /* where the next field of the open record goes; NULL if none is open */
     unsigned char *limit; /* first byte that the open record must not touch */
@@ -117,7 +129,7 @@ static inline int log_begin(struct log_writer *w, uint16_t call, uint32_t thread
                             uint64_t max_bytes)
 {
     uint64_t size = sizeof(struct log_record) + ((max_bytes + 7) & ~UINT64_C(7));
-    if (__builtin_expect(w->map.size - w->at.offset < size || max_bytes > LOG_RECORD_MAX, 0)) {
+    if (__builtin_expect(w->at.offset + size > w->end || max_bytes > LOG_RECORD_MAX, 0)) {
         int rc = log_begin_rotate(w, size);
         if (rc < 0)
             return rc;

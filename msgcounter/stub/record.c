@@ -66,6 +66,14 @@ static int write_file(struct log_writer *w, uint64_t offset, const void *from, u
     return rc;
 }
 
+static void segment_full(struct log_writer *w)
+{
+    (void)w;
+    stub_thread.writing = 1;
+    cross(GATE->log_full, 0);
+    stub_thread.writing = 0;
+}
+
 static int rotate_early(struct log_writer *w, uint32_t segment, uint64_t min_size,
                         struct log_map *map)
 {
@@ -599,6 +607,7 @@ void record_attach(void)
         record_flush();
         log_writer_init(&record_writer, &owner, rotate, NULL);
         record_writer.write = write_file;
+        record_writer.full = segment_full;
         attached = true;
         copy_early();
         system_record();

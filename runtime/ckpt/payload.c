@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "msgcounter/log/log_file.h"
@@ -26,6 +27,8 @@
 #include "runtime/half/sys.h"
 
 #define LARGE (1u << 20) /* a segment that is made for so large a record is mostly data */
+#define PAGES (2u << 20) /* written at a time: at least a huge page */
+#define ZEROS 65536u
 
 static struct {
     char folder[PATH_MAX];
@@ -55,6 +58,41 @@ static void name_files(void)
     payload.writer.arg = &payload.file;
 }
 
+static int open_segment(void)
+{
+    char path[PATH_MAX];
+    if (log_file_path(path, sizeof path, payload.folder, payload.writer.owner.rank,
+                      payload.segment) >= (int)sizeof path)
+        return -ENAMETOOLONG;
+    payload.fd = own_fd_take(open(path, O_WRONLY | O_CLOEXEC));
+    return payload.fd < 0 ? -errno : 0;
+}
+
+static void close_segment(void)
+{
+    if (payload.fd > 0)
+        own_fd_close(payload.fd);
+    payload.fd = 0;
+}
+
+/* Gives the segment all its pages: by large writes, for which the kernel takes large pages where
+ * the file system has them. To fault them in one after the other takes five times as long. */
+static bool fill(void)
+{
+    static const char zeros[ZEROS];
+    struct iovec piece[PAGES / ZEROS];
+    for (size_t i = 0; i < PAGES / ZEROS; i++)
+        piece[i] = (struct iovec){(void *)zeros, ZEROS};
+    if (open_segment() < 0)
+        return false;
+    uint64_t at = 0;
+    while (at + PAGES <= payload.map.size &&
+           pwritev(payload.fd, piece, PAGES / ZEROS, (off_t)at) == (ssize_t)PAGES)
+        at += PAGES;
+    close_segment();
+    return at + PAGES > payload.map.size;
+}
+
 static int log_segment(uint64_t min_bytes, uint64_t first_event, void **base, uint64_t *bytes,
                        uint64_t *segment)
 {
@@ -69,10 +107,10 @@ static int log_segment(uint64_t min_bytes, uint64_t first_event, void **base, ui
     }
     fault_point(FAULT_LOG_ROTATED);
     bool written_past = payload.fd > 0;
-    if (written_past)
-        own_fd_close(payload.fd);
-    payload.fd = 0;
+    close_segment();
     payload.segment = (uint32_t)*segment;
+    if (!payload.warm && payload.segment > 0 && min_bytes < LARGE) /* the first may stay small */
+        payload.warm = fill();
     if (!payload.warm && (min_bytes >= LARGE || written_past)) /* as the segment before */
         read_ahead_no_more();
     *base = payload.map.base;
@@ -80,22 +118,11 @@ static int log_segment(uint64_t min_bytes, uint64_t first_event, void **base, ui
     return 0;
 }
 
-static int open_segment(void)
-{
-    char path[PATH_MAX];
-    if (log_file_path(path, sizeof path, payload.folder, payload.writer.owner.rank,
-                      payload.segment) >= (int)sizeof path)
-        return -ENAMETOOLONG;
-    payload.fd = own_fd_take(open(path, O_WRONLY | O_CLOEXEC));
-    if (payload.fd < 0)
-        return -errno;
-    read_ahead_no_more();
-    return 0;
-}
-
 static int write_all(const char *p, uint64_t offset, uint64_t bytes)
 {
-    int rc = payload.fd > 0 ? 0 : open_segment();
+    int rc = 0;
+    if (payload.fd <= 0 && (rc = open_segment()) == 0)
+        read_ahead_no_more();
     while (rc == 0 && bytes) {
         ssize_t n = pwrite(payload.fd, p, bytes, (off_t)offset);
         if (n <= 0)
@@ -119,6 +146,11 @@ static int log_write_past(uint64_t offset, const void *from, uint64_t bytes)
     return rc;
 }
 
+static void segment_full(void)
+{
+    payload_ring_full(payload.map);
+}
+
 uint64_t payload_spent_us(void)
 {
     return (payload.spent_ns + payload_ring_spent_ns()) / 1000;
@@ -128,4 +160,5 @@ void payload_init(void)
 {
     GATE->log_segment = log_segment;
     GATE->log_write = log_write_past;
+    GATE->log_full = segment_full;
 }

@@ -53,6 +53,7 @@ static struct {
     struct slot slot[SLOTS];
     bool started;
     bool useless;              /* no more files are taken */
+    bool away;                 /* the mapping that the writer still has is the thread's */
     uint32_t trimmed;          /* segments before it are gone */
     uint64_t filled;           /* bytes of slots so far */
     clockid_t clock;           /* of the thread's processor time */
@@ -299,11 +300,24 @@ static int next(struct log_writer *w, uint32_t segment, uint64_t min_size, struc
     return 0;
 }
 
-/* The slot that is written to through this mapping, or NULL. */
-static struct slot *slot_of(struct log_map map)
+/* Whether this is the mapping of a slot, which is full from now on. */
+static bool put_away(struct log_map map)
 {
-    struct slot *s = find(SLOT_OPEN);
-    return s && s->map.base == map.base ? s : NULL;
+    for (struct slot *s = ring.slot; s < ring.slot + SLOTS; s++)
+        if (s->state == SLOT_OPEN && s->map.base == map.base) {
+            s->state = SLOT_FULL;
+            ring.filled += s->map.size;
+            pthread_cond_signal(&ring.changed);
+            return true;
+        }
+    return false;
+}
+
+void payload_ring_full(struct log_map map)
+{
+    pthread_mutex_lock(&ring.lock);
+    ring.away = put_away(map);
+    pthread_mutex_unlock(&ring.lock);
 }
 
 int payload_ring_rotate(struct log_writer *w, uint32_t segment, uint64_t min_size,
@@ -314,17 +328,12 @@ int payload_ring_rotate(struct log_writer *w, uint32_t segment, uint64_t min_siz
     if (!ring.file.dir)
         ring.file = *(const struct log_file *)w->arg;
     ring.rank = w->owner.rank;
-    struct slot *full = slot_of(*map);
     int rc = next(w, segment, min_size, &fresh, warm);
     if (rc == 0) {
-        if (full) {
-            full->state = SLOT_FULL;
-            ring.filled += full->map.size;
-        } else if (map->base) {
+        if (!ring.away && !put_away(*map) && map->base)
             munmap(map->base, map->size);
-        }
+        ring.away = false;
         *map = fresh;
-        pthread_cond_signal(&ring.changed);
     }
     pthread_mutex_unlock(&ring.lock);
     return rc;

@@ -339,6 +339,9 @@ struct gate {
      * mapping. Returns 0 or -errno: the bytes there are undefined then. */
     int (*log_write)(uint64_t offset, const void *from, uint64_t bytes);
 
+    /* [crossing] The present log segment takes no more records, and is not touched again. */
+    void (*log_full)(void);
+
     /* [crossing] Which pages of memory were written (track_range() in runtime/ckpt/track.h says how
      * it is asked); `out`: struct { uint64_t start, end; } [room]. NULL: nobody can tell. */
     int (*written)(uint64_t start, uint64_t end, uint64_t *from, void *out, uint64_t room);

@@ -245,6 +245,29 @@ START_TEST(large_record_has_a_segment_of_its_own)
 }
 END_TEST
 
+/* The segment of a very large record takes no other, and is whole when the next one begins. */
+START_TEST(very_large_record_is_the_last_of_its_segment)
+{
+    uint64_t n = LOG_LAST_MIN - 1024 * (uint64_t)_i;
+    ck_assert_int_eq(log_begin(&writer, 9, 0, LOG_FIELD_ROOM(n)), 0);
+    memset(log_reserve(&writer, 0, LOG_ROLE_DATA, n), 0x5a, n);
+    ck_assert_uint_eq(log_commit(&writer), 0);
+    ck_assert_uint_eq(writer.at.segment, 0);
+    append_many(&writer, 1, 0);
+    ck_assert_uint_eq(writer.at.segment, _i == 0);
+
+    struct log_reader *r;
+    const struct log_record *rec = NULL;
+    ck_assert_int_eq(log_reader_open(&r, dir, RANK, NULL, NULL), 0);
+    ck_assert_int_eq(log_reader_next(r, &rec, NULL), 1);
+    ck_assert_uint_eq(log_field_length(log_field_next(rec, NULL)), n);
+    ck_assert_int_eq(log_reader_next(r, &rec, NULL), 1);
+    ck_assert(record_ok(rec, 1, 0));
+    ck_assert_int_eq(log_reader_next(r, &rec, NULL), 0);
+    log_reader_close(r);
+}
+END_TEST
+
 static struct {
     unsigned calls;
     bool broken;
@@ -825,6 +848,7 @@ static Suite *suite(void)
     tcase_add_test(tc, round_trip);
     tcase_add_test(tc, cursor_seeks_everywhere);
     tcase_add_test(tc, large_record_has_a_segment_of_its_own);
+    tcase_add_loop_test(tc, very_large_record_is_the_last_of_its_segment, 0, 2);
     tcase_add_loop_test(tc, large_field_goes_past_the_mapping, 0, 2);
     tcase_add_loop_test(tc, check_of_pieces, 0, 2);
     tcase_add_test(tc, abandoned_record_leaves_no_trace);

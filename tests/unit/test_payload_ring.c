@@ -197,13 +197,18 @@ START_TEST(every_record_reads_back)
 END_TEST
 
 /* One that needs a segment of its own. Returns its number. */
+static uint64_t append_bytes(const unsigned char *from, uint64_t bytes)
+{
+    ck_assert_int_eq(log_begin(&writer, 1, 0, LOG_FIELD_ROOM(bytes)), 0);
+    log_put(&writer, 0, LOG_ROLE_DATA, from, bytes);
+    return log_commit(&writer);
+}
+
 static uint64_t append_large(uint64_t bytes)
 {
     static const unsigned char much[7 * SEGMENT];
     ck_assert_uint_le(bytes, sizeof much);
-    ck_assert_int_eq(log_begin(&writer, 1, 0, LOG_FIELD_ROOM(bytes)), 0);
-    log_put(&writer, 0, LOG_ROLE_DATA, much, bytes);
-    return log_commit(&writer);
+    return append_bytes(much, bytes);
 }
 
 START_TEST(large_record_has_a_segment_of_its_own)
@@ -265,6 +270,41 @@ START_TEST(large_records_share_files)
         end++;
     ck_assert_uint_eq(end, log_writer_position(&writer).event);
     log_reader_close(r);
+}
+END_TEST
+
+static void full(struct log_writer *w)
+{
+    payload_ring_full(w->map);
+}
+
+/* The file of the one is free before the next is there, with nothing in between. */
+START_TEST(very_large_records_share_one_file)
+{
+    enum { RECORDS = 5 };
+    unsigned char *much = mmap(NULL, LOG_LAST_MIN, PROT_READ | PROT_WRITE,
+                               MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    writer.full = full;
+    for (unsigned i = 0; i < RECORDS; i++) {
+        memset(much, (int)i + 1, LOG_LAST_MIN);
+        append_bytes(much, LOG_LAST_MIN);
+        while (!on_tmpfs() && in_slots() > 0)
+            usleep(1000);
+        usleep(100000);
+    }
+    append_many(1);
+    ck_assert_uint_eq(reused, on_tmpfs() ? 0 : RECORDS - 1);
+    struct log_reader *r = open_reader();
+    const struct log_record *rec;
+    for (unsigned i = 0; i < RECORDS; i++) {
+        ck_assert_int_eq(log_reader_next(r, &rec, NULL), 1);
+        const unsigned char *value = log_field_value(log_field_next(rec, NULL));
+        ck_assert_int_eq(value[0], (int)i + 1);
+        ck_assert_int_eq(memcmp(value, value + 1, LOG_LAST_MIN - 1), 0);
+    }
+    ck_assert_uint_eq(read_on(r), RECORDS + 1);
+    log_reader_close(r);
+    munmap(much, LOG_LAST_MIN);
 }
 END_TEST
 
@@ -383,6 +423,7 @@ int main(void)
     tcase_add_test(t, every_record_reads_back);
     tcase_add_test(t, large_record_has_a_segment_of_its_own);
     tcase_add_test(t, large_records_share_files);
+    tcase_add_test(t, very_large_records_share_one_file);
     tcase_add_test(t, reader_keeps_what_it_has_mapped);
     tcase_add_test(t, reader_may_come_at_any_moment);
     tcase_add_test(t, full_segments_wait_for_being_trimmed);

@@ -262,6 +262,7 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
         .coll_count = coll_count,
         .log_segment = log_segment,
         .log_write = log_write_past,
+        .log_full = nothing,
         .stop = stop,
         .park_arm = nothing,
         .safe_point = safe_point,
