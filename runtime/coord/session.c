@@ -371,6 +371,8 @@ static int check_schema(struct session *s, struct err *err)
                         ", this one reads %d)", s->dir, version, SESSION_SCHEMA);
 }
 
+#define NAME_IT "name the folder that dbg3 batch made, PROGRAM.dbg3"
+
 struct session *session_open(const char *dir, struct err *err)
 {
     char path[PATH_MAX];
@@ -378,7 +380,7 @@ struct session *session_open(const char *dir, struct err *err)
     struct session *s = session_new();
     if (!s || !(s->dir = realpath(name, NULL))) {
         if (dir)
-            err_sys(err, "no session at %s", dir);
+            err_set(err, "no session at %s (%s); " NAME_IT, dir, strerror(errno));
         else
             err_set(err, "no session here (no ./" SESSION_LATEST "); make one with: dbg3 batch -- "
                          "LAUNCHER..., or name one with --session DIR");
@@ -390,7 +392,7 @@ struct session *session_open(const char *dir, struct err *err)
         goto fail;
     }
     if (access(path, F_OK) < 0) {
-        err_set(err, "%s is not a session of dbg3 (it has no session.db)", name);
+        err_set(err, "%s is not a session of dbg3 (it has no session.db); " NAME_IT, name);
         goto fail;
     }
     if (!(s->db = db_open(path, false, err)) || check_schema(s, err) < 0 || load_job(s, err) < 0)

@@ -122,6 +122,7 @@ START_TEST(what_is_no_session)
     ck_assert_ptr_nonnull(strstr(err.text, "dbg3 batch -- LAUNCHER"));
     ck_assert_ptr_null(session_open("nothing", &err));
     ck_assert_ptr_nonnull(strstr(err.text, "no session at nothing"));
+    ck_assert_ptr_nonnull(strstr(err.text, "name the folder that dbg3 batch made"));
     ck_assert_int_eq(mkdir("folder", 0700), 0);
     ck_assert_ptr_null(session_open("folder", &err));
     ck_assert_ptr_nonnull(strstr(err.text, "has no session.db"));
