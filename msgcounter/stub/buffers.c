@@ -60,10 +60,23 @@ static int64_t blocks(const struct buffers *b, unsigned i)
     return p->span == SPAN_SIZE && b->omits & 1u << i ? 2 : 1;
 }
 
+/*
+ * Reduce_scatter in place: the output stands where the input stood, and MPI leaves what it likes in
+ * the rest (MPICH: sums, where it adds piece by piece). A program may look there, so all of it is
+ * what the call has written.
+ */
+static const struct param_info *description(const struct buffers *s, unsigned i)
+{
+    const struct param_info *p = &s->info->params[i];
+    bool in_place = i > 0 && p->dir == DIR_OUT && s->v[i - 1] == (uint64_t)MPI_IN_PLACE &&
+                    p[-1].kind == PARAM_BUFFER;
+    return in_place && (p[-1].span == SPAN_SUM || p[-1].span == SPAN_LOCAL) ? p - 1 : p;
+}
+
 static struct block whole_block(const struct buffers *s, unsigned i, int64_t k)
 {
     const uint64_t *v = s->v;
-    const struct param_info *p = &s->info->params[i];
+    const struct param_info *p = description(s, i);
     const struct comm *c = s->comm;
     struct block b = {(unsigned char *)v[i], 0, MPI_DATATYPE_NULL};
     if (p->span != SPAN_W && p->type >= 0)

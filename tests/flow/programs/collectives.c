@@ -396,6 +396,31 @@ static void case_reduce_scatter(int round)
         CHECK(in[i] == sum + (3L * rank + i) * size);
 }
 
+/* Long enough that MPI adds piece by piece in the buffer. What it leaves behind the result is its
+ * own affair, but the program has it: each rank sends a sum of all. */
+static void case_reduce_scatter_in_place(int round)
+{
+    enum { SHARE = 40000 };
+    int counts[MAX];
+    long *all = malloc(sizeof(long) * SHARE * (size_t)size), left = 0, total;
+
+    for (int call = 0; call < 2; call++) {
+        for (long i = 0; i < (long)SHARE * size; i++)
+            all[i] = value(rank, 0, round) + i;
+        for (int r = 0; r < size; r++)
+            counts[r] = SHARE;
+        if (call == 0)
+            MPI_Reduce_scatter(MPI_IN_PLACE, all, counts, MPI_LONG, MPI_SUM, MPI_COMM_WORLD);
+        else
+            MPI_Reduce_scatter_block(MPI_IN_PLACE, all, SHARE, MPI_LONG, MPI_SUM, MPI_COMM_WORLD);
+        CHECK(all[1] - all[0] == size);
+        for (long i = 0; i < (long)SHARE * size; i++)
+            left = left * 31 + all[i];
+    }
+    MPI_Reduce(&left, &total, 1, MPI_LONG, MPI_BXOR, 0, MPI_COMM_WORLD);
+    free(all);
+}
+
 static void case_scan(int round)
 {
     long mine = rank + round, result = -1, expected = 0;
@@ -500,6 +525,7 @@ static const struct check_case cases[] = {
     {"user_op", case_user_op},
     {"reduce_local", case_reduce_local},
     {"reduce_scatter", case_reduce_scatter},
+    {"reduce_scatter_in_place", case_reduce_scatter_in_place},
     {"scan", case_scan},
     {"halves", case_halves},
     {"neighbours", case_neighbours},
