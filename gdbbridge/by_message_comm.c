@@ -43,8 +43,20 @@ static uint64_t find_comm(struct by_message *b, pid_t pid, const struct gate_com
     return 0;
 }
 
-int by_message_peer(struct by_message *b, uint32_t gid, int peer, int *world, int *self,
-                    struct err *err)
+/* The first of the ranks in the job that MPI_COMM_WORLD is here: not 0 for spawned processes. */
+static int find_world(struct by_message *b, pid_t pid, const struct gate_comms *comms,
+                      struct peer *p)
+{
+    uint64_t world = (uint64_t)(uintptr_t)comms->first;
+    int rank;
+    if (peek(b, pid, world + comms->rank, &rank, sizeof rank) ||
+        peek(b, pid, world + comms->size, &p->world_size, sizeof p->world_size))
+        return -1;
+    p->world_first = (int)b->options.rank - rank;
+    return 0;
+}
+
+int by_message_peer(struct by_message *b, uint32_t gid, int peer, struct peer *p, struct err *err)
 {
     struct gate_comms comms;
     struct ptid thread;
@@ -54,7 +66,8 @@ int by_message_peer(struct by_message *b, uint32_t gid, int peer, int *world, in
         return -1;
     uint64_t at =
         find_offsets(b, thread.pid, &comms) == 0 ? find_comm(b, thread.pid, &comms, gid) : 0;
-    if (!at || peek(b, thread.pid, at + comms.rank, self, sizeof *self) ||
+    if (!at || find_world(b, thread.pid, &comms, p) < 0 ||
+        peek(b, thread.pid, at + comms.rank, &p->self, sizeof p->self) ||
         peek(b, thread.pid, at + comms.size, &size, sizeof size) ||
         peek(b, thread.pid, at + comms.remote_size, &remote_size, sizeof remote_size))
         return err_set(err, "its communicator does not exist at this place: go to its event first, "
@@ -65,6 +78,6 @@ int by_message_peer(struct by_message *b, uint32_t gid, int peer, int *world, in
         (list && peek(b, thread.pid, list + (uint64_t)peer * sizeof member, &member,
                       sizeof member)))
         return err_set(err, "its communicator cannot be read");
-    *world = member;
+    p->rank = member < 0 ? -1 : p->world_first + member;
     return 0;
 }

@@ -131,10 +131,15 @@ int by_message_delete(void *arg, const char *args, struct bytes *out, struct err
 int by_message_parse_number(const char *text, const char *what, uint64_t *number, struct err *err);
 
 /* ---- by_message_comm.c */
-/* The rank in MPI_COMM_WORLD of `peer` in a communicator that exists now (in the remote group of an
- * intercommunicator), and what the peer calls this rank there. 0, or -1 with *err. */
-int by_message_peer(struct by_message *b, uint32_t gid, int peer, int *world, int *self,
-                    struct err *err);
+struct peer {
+    int rank; /* in the job; -1: it is of another MPI_COMM_WORLD */
+    int self; /* what the peer calls this rank */
+    int world_first, world_size; /* the ranks in the job of this rank's MPI_COMM_WORLD */
+};
+
+/* Who `peer` is in a communicator that exists now (in the remote group of an intercommunicator). 0,
+ * or -1 with *err. */
+int by_message_peer(struct by_message *b, uint32_t gid, int peer, struct peer *p, struct err *err);
 
 /* ---- by_message.c */
 /* "dbg3: WHY event N: ..." where the rank is, for GDB's console. */

@@ -11,6 +11,7 @@
 #include "gdbbridge/bytes.h"
 #include "runtime/image/image.h"
 
+#define COMMS_MAX    64 /* of a sender in another world, with messages of one tag for one rank */
 #define WORLD        1 /* global id of MPI_COMM_WORLD, of which nothing is said */
 #define LIST_BEFORE  10
 #define LIST_AFTER   5
@@ -225,36 +226,97 @@ static void say_command(struct by_message *b, unsigned rank, uint64_t event, str
     bytes_printf(out, " under gdb -ex 'dbg3 goto-msg %" PRIu64 "'\n", event);
 }
 
+static void say_sent(struct by_message *b, int rank, const struct recording *r,
+                     const struct message *sent, struct bytes *out)
+{
+    bytes_printf(out, "    sent by rank %d at its event %" PRIu64 ", %s\n", rank, sent->event,
+                 recording_event(r, sent->event)->call);
+    say_command(b, (unsigned)rank, sent->event, out);
+}
+
+/* A rank of another MPI_COMM_WORLD that has sent the message, by what its recording says: which of
+ * its communicators is that of the receiver is not known. */
+static bool find_by_stream(const struct recording *own, int self, const struct message *m,
+                           const struct recording *r, const struct message **sent)
+{
+    size_t n;
+    const struct message *s = recording_messages(r, &n);
+    struct message_filter to_us = {MESSAGE_SENT, true, true, false, self, m->tag, 0};
+    uint32_t comm[COMMS_MAX];
+    size_t ncomms = 0, k;
+    for (size_t i = 0; i < n && ncomms < COMMS_MAX; i++) {
+        if (!message_fits(&s[i], &to_us))
+            continue;
+        for (k = 0; k < ncomms && comm[k] != s[i].comm;)
+            k++;
+        if (k < ncomms)
+            continue;
+        comm[ncomms++] = s[i].comm;
+        if (recording_find_sender(own, self, m, r, s[i].comm, sent, NULL) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Those whose messages are alike cannot be told apart. */
+static void say_foreign(struct by_message *b, struct recording *own, const struct message *m,
+                        const struct peer *p, struct bytes *out)
+{
+    struct {
+        int rank;
+        const struct recording *recording;
+        const struct message *sent;
+    } found[SENDERS_MAX];
+    int n = 0;
+    const struct message *sent;
+    struct recording *r;
+    for (int rank = 0;; rank++) {
+        if (rank == p->world_first)
+            rank += p->world_size;
+        if (!(r = by_message_recording(b, (unsigned)rank, NULL)))
+            break;
+        if (n < SENDERS_MAX && find_by_stream(own, p->self, m, r, &sent)) {
+            found[n].rank = rank;
+            found[n].recording = r;
+            found[n++].sent = sent;
+        }
+    }
+    if (n != 1)
+        bytes_text(out, n ? "    from another world, by one of these, whose messages are alike:\n"
+                          : "    from another world: no recording here has it\n");
+    for (int i = 0; i < n; i++)
+        say_sent(b, found[i].rank, found[i].recording, found[i].sent, out);
+}
+
 static void say_sender(struct by_message *b, struct recording *own, const struct message *m,
                        struct bytes *out)
 {
     const struct message *sent;
     struct recording *r;
+    struct peer p;
     struct err err;
-    int world = m->peer, self = (int)b->options.rank;
     by_message_describe_one(m, out);
     bytes_printf(out, " (event %" PRIu64 ")\n", m->event);
     if (!m->comm) {
         bytes_text(out, "    sender unknown: begun before the recording\n");
         return;
     }
-    if (m->comm != WORLD && by_message_peer(b, m->comm, m->peer, &world, &self, &err) < 0) {
+    if (by_message_peer(b, m->comm, m->peer, &p, &err) < 0) {
         bytes_printf(out, "    sender unknown: %s\n", err.text);
         return;
     }
-    if (b->options.bundle && world != (int)b->options.rank) {
+    if (b->options.bundle && p.rank >= 0 && p.rank != (int)b->options.rank) {
         bytes_printf(out, "    sent by rank %d, whose recording is not in this bundle: dbg3 pack "
-                          "--rank %d, where it was made\n", world, world);
+                          "--rank %d, where it was made\n", p.rank, p.rank);
         return;
     }
-    if (!(r = by_message_recording(b, (unsigned)world, &err)) ||
-        recording_find_sender(own, self, m, r, &sent, &err) < 0) {
-        bytes_printf(out, "    sent by rank %d: %s\n", world, err.text);
-        return;
-    }
-    bytes_printf(out, "    sent by rank %d at its event %" PRIu64 ", %s\n", world, sent->event,
-                 recording_event(r, sent->event)->call);
-    say_command(b, (unsigned)world, sent->event, out);
+    if (p.rank < 0)
+        say_foreign(b, own, m, &p, out);
+    else if (!(r = by_message_recording(b, (unsigned)p.rank, &err)) ||
+             recording_find_sender(own, p.self, m, r, m->comm, &sent, &err) < 0)
+        bytes_printf(out, "    sent by rank %d: %s\n", p.rank, err.text);
+    else
+        say_sent(b, p.rank, r, sent, out);
 }
 
 /* What is asked about: bytes in memory, and which messages are meant. */

@@ -410,11 +410,11 @@ static int64_t counterpart(const struct stream *received, size_t k, const struct
 }
 
 int recording_find_sender(const struct recording *receiver, int to, const struct message *m,
-                          const struct recording *sender, const struct message **sent,
-                          struct err *err)
+                          const struct recording *sender, uint32_t comm,
+                          const struct message **sent, struct err *err)
 {
     struct message_filter in = {MESSAGE_RECEIVED, true, true, true, m->peer, m->tag, m->comm};
-    struct message_filter out = {MESSAGE_SENT, true, true, true, to, m->tag, m->comm};
+    struct message_filter out = {MESSAGE_SENT, true, true, true, to, m->tag, comm};
     struct stream received, was_sent;
     stream_of(receiver, &in, &received);
     stream_of(sender, &out, &was_sent);

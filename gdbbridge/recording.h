@@ -84,11 +84,12 @@ int message_filter_parse(const char *text, struct message_filter *f, const char 
  * The message that `sender` sent and `receiver`, which its sender calls `to`, received as m, one of
  * its messages: messages with the same communicator and tag do not overtake each other (MPI 4.0
  * §3.5), so that the kth received is the kth sent. Where one recording begins later than the other
- * (messages under way at an epoch) the contents tell how much later.
+ * (messages under way at an epoch) the contents tell how much later. `comm` is the sender's name of
+ * m's communicator: the same, unless they are of different MPI_COMM_WORLDs.
  * Returns 0 or -1 with *err.
  */
 int recording_find_sender(const struct recording *receiver, int to, const struct message *m,
-                          const struct recording *sender, const struct message **sent,
-                          struct err *err);
+                          const struct recording *sender, uint32_t comm,
+                          const struct message **sent, struct err *err);
 
 #endif

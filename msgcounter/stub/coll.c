@@ -18,6 +18,7 @@
 #include "call_hand.h"
 #include "msgcounter/stub/alloc.h"
 #include "msgcounter/stub/count.h"
+#include "msgcounter/stub/grequest.h"
 #include "msgcounter/stub/record.h"
 #include "msgcounter/stub/request.h"
 
@@ -125,9 +126,10 @@ static void forget(uint64_t gid)
     by_gid.used--;
 }
 
+/* 0 of one with members outside of the job's world: there is no epoch while it is there. */
 static uint64_t members_of(const struct comm *c)
 {
-    return (uint64_t)(c->size + c->remote_size);
+    return c->foreign ? 0 : (uint64_t)(c->size + c->remote_size);
 }
 
 /* The communicator keeps it: a copy of one, with another gid, may have come by the wrong one. */
@@ -243,7 +245,18 @@ int coll_list(struct gate_coll *out, int max)
 /* A communicator of one member needs nobody's leave. */
 static bool agreed_on(const struct comm *c)
 {
-    return c && (c->size + c->remote_size > 1 || c->alone) && !replaying();
+    return c && (members_of(c) > 1 || c->alone) && !replaying();
+}
+
+/* One that has come into being while an epoch was under way: that stops all ranks, finds that it
+ * cannot be made, and is gone. */
+static void await_no_epoch(void)
+{
+    unsigned turn = 0;
+    while (GATE->word & GATE_WORD_INTENT) {
+        counters_set(&count.file->state, COUNTERS_HOLDING);
+        grequest_pause(&turn);
+    }
 }
 
 static void ask_to_enter(const struct slot *s)
@@ -266,6 +279,8 @@ void coll_begin(enum call call, struct comm *c)
         __atomic_fetch_add(&s->word, ENTERED_ONE + 1, __ATOMIC_SEQ_CST);
         if (__builtin_expect(GATE->word & GATE_WORD_INTENT, 0))
             ask_to_enter(s);
+    } else if (c && c->foreign && !replaying()) {
+        await_no_epoch();
     }
     counters_set(&count.file->state, COUNTERS_COLLECTIVE);
 }

@@ -314,7 +314,8 @@ int hand_comm_size(enum call call, const uint64_t *v)
 static struct comm comm_of_group(const struct comm *parent, const struct group *g)
 {
     uint64_t gid = XXH3_64bits_withSeed(g->members, (size_t)g->size * sizeof(int), parent->gid + 7);
-    return (struct comm){.gid = gid > 2 ? gid : gid + 3, .size = g->size};
+    return (struct comm){
+        .gid = gid > 2 ? gid : gid + 3, .size = g->size, .foreign = g->foreign};
 }
 
 int hand_comm_create_group(enum call call, const uint64_t *v)

@@ -93,6 +93,7 @@ void icoll_attach(struct request *r, enum call call, const uint64_t *v, void *co
     ic->self.gid = comm_name(r->comm->gid, ++r->comm->persistent);
     ic->self.size = r->comm->size;
     ic->self.remote_size = r->comm->remote_size;
+    ic->self.foreign = r->comm->foreign;
     coll_known(&ic->self, false);
 }
 

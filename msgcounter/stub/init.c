@@ -7,6 +7,7 @@
 #include "msgcounter/stub/init.h"
 
 #include <string.h>
+#include <sys/auxv.h>
 #include <time.h>
 
 #include "msgcounter/stub/attr.h"
@@ -28,6 +29,7 @@
 /* What MPI_Init gave, as its event keeps it. */
 static struct started {
     int rank, size, level;
+    int rank_in_job;
     struct attr_predefined attrs;
 } started;
 
@@ -54,6 +56,23 @@ static void return_errors(void)
     mpi_cross(CALL_MPI_Comm_set_errhandler, MPI_COMM_SELF, (uint64_t)MPI_ERRORS_RETURN);
 }
 
+/*
+ * 0, or what tells spawned processes of one MPI_COMM_WORLD from those of others: the random bytes
+ * that the kernel gave to the first of them.
+ */
+static uint64_t spawned_world(void)
+{
+    int parent = MPI_COMM_NULL;
+    uint64_t world = 0;
+    mpi_cross(CALL_MPI_Comm_get_parent, (uint64_t)&parent);
+    if (parent == MPI_COMM_NULL)
+        return 0;
+    memcpy(&world, (const void *)getauxval(AT_RANDOM), sizeof world);
+    world |= 1;
+    mpi_cross(CALL_MPI_Bcast, (uint64_t)&world, 1, (uint64_t)MPI_UINT64_T, 0, MPI_COMM_WORLD);
+    return world;
+}
+
 static int start_live(enum call how, int required)
 {
     /* argc and argv stay up here: the lower half has its own. */
@@ -74,8 +93,10 @@ static int start_live(enum call how, int required)
     mpi_cross(CALL_MPI_Comm_size, MPI_COMM_WORLD, (uint64_t)&started.size);
     attr_ask_predefined();
     started.attrs = attr_predefined;
-    if ((int)cross(GATE->job_started, (uint64_t)started.rank, (uint64_t)started.size,
-                   (uint64_t)level) < 0)
+    uint64_t world = spawned_world();
+    started.rank_in_job = (int)cross(GATE->job_started, (uint64_t)started.rank,
+                                     (uint64_t)started.size, (uint64_t)level, world);
+    if (started.rank_in_job < 0)
         stub_stop(125, "dbg3: rank %d cannot join its job", started.rank);
     return 0;
 }
@@ -103,6 +124,11 @@ static int join(enum call call, enum call how, int level)
         system_thread_started();
     }
     return 0;
+}
+
+int init_rank_in_job(void)
+{
+    return started.rank_in_job;
 }
 
 int init_join(enum call call, enum call how, int level)

@@ -13,6 +13,10 @@
  */
 int init_join(enum call call, enum call how, int level);
 
+/* Of MPI_COMM_WORLD; of spawned processes behind those that the job had by then. Names the rank's
+ * files, and the rank to people. */
+int init_rank_in_job(void);
+
 /* At the end of the process: the lower half finalizes MPI if the application needs it no more and
  * could not say so. */
 void init_leave(void);

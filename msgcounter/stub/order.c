@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "msgcounter/stub/comm.h"
+#include "msgcounter/stub/init.h"
 #include "msgcounter/stub/p2p.h"
 #include "msgcounter/stub/record.h"
 #include "msgcounter/stub/stub.h"
@@ -206,7 +207,7 @@ static void __attribute__((format(printf, 1, 2))) say(const char *fmt, ...)
     vsnprintf(why, sizeof why, fmt, ap);
     va_end(ap);
     int n = snprintf(line, sizeof line, "dbg3: rank %d: event %lu: %s; free from here on\n",
-                     comm_world.rank, (unsigned long)record_event(), why);
+                     init_rank_in_job(), (unsigned long)record_event(), why);
     if (write(STDERR_FILENO, line, (size_t)n) < 0)
         return; /* nobody listens */
 }

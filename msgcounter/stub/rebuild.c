@@ -28,12 +28,25 @@
 
 /* ----------------------------------------------------------------------------- what cannot be */
 
+static bool is_foreign(const struct object *o)
+{
+    switch (o->kind) {
+    case HANDLE_COMM:
+        return ((const struct comm *)o)->foreign;
+    case HANDLE_GROUP:
+        return ((const struct group *)o)->foreign;
+    case HANDLE_WIN: /* keeps its communicator */
+    case HANDLE_FILE:
+        return ((const struct win *)o)->agreed.foreign;
+    default:
+        return false;
+    }
+}
+
 static void find_unable(struct object *o, void *arg)
 {
     const struct object **found = arg;
-    bool foreign = (o->kind == HANDLE_COMM && ((struct comm *)o)->foreign) ||
-                   (o->kind == HANDLE_GROUP && ((struct group *)o)->foreign);
-    if (!*found && (foreign || call_table[o->made].flags & CALL_UNABLE))
+    if (!*found && (is_foreign(o) || call_table[o->made].flags & CALL_UNABLE))
         *found = o;
 }
 

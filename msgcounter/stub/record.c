@@ -13,6 +13,7 @@
 
 #include "msgcounter/log/system_table.h"
 #include "msgcounter/stub/comm.h"
+#include "msgcounter/stub/init.h"
 #include "msgcounter/stub/op.h"
 #include "msgcounter/stub/request.h"
 #include "msgcounter/stub/stub.h"
@@ -602,7 +603,7 @@ void record_attach(void)
         system_record(); /* an image of batch dispatches nothing */
         signal_place_attach();
     } else if (recording()) {
-        struct log_owner owner = {.rank = (uint32_t)comm_world.rank,
+        struct log_owner owner = {.rank = (uint32_t)init_rank_in_job(),
                                   .world_size = (uint32_t)comm_world.size};
         record_flush();
         log_writer_init(&record_writer, &owner, rotate, NULL);

@@ -21,6 +21,7 @@
 
 #include "msgcounter/log/system_table.h"
 #include "msgcounter/stub/comm.h"
+#include "msgcounter/stub/init.h"
 #include "msgcounter/stub/record.h"
 #include "msgcounter/stub/schedule_private.h"
 #include "msgcounter/stub/signal_place.h"
@@ -118,7 +119,7 @@ void schedule_say_free(const char *reason)
     int n = snprintf(text, sizeof text,
                      "dbg3: rank %d: from event %lu on its threads run freely, because %s: "
                      "a replay may go another way\n",
-                     comm_world.rank, (unsigned long)record_event(), reason);
+                     init_rank_in_job(), (unsigned long)record_event(), reason);
     sys_call(SYS_write, STDERR_FILENO, text, n, 0, 0, 0);
 }
 

@@ -40,6 +40,7 @@
 #include "msgcounter/log/system_data.h"
 #include "msgcounter/log/system_table.h"
 #include "msgcounter/stub/comm.h"
+#include "msgcounter/stub/init.h"
 #include "msgcounter/stub/pid.h"
 #include "msgcounter/stub/record.h"
 #include "msgcounter/stub/signal.h"
@@ -338,8 +339,8 @@ static void say_unknown(long number)
     int n = snprintf(text, sizeof text,
                      "dbg3: rank %d: event %lu is %s (number %ld), which no replay can answer: "
                      "isolate will end there\n",
-                     comm_world.rank, (unsigned long)record_event(), system_name((uint64_t)number),
-                     number);
+                     init_rank_in_job(), (unsigned long)record_event(),
+                     system_name((uint64_t)number), number);
     sys_call(SYS_write, STDERR_FILENO, text, n, 0, 0, 0);
 }
 

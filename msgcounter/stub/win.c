@@ -56,7 +56,8 @@ void win_belongs(struct win *w, const struct made *m, struct comm *c)
     w->agreed = (struct comm){.gid = comm_name(c->gid, ++c->persistent),
                               .group = c->group,
                               .rank = c->rank,
-                              .size = c->size};
+                              .size = c->size,
+                              .foreign = c->foreign};
     coll_comm_made(&w->agreed);
 }
 

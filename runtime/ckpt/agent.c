@@ -56,6 +56,7 @@ static struct {
     pthread_mutex_t lock;
     pthread_cond_t moved; /* a hold may have ended, or an abort has been heard */
     int sock;             /* -1: no coordinator */
+    uint64_t world;       /* of spawned processes; 0: the job's own */
     uint8_t *rx;          /* 8-aligned */
     size_t rx_n;
     struct cut_rank cut;
@@ -563,8 +564,9 @@ static int dial(const char *address, struct err *err)
 }
 
 /*
- * Says HELLO and waits for the answer. The agent does not know the socket yet. What the coordinator
- * may have sent behind its answer stays in agent.rx.
+ * Says HELLO and waits for the answer, which tells a spawned process its rank in the job. The agent
+ * does not know the socket yet. What the coordinator may have sent behind its answer stays in
+ * agent.rx.
  */
 static int hello(int fd, struct err *err)
 {
@@ -579,6 +581,7 @@ static int hello(int fd, struct err *err)
                                         .rank = (uint64_t)save_identity.rank,
                                         .size = (uint64_t)save_identity.size,
                                         .pid = (uint64_t)getpid(),
+                                        .world = agent.world,
                                         .phase = kind,
                                         .host = host,
                                         .program = save_identity.program}};
@@ -596,10 +599,12 @@ static int hello(int fd, struct err *err)
             return -1;
         if (used == 0)
             continue;
-        int r = msg.type == PROTO_WELCOME
-                    ? 0
-                    : err_set(err, "the coordinator refuses this rank: %s",
-                              msg.type == PROTO_REFUSED ? msg.u.text : "unexpected answer");
+        int r = 0;
+        if (msg.type == PROTO_WELCOME)
+            save_identity.rank = (int)msg.u.welcome.rank;
+        else
+            r = err_set(err, "the coordinator refuses this rank: %s",
+                        msg.type == PROTO_REFUSED ? msg.u.text : "unexpected answer");
         agent.rx_n -= (size_t)used;
         memmove(agent.rx, agent.rx + used, agent.rx_n);
         return r;
@@ -677,18 +682,28 @@ static void start_storm(void)
     __atomic_or_fetch(&GATE->word, GATE_WORD_STORM, __ATOMIC_SEQ_CST);
 }
 
-static int job_started(int rank, int size, int level)
+/* A spawned process that the coordinator does not know has no files of its own: it just runs. */
+static int start_alone(void)
+{
+    half_vdso_of_stub();
+    return GATE->mode == GATE_RECORD ? -EIO : save_identity.rank;
+}
+
+static int job_started(int rank, int size, int level, uint64_t world)
 {
     struct err err;
     save_identity.rank = rank;
     save_identity.size = size;
+    agent.world = world;
     fault_arm(rank);
     GATE->settings.oversubscribed = size > sysconf(_SC_NPROCESSORS_ONLN);
+    connect_coordinator();
+    if (world && agent.sock < 0)
+        return start_alone();
     if (map_counters(&err) < 0) {
         say(err.text);
         return -EIO;
     }
-    connect_coordinator();
     order_job_start(agent.env, 0);
     half_vdso_of_stub();
     if (GATE->mode == GATE_RECORD && fine_start(&err) < 0) {
@@ -697,7 +712,7 @@ static int job_started(int rank, int size, int level)
     }
     start_storm();
     agent_running();
-    return 0;
+    return save_identity.rank;
 }
 
 int agent_restarted(const struct image_state *state, struct err *err)

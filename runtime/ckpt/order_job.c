@@ -63,6 +63,7 @@ struct seen {
 
 static struct {
     struct seen *rank;
+    int n; /* of the job so far: it may spawn more */
     uint64_t moved_ms; /* when something last did */
 } watch;
 
@@ -73,8 +74,7 @@ static const struct counters_file *counters_of(int rank)
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return NULL;
-    size_t size = counters_bytes((uint64_t)save_identity.size);
-    void *p = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+    void *p = mmap(NULL, sizeof(struct counters_file), PROT_READ, MAP_SHARED, fd, 0);
     close(fd);
     return p == MAP_FAILED ? NULL : p;
 }
@@ -98,24 +98,32 @@ static bool moves(struct seen *s)
     return moved;
 }
 
+/* One more rank of the job, if it has counters. */
+static bool watch_next(void)
+{
+    const struct counters_file *file = counters_of(watch.n);
+    struct seen *more =
+        file ? realloc(watch.rank, ((size_t)watch.n + 1) * sizeof *watch.rank) : NULL;
+    if (!more)
+        return false;
+    watch.rank = more;
+    watch.rank[watch.n++] = (struct seen){.file = file};
+    return true;
+}
+
 static int stuck(void)
 {
     struct timespec t;
     bool moved = false;
     clock_gettime(CLOCK_MONOTONIC, &t);
     uint64_t now_ms = (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-    if (!watch.rank) {
-        watch.rank = calloc((size_t)save_identity.size, sizeof *watch.rank);
+    if (!watch.rank)
         watch.moved_ms = now_ms;
-    }
-    for (int r = 0; watch.rank && r < save_identity.size; r++) {
-        struct seen *s = &watch.rank[r];
-        if (r == save_identity.rank)
-            continue; /* it waits */
-        if (!s->file)
-            s->file = counters_of(r);
-        moved |= s->file && moves(s);
-    }
+    while (watch_next())
+        continue;
+    for (int r = 0; r < watch.n; r++)
+        if (r != save_identity.rank) /* it waits */
+            moved |= moves(&watch.rank[r]);
     if (moved)
         watch.moved_ms = now_ms;
     return now_ms - watch.moved_ms >= env->order_wait_ms;

@@ -46,7 +46,7 @@ struct lists {
     struct session_phase *phase;
     struct session_epoch *epoch;
     struct session_fine *fine;
-    unsigned nphase, nepoch, nfine;
+    unsigned nphase, nepoch, nfine, nrank;
 };
 
 static const char *clock_text(double when, char *buf, size_t cap)
@@ -89,12 +89,12 @@ static bool log_of(const struct session *s, unsigned rank, struct log_size *size
     return log_size_of(dir, rank, size, NULL) == 0;
 }
 
-static void print_logs(const struct session *s)
+static void print_logs(const struct session *s, unsigned nrank)
 {
     char bytes[16];
     struct log_size size;
     const char *title = "\n rank   recorded events   payload log   bytes an event\n";
-    for (unsigned rank = 0; rank < session_job(s)->size; rank++) {
+    for (unsigned rank = 0; rank < nrank; rank++) {
         if (!log_of(s, rank, &size))
             continue;
         printf("%s%5u %17" PRIu64 " %13s %16.0f\n", title, rank, size.events,
@@ -104,11 +104,11 @@ static void print_logs(const struct session *s)
     }
 }
 
-static json_t *logs_json(const struct session *s)
+static json_t *logs_json(const struct session *s, unsigned nrank)
 {
     json_t *logs = json_array();
     struct log_size size;
-    for (unsigned rank = 0; rank < session_job(s)->size; rank++)
+    for (unsigned rank = 0; rank < nrank; rank++)
         if (log_of(s, rank, &size))
             json_array_append_new(
                 logs, json_pack("{s:i, s:I, s:I, s:I}", "rank", (int)rank, "first_event",
@@ -145,7 +145,7 @@ static void print_text(const struct session *s, const struct lists *l)
                human_seconds((double)e->us_pause_max * 1e-6, pause, sizeof pause),
                human_bytes(order_size_of(session_dir(s), e->number).bytes, order, sizeof order));
     }
-    print_logs(s);
+    print_logs(s, l->nrank);
     if (l->nfine)
         print_fine(l);
 }
@@ -185,7 +185,7 @@ static void print_json(const struct session *s, const struct lists *l)
     json_t *o = json_pack("{s:s, s:o, s:I, s:I, s:o, s:o, s:o}", "session", session_dir(s),
                           "phases", phases, "order_bytes_start", (json_int_t)start.bytes,
                           "order_outcomes_start", (json_int_t)start.outcomes, "epochs", epochs,
-                          "logs", logs_json(s), "fine", fine);
+                          "logs", logs_json(s, l->nrank), "fine", fine);
     json_dumpf(o, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(o);
@@ -282,6 +282,10 @@ int cmd_list(int argc, char **argv)
                      session_fines(s, -1, &l.fine, &l.nfine, &err) == 0
                  ? 0
                  : -1;
+    for (unsigned i = 0; rc == 0 && i < l.nphase; i++) {
+        unsigned n = session_phase_size(s, l.phase[i].id);
+        l.nrank = n > l.nrank ? n : l.nrank;
+    }
     if (rc == 0)
         rc = find_existing(s, &l);
     if (rc == 0 && common.json)

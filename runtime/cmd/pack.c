@@ -121,7 +121,7 @@ static int facts_of(struct pack *p, struct session *s, struct bundle_facts *f,
         return -1;
     *f = (struct bundle_facts){
         .dbg3 = DBG3_VERSION, .gate = GATE_VERSION, .calls = CALL_COUNT, .rank = r.rank,
-        .size = session_job(s)->size, .recorded_from = r.from_epoch, .signal = r.signal,
+        .size = r.size, .recorded_from = r.from_epoch, .signal = r.signal,
         .image = *image ? image + strlen(session_dir(s)) + 1 : image};
     if (!p->out) {
         const char *slash = strrchr(session_job(s)->program, '/');

@@ -30,7 +30,7 @@ int recorded_rank(struct session *s, long rank, struct recorded *r, struct err *
     char folder[PATH_MAX];
     if (session_recording(s, &recording, err) < 0)
         return -1;
-    unsigned size = session_job(s)->size;
+    unsigned size = session_phase_size(s, recording.id);
     if (rank >= (long)size)
         return size ? err_set(err, "there is no rank %ld in this job; type --rank with 0 to %u",
                               rank, size - 1)
@@ -38,6 +38,7 @@ int recorded_rank(struct session *s, long rank, struct recorded *r, struct err *
                                    "with: dbg3 batch");
     snprintf(folder, sizeof folder, "%.*s/fine/rank-%ld", PATH_MAX - 64, session_dir(s), rank);
     *r = (struct recorded){.rank = (unsigned)rank,
+                           .size = size,
                            .from_epoch = recording.from_epoch,
                            .signal = recorded_signal(s, recording.id, (unsigned)rank),
                            .has_fine = image_window_read(folder, &w, NULL) == 0};

@@ -11,6 +11,7 @@
 
 struct recorded {
     unsigned rank;
+    unsigned size; /* ranks of the recording, with those that the job has spawned */
     uint64_t from_epoch; /* that the recording began at; 0: the start of the program */
     int signal;          /* by which the rank died, 0 if it did not */
     bool has_fine;       /* one that failed before its first call has no fine checkpoint */

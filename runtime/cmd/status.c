@@ -75,7 +75,7 @@ static int read_phase(struct status *st, struct err *err)
 
 static int read_counters(struct status *st, struct err *err)
 {
-    st->size = session_job(st->session)->size;
+    st->size = session_phase_size(st->session, st->phase.id);
     st->file = calloc(st->size + 1, sizeof(const struct counters_file *));
     if (!st->file)
         return err_sys(err, "counters");

@@ -50,6 +50,14 @@ struct rank {
     int pid;
 };
 
+/* Processes that the job has spawned (MPI_Comm_spawn). Their ranks in the job come behind those
+ * that are there; epochs wait until they have ended. */
+struct world {
+    struct world *next;
+    uint64_t id;
+    unsigned first, size; /* ranks in the job */
+};
+
 /* A FAILURE that may have been caused by one that is not known yet. */
 struct pending {
     struct pending *next; /* came later */
@@ -73,7 +81,11 @@ struct coord {
     unsigned wrong_secrets;
 
     struct rank *rank;
-    unsigned connected;
+    unsigned nranks;    /* of them: result.size and the spawned */
+    unsigned connected; /* of the job's own */
+    unsigned spawned;   /* connected ones of the others */
+    struct world *worlds;
+    bool told_spawned; /* that there is no epoch while they run */
     char program[PATH_MAX], build_id[PROGRAM_ID_MAX]; /* newest asked for */
 
     /* the epoch under way */
@@ -161,7 +173,13 @@ static void launcher_end_now(struct coord *c)
 
 static bool ranks_gone(const struct coord *c)
 {
-    return c->connected == 0;
+    return c->connected == 0 && c->spawned == 0;
+}
+
+/* Of the world that the launcher has started: those take part in epochs. */
+static bool is_own(const struct coord *c, unsigned rank)
+{
+    return rank < c->result.size;
 }
 
 static void finish(struct coord *c)
@@ -178,7 +196,7 @@ static void on_end_timer(uv_timer_t *timer)
         return;
     }
     c->ending = true;
-    for (unsigned r = 0; r < c->result.size; r++)
+    for (unsigned r = 0; r < c->nranks; r++)
         if (c->rank[r].conn)
             conn_send(c->rank[r].conn, &(struct proto_msg){.type = PROTO_SHUTDOWN,
                                                            .u.text = "the launcher has ended"});
@@ -356,17 +374,17 @@ static bool pending_of(const struct coord *c, unsigned rank)
 static void on_conn_end(struct conn *conn, const char *why)
 {
     struct coord *c = conn_data(conn);
-    for (unsigned r = 0; r < c->result.size; r++) {
+    for (unsigned r = 0; r < c->nranks; r++) {
         if (c->rank[r].conn != conn)
             continue;
         c->rank[r].conn = NULL;
-        c->connected--;
+        --*(is_own(c, r) ? &c->connected : &c->spawned);
         if (pending_of(c, r))
             pending_settle(c);
         if (why)
             notify(c, COORD_NOTE, "rank %u broke the protocol (%s): no further epochs", r, why);
         rank_vanished(c, r);
-        if (c->cut)
+        if (is_own(c, r))
             cut_cancel(c->cut, "rank %u is gone", r);
         epoch_after(c);
         if (!c->launcher_runs && ranks_gone(c))
@@ -385,8 +403,19 @@ static void refuse(struct coord *c, struct conn *conn, const char *text)
     conn_close(conn);
 }
 
+/* Counters of what an earlier phase has spawned. */
+static void forget_spawned(const struct coord *c)
+{
+    char path[PATH_MAX];
+    unsigned rank = c->result.size;
+    do
+        snprintf(path, sizeof path, "%.*s/counters/rank-%u.cnt", PATH_MAX - 64,
+                 session_dir(c->set->session), rank++);
+    while (unlink(path) == 0);
+}
+
 /* The first rank says how many there are. */
-static int world_known(struct coord *c, const struct proto_msg *hello)
+static int own_world(struct coord *c, const struct proto_msg *hello)
 {
     unsigned size = (unsigned)hello->u.hello.size;
     c->rank = calloc(size, sizeof *c->rank);
@@ -394,7 +423,8 @@ static int world_known(struct coord *c, const struct proto_msg *hello)
     c->cut = cut_create(size, c->set->limits, rank_send, c);
     if (!c->rank || !c->image || !c->cut || hang_watch_init(&c->hang, size) < 0)
         return -1;
-    c->result.size = size;
+    c->result.size = c->nranks = size;
+    forget_spawned(c);
     if (c->set->phase == PROTO_PHASE_BATCH)
         catalog(c, session_job_learn(c->set->session, hello->u.hello.program, c->build_id, size,
                                      &c->err));
@@ -403,18 +433,66 @@ static int world_known(struct coord *c, const struct proto_msg *hello)
     return 0;
 }
 
+static struct world *world_find(const struct coord *c, uint64_t id)
+{
+    struct world *w = c->worlds;
+    while (w && w->id != id)
+        w = w->next;
+    return w;
+}
+
+static int spawned_world(struct coord *c, const struct proto_msg *hello)
+{
+    unsigned size = (unsigned)hello->u.hello.size, n = c->nranks + size;
+    struct rank *rank = n <= PROTO_RANKS_MAX ? realloc(c->rank, n * sizeof *rank) : NULL;
+    c->rank = rank ? rank : c->rank;
+    struct world *w = rank ? malloc(sizeof *w) : NULL;
+    hang_watch_clear(&c->hang);
+    if (!w || hang_watch_init(&c->hang, n) < 0) {
+        free(w);
+        return -1;
+    }
+    memset(rank + c->nranks, 0, size * sizeof *rank);
+    *w = (struct world){c->worlds, hello->u.hello.world, c->nranks, size};
+    c->worlds = w;
+    c->nranks = n;
+    if (size == 1)
+        notify(c, COORD_NOTE, "a process is spawned: rank %u", w->first);
+    else
+        notify(c, COORD_NOTE, "%u processes are spawned: ranks %u to %u", size, w->first, n - 1);
+    return 0;
+}
+
+static int world_known(struct coord *c, const struct proto_msg *hello)
+{
+    if (hello->u.hello.world)
+        return world_find(c, hello->u.hello.world) ? 0 : spawned_world(c, hello);
+    return c->result.size ? 0 : own_world(c, hello);
+}
+
+/* The rank in the job of a rank in its world, which is known. */
+static unsigned rank_in_job(const struct coord *c, const struct proto_msg *hello)
+{
+    const struct world *w = world_find(c, hello->u.hello.world);
+    return (w ? w->first : 0) + (unsigned)hello->u.hello.rank;
+}
+
 /* Why this HELLO cannot be accepted, or NULL. */
 static const char *hello_wrong(struct coord *c, const struct proto_msg *msg, char *buf, size_t cap)
 {
     if (!proto_token_equal(msg->u.hello.token, c->token))
         return "wrong secret (" PROTO_ENV_TOKEN " is not that of this session)";
-    uint64_t rank = msg->u.hello.rank, size = msg->u.hello.size;
+    uint64_t rank = msg->u.hello.rank, size = msg->u.hello.size, world = msg->u.hello.world;
+    const struct world *w = world_find(c, world);
+    unsigned known = w ? w->size : world ? 0 : c->result.size;
     const char *wrong = NULL;
     if (size == 0 || rank >= size)
         wrong = "it is outside its world";
-    else if (c->result.size && size != c->result.size)
+    else if (world && !c->result.size)
+        wrong = "it says that a job has spawned it that has no ranks";
+    else if (known && size != known)
         wrong = "the other ranks are of a world of another size";
-    else if (c->result.size && c->rank[rank].conn)
+    else if (known && c->rank[rank_in_job(c, msg)].conn)
         wrong = "that rank is connected already";
     else if (msg->u.hello.phase != (uint64_t)c->set->phase)
         wrong = "it is in another phase";
@@ -427,11 +505,11 @@ static const char *hello_wrong(struct coord *c, const struct proto_msg *msg, cha
 static void rank_welcome(struct coord *c, struct conn *conn, const struct proto_msg *msg)
 {
     struct session_epoch newest = {0};
-    unsigned rank = (unsigned)msg->u.hello.rank;
+    unsigned rank = rank_in_job(c, msg);
     struct rank *r = &c->rank[rank];
-    c->result.seen += !r->seen;
+    c->result.seen += is_own(c, rank) && !r->seen;
     *r = (struct rank){.conn = conn, .seen = true, .pid = (int)msg->u.hello.pid};
-    c->connected++;
+    ++*(is_own(c, rank) ? &c->connected : &c->spawned);
     struct session_rank row = {.rank = rank, .pid = r->pid, .host = msg->u.hello.host,
                                .program = msg->u.hello.program, .build_id = c->build_id};
     catalog(c, session_rank_seen(c->set->session, c->set->phase_id, &row, &c->err));
@@ -439,8 +517,10 @@ static void rank_welcome(struct coord *c, struct conn *conn, const struct proto_
     conn_trust(conn);
     conn_send(conn, &(struct proto_msg){.type = PROTO_WELCOME,
                                         .u.welcome = {newest.number, c->set->every_n_msgs,
-                                                      c->set->keep_fine}});
-    if (all_here(c))
+                                                      c->set->keep_fine, rank}});
+    if (!is_own(c, rank))
+        cut_cancel(c->cut, "processes are spawned");
+    else if (all_here(c))
         notify(c, COORD_BEGUN, "%u rank%s under control", c->result.size,
                c->result.size == 1 ? "" : "s");
 }
@@ -458,7 +538,7 @@ static void on_hello(struct coord *c, struct conn *conn, const struct proto_msg 
         if (program_build_id(c->program, c->build_id, sizeof c->build_id, NULL) < 0)
             c->build_id[0] = '\0';
     }
-    if (c->result.size == 0 && world_known(c, msg) < 0) {
+    if (world_known(c, msg) < 0) {
         refuse(c, conn, "the coordinator is out of memory");
         return;
     }
@@ -554,8 +634,10 @@ static void on_finalized(struct coord *c, unsigned rank, const struct proto_msg 
     if (c->rank[rank].finalized)
         return;
     c->rank[rank].finalized = true;
-    c->result.finalized++;
     catalog(c, session_rank_finalized(c->set->session, c->set->phase_id, rank, &c->err));
+    if (!is_own(c, rank))
+        return;
+    c->result.finalized++;
     cut_cancel(c->cut, "rank %u has finalized MPI", rank);
 }
 
@@ -579,7 +661,7 @@ static bool name_is_plain(const char *name)
 
 static void on_written(struct coord *c, unsigned rank, const struct proto_msg *msg)
 {
-    if (!c->epoch_open || msg->epoch != cut_epoch(c->cut))
+    if (!c->epoch_open || msg->epoch != cut_epoch(c->cut) || !is_own(c, rank))
         return;
     if (!name_is_plain(msg->u.written.file)) {
         cut_cancel(c->cut, "rank %u names its image badly", rank);
@@ -620,9 +702,9 @@ static void on_conn_message(struct conn *conn, const struct proto_msg *msg)
 {
     struct coord *c = conn_data(conn);
     unsigned rank = 0;
-    while (rank < c->result.size && c->rank[rank].conn != conn)
+    while (rank < c->nranks && c->rank[rank].conn != conn)
         rank++;
-    if (rank == c->result.size) {
+    if (rank == c->nranks) {
         if (msg->type == PROTO_HELLO)
             on_hello(c, conn, msg);
         else
@@ -631,7 +713,8 @@ static void on_conn_message(struct conn *conn, const struct proto_msg *msg)
     }
     if (msg->type < sizeof handlers / sizeof handlers[0] && handlers[msg->type])
         handlers[msg->type](c, rank, msg);
-    cut_receive(c->cut, rank, msg, now_ms(c));
+    if (is_own(c, rank))
+        cut_receive(c->cut, rank, msg, now_ms(c));
     epoch_after(c);
 }
 
@@ -671,6 +754,8 @@ static const char *epoch_impossible(const struct coord *c)
         return "a rank has finalized MPI already";
     if (c->connected < c->result.size)
         return "not every rank is connected";
+    if (c->spawned)
+        return "processes that the job has spawned are running";
     return NULL;
 }
 
@@ -680,6 +765,9 @@ static void epoch_want(struct coord *c, struct control_client *client)
     char folder[PATH_MAX];
     uint64_t number;
     struct err err = {0};
+    if (impossible && c->spawned && !c->told_spawned)
+        notify(c, COORD_NOTE, "no epoch: %s", impossible);
+    c->told_spawned = c->spawned;
     if (!impossible && !c->epoch_open) {
         int rc = session_epoch_begin(c->set->session, &number, folder, sizeof folder, &err);
         fault_point(FAULT_EPOCH_BEGUN);
@@ -851,7 +939,7 @@ static void hang_found(struct coord *c)
            (double)c->set->hang_after_ms / 1000);
     c->hung = true;
     c->examine_ms = now_ms(c);
-    for (unsigned r = 0; r < c->result.size; r++)
+    for (unsigned r = 0; r < c->nranks; r++)
         rank_send(c, r, &(struct proto_msg){.type = PROTO_EXAMINE,
                                             .u.text = "the job hangs (--hang-after)"});
 }
@@ -859,7 +947,7 @@ static void hang_found(struct coord *c)
 /* After EXAMINE: end the job when all have answered, or have had the time to. */
 static void hang_examined(struct coord *c)
 {
-    for (unsigned r = 0; r < c->result.size; r++)
+    for (unsigned r = 0; r < c->nranks; r++)
         if (c->rank[r].conn && !c->rank[r].failed && now_ms(c) - c->examine_ms < EXAMINE_MS)
             return;
     launcher_end_at(c, now_ms(c));
@@ -983,7 +1071,7 @@ static void close_handle(uv_handle_t *handle, void *arg)
 static void stop_handles(struct coord *c)
 {
     answer_waiting(c, answer_error("the job has ended"));
-    for (unsigned r = 0; r < c->result.size; r++)
+    for (unsigned r = 0; r < c->nranks; r++)
         if (c->rank[r].conn)
             conn_close(c->rank[r].conn);
     control_close(c->control);
@@ -1056,6 +1144,11 @@ int coord_run(const struct coord_settings *settings, struct coord_result *result
     stop_handles(c);
     cut_destroy(c->cut);
     hang_watch_clear(&c->hang);
+    while (c->worlds) {
+        struct world *w = c->worlds;
+        c->worlds = w->next;
+        free(w);
+    }
     free(c->image);
     free(c->rank);
     free(c);

@@ -73,7 +73,7 @@
 #include "runtime/base/err.h"
 
 #define PROTO_MAGIC      0x33676264u /* "dbg3" in HELLO */
-#define PROTO_VERSION    4u
+#define PROTO_VERSION    5u
 #define PROTO_HEADER     8u
 #define PROTO_BODY_MAX   ((8u << 20) + 64) /* a STOPPED of a million ranks */
 #define PROTO_TEXT_MAX   4096u      /* longest string, NUL not counted */
@@ -162,7 +162,8 @@ struct proto_msg {
         struct {
             uint64_t magic, version; /* filled by proto_encode() */
             const char *token;
-            uint64_t rank, size, pid;
+            uint64_t rank, size, pid; /* in its MPI_COMM_WORLD */
+            uint64_t world; /* 0: the job's own, else a number of the spawned world's */
             uint64_t phase; /* enum proto_phase */
             const char *host;
             const char *program; /* absolute path of the application's executable */
@@ -218,6 +219,7 @@ struct proto_msg {
             uint64_t last_epoch; /* newest valid epoch, 0 if none */
             uint64_t every_n_msgs;
             uint64_t keep;
+            uint64_t rank; /* in the job: spawned ones come behind those of its own world */
         } welcome;
         const char *folder; /* WRITE: absolute path of the epoch's folder, which exists */
         uint64_t committed; /* RESUME: 1 if the epoch is valid now */

@@ -690,6 +690,16 @@ int session_ranks(struct session *s, uint64_t phase, struct session_rank **out, 
     return read_rows(s, rows, fill_rank, sizeof **out, (void **)out, n, err);
 }
 
+unsigned session_phase_size(struct session *s, uint64_t phase)
+{
+    const char *count = "SELECT max(rank) + 1 FROM ranks WHERE phase = ?";
+    struct db_rows *rows = db_query(s->db, NULL, count, "u", phase);
+    unsigned n = rows && db_next(rows, NULL) == 1 ? (unsigned)db_u64(rows, 0) : 0;
+    if (rows)
+        db_rows_close(rows);
+    return n > s->job.size ? n : s->job.size;
+}
+
 static void fill_epoch(struct session *s, struct db_rows *r, void *element)
 {
     *(struct session_epoch *)element = (struct session_epoch){
@@ -870,7 +880,8 @@ int session_recording(struct session *s, struct session_phase *out, struct err *
     struct db_rows *rows = db_query(
         s->db, err,
         "SELECT * FROM phases WHERE kind = ? AND"
-        " (SELECT count(*) FROM ranks WHERE phase = phases.id) >= (SELECT size FROM job) AND"
+        " (SELECT count(*) FROM ranks, job WHERE phase = phases.id AND rank < size) >="
+        " (SELECT size FROM job) AND"
         " NOT EXISTS (SELECT 1 FROM failures WHERE phase = phases.id AND kind = ?)"
         " ORDER BY id DESC LIMIT 1",
         "ii", (int)PROTO_PHASE_REFINE, (int)PROTO_FAILURE_RESTORE);

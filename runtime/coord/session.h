@@ -177,6 +177,8 @@ int session_fine_add(struct session *s, const struct session_fine *fine, unsigne
  * Strings in it live until the session is closed.
  */
 int session_phases(struct session *s, struct session_phase **out, unsigned *n, struct err *err);
+/* How many ranks a phase had: those of the job, and behind them what it has spawned. */
+unsigned session_phase_size(struct session *s, uint64_t phase);
 int session_ranks(struct session *s, uint64_t phase, struct session_rank **out, unsigned *n,
                   struct err *err);
 int session_epochs(struct session *s, struct session_epoch **out, unsigned *n, struct err *err);

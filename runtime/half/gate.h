@@ -27,7 +27,7 @@
 #define GATE_ADDR    0x7d0000000000ul /* SPLIT: below is saved, from here on is not */
 #define GATE_SIZE    0x10000ul
 #define GATE_MAGIC   0x3367626445544147ul /* "GATEdbg3" */
-#define GATE_VERSION 11u
+#define GATE_VERSION 12u
 
 /* The lower half's program text, then the arena for its later mappings. */
 #define LOWER_TEXT_ADDR  0x7d1000000000ul
@@ -302,9 +302,11 @@ struct gate {
     int (*probe)(uint32_t how, int source, int tag, long comm, void *real_message, int *flag,
                  struct gate_status *status);
 
-    /* [crossing] MPI_Init(_thread) has returned: rank and size of MPI_COMM_WORLD. Connects to the
-     * coordinator, maps counters and logs. Returns 0 or -errno after printing one line. */
-    int (*job_started)(int rank, int size, int level);
+    /* [crossing] MPI_Init(_thread) has returned: rank and size of MPI_COMM_WORLD; world: 0, or of
+     * spawned processes a number that is the same in all of theirs. Connects to the coordinator,
+     * maps counters and logs. Returns the rank in the job (of spawned processes behind the
+     * others) or -errno after printing one line. */
+    int (*job_started)(int rank, int size, int level, uint64_t world);
     /* [crossing] MPI_Finalize is about to be called: no epoch from here on; may return
      * GATE_EAGAIN */
     int (*job_ending)(void);

@@ -65,7 +65,8 @@ int half_env_read(struct half_env *env, char **envp, struct err *err)
         return err_set(err, "this program is started by dbg3, not by hand");
     env->session = getenv(ENV_SESSION);
     env->phase = getenv(ENV_PHASE);
-    env->epoch = getenv(ENV_EPOCH);
+    env->spawned = getenv("PMI_SPAWNED"); /* MPICH's process managers set it */
+    env->epoch = env->spawned ? NULL : getenv(ENV_EPOCH);
     env->coord = getenv(ENV_COORD);
     env->token = getenv(ENV_TOKEN);
     env->every_n_msgs = number(getenv(ENV_EVERY_N_MSGS), 0);

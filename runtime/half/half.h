@@ -6,6 +6,7 @@
 #ifndef DBG3_HALF_HALF_H
 #define DBG3_HALF_HALF_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "runtime/base/err.h"
@@ -19,6 +20,7 @@ struct half_env {
     const char *session;     /* absolute path, or NULL: no session (the program just runs) */
     const char *phase;       /* "batch", "restart", "refine", or NULL */
     const char *epoch;       /* folder to restart from, or NULL */
+    bool spawned;            /* by MPI_Comm_spawn: from its start, whatever the job began from */
     const char *coord;       /* host:port, or NULL */
     const char *token;
     uint64_t stack_size;     /* for the application's main thread */

@@ -22,6 +22,8 @@
  *     launcher   the launcher is killed (here: with all its ranks)
  *     none       no rank at all
  *     want       each rank asks for epochs as it gets on
+ *     spawn      SPAWNED processes of another world come when half of the work is done, and go
+ *                after 300 ms; they are told their ranks in the job, and nothing of epochs
  *     linger     after the program's end the connections stay until SHUTDOWN
  */
 #include <arpa/inet.h>
@@ -35,6 +37,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "runtime/coord/counters.h"
@@ -42,6 +45,8 @@
 
 #define RANKS_MAX 64
 #define FRAME_MAX (1 << 16)
+#define SPAWNED   2
+#define WORLD     77 /* theirs */
 
 struct agent {
     int fd; /* -1: ended */
@@ -53,7 +58,7 @@ struct agent {
 
 static struct agent agents[RANKS_MAX];
 static struct sim *sim;
-static unsigned nranks = 4;
+static unsigned nranks = 4, nspawned;
 static const char *act = "";
 static bool acted;
 static int cuts_wanted;
@@ -114,8 +119,21 @@ static void examine(unsigned rank)
                                                      .call = "MPI_Recv"}});
 }
 
+static void on_message_to_spawned(unsigned rank, const struct proto_msg *msg)
+{
+    if (msg->type == PROTO_WELCOME && msg->u.welcome.rank == rank)
+        return;
+    fprintf(stderr, "fake_ranks: rank %u, spawned, got %s\n", rank,
+            proto_type_name((unsigned)msg->type));
+    exit(95);
+}
+
 static void on_message(unsigned rank, const struct proto_msg *msg)
 {
+    if (rank >= nranks) {
+        on_message_to_spawned(rank, msg);
+        return;
+    }
     switch (msg->type) {
     case PROTO_WELCOME:
         break;
@@ -199,8 +217,9 @@ static void hello(unsigned rank)
     transmit(rank, &(struct proto_msg){
                        .type = PROTO_HELLO,
                        .u.hello = {.token = acts("secret") ? "0123" : getenv(PROTO_ENV_TOKEN),
-                                   .rank = rank,
-                                   .size = nranks,
+                                   .rank = rank < nranks ? rank : rank - nranks,
+                                   .size = rank < nranks ? nranks : SPAWNED,
+                                   .world = rank < nranks ? 0 : WORLD,
                                    .pid = (uint64_t)getpid(),
                                    .phase = !strcmp(phase, "batch")     ? PROTO_PHASE_BATCH
                                             : !strcmp(phase, "restart") ? PROTO_PHASE_RESTART
@@ -271,6 +290,37 @@ static void fail_now(void)
     exit(abort ? 7 : 9);
 }
 
+static uint64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static uint64_t spawned_until_ms;
+
+static void spawn(void)
+{
+    while (nspawned < SPAWNED)
+        hello(nranks + nspawned++);
+    spawned_until_ms = now_ms() + 300;
+}
+
+static bool spawned_here(void)
+{
+    return nspawned && agents[nranks].fd >= 0;
+}
+
+static void spawned_leave(void)
+{
+    if (!spawned_here() || now_ms() < spawned_until_ms)
+        return;
+    for (unsigned r = nranks; r < nranks + nspawned; r++) {
+        transmit(r, &(struct proto_msg){.type = PROTO_BYE});
+        hang_up(r);
+    }
+}
+
 /* The mishap, once half of the work is done. */
 static bool act_now(uint64_t total)
 {
@@ -282,17 +332,20 @@ static bool act_now(uint64_t total)
         fail_now();
     if (acts("launcher"))
         raise(SIGKILL);
+    if (acts("spawn"))
+        spawn();
     return acts("hang");
 }
 
 static void serve(int timeout_ms)
 {
     struct pollfd fds[RANKS_MAX];
-    for (unsigned r = 0; r < nranks; r++)
+    unsigned n = nranks + nspawned;
+    for (unsigned r = 0; r < n; r++)
         fds[r] = (struct pollfd){.fd = agents[r].fd, .events = POLLIN};
-    if (poll(fds, nranks, timeout_ms) <= 0)
+    if (poll(fds, n, timeout_ms) <= 0)
         return;
-    for (unsigned r = 0; r < nranks; r++)
+    for (unsigned r = 0; r < n; r++)
         if (fds[r].revents)
             receive(r);
 }
@@ -308,13 +361,14 @@ static bool any_connected(void)
 static void run(unsigned us, unsigned ops)
 {
     bool hanging = false;
-    while (any_connected() && !sim_done(sim)) {
+    while (any_connected() && (!sim_done(sim) || spawned_here())) {
         bool moved = false;
         for (unsigned r = 0; r < nranks && !hanging; r++) {
             moved |= sim_step(sim, r);
             counters_update(r);
         }
         hanging |= act_now(ops);
+        spawned_leave();
         serve(moved ? 0 : 5);
         if (us)
             usleep(us);

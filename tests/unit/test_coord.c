@@ -155,6 +155,22 @@ START_TEST(epochs_by_messages_and_trimmed)
 }
 END_TEST
 
+/* None is begun in the 300 ms of two spawned processes; those before and behind are of the job's
+ * own ranks. */
+START_TEST(spawned_processes_put_epochs_off)
+{
+    run("-n 4 -o 100 -e 12 -u 1000 -a spawn", (struct coord_settings){.every_ms = 30});
+    ck_assert_int_eq(result.outcome, SESSION_COMPLETED);
+    ck_assert_uint_eq(result.size, 4);
+    ck_assert_uint_eq(result.finalized, 4);
+    ck_assert_uint_ge(count_epochs(), 2);
+    ck_assert_ptr_nonnull(strstr(notes, "2 processes are spawned: ranks 4 to 5"));
+    ck_assert_ptr_nonnull(strstr(notes, "processes that the job has spawned are running"));
+    ck_assert_uint_eq(session_phase_size(session, phase_id), 6);
+    first_failure(0);
+}
+END_TEST
+
 START_TEST(a_signal_is_a_failure)
 {
     run("-n 4 -a die", (struct coord_settings){0});
@@ -377,7 +393,8 @@ END_TEST
 int main(int argc, char **argv)
 {
     const TTest *const tests[] = {
-        epochs_by_timer, many_ranks, epochs_by_messages_and_trimmed, a_signal_is_a_failure,
+        epochs_by_timer, many_ranks, epochs_by_messages_and_trimmed,
+        spawned_processes_put_epochs_off, a_signal_is_a_failure,
         a_kill_is_a_failure,
         a_killed_launcher_is_no_failure_of_a_rank, an_abort_is_a_failure, an_abort_follows_a_kill,
         aborts_of_libraries_follow_a_kill,

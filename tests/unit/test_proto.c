@@ -32,11 +32,12 @@ static const struct {
                   .rank = 3,
                   .size = 4,
                   .pid = 99,
+                  .world = 5,
                   .phase = PROTO_PHASE_REFINE,
                   .host = "node7",
                   .program = "/bin/app"}},
-     "HELLO magic 862413412 version 4 rank 3 size 4 pid 99 phase 2 host \"node7\" program "
-     "\"/bin/app\""},
+     "HELLO magic 862413412 version 5 rank 3 size 4 pid 99 world 5 phase 2 host \"node7\" "
+     "program \"/bin/app\""},
     {{.type = PROTO_ACK, .epoch = 7, .u.comms = {2, comm}}, "ACK epoch 7 entered[2]"},
     {{.type = PROTO_ENTER, .epoch = 7, .u.coll = {1, 0, 18}}, "ENTER epoch 7 gid 1 entered 18"},
     {{.type = PROTO_LEAVE, .epoch = 7, .u.coll = {1, 0, 18}}, "LEAVE epoch 7 gid 1 entered 18"},
@@ -62,7 +63,8 @@ static const struct {
      "module \"/bin/app\" module_offset 48"},
     {{.type = PROTO_FINALIZED}, "FINALIZED"},
     {{.type = PROTO_BYE}, "BYE"},
-    {{.type = PROTO_WELCOME, .u.welcome = {1, 2, 3}}, "WELCOME last_epoch 1 every_n_msgs 2 keep 3"},
+    {{.type = PROTO_WELCOME, .u.welcome = {1, 2, 3, 4}},
+     "WELCOME last_epoch 1 every_n_msgs 2 keep 3 rank 4"},
     {{.type = PROTO_REFUSED, .u.text = "no"}, "REFUSED text \"no\""},
     {{.type = PROTO_INTENT, .epoch = 7}, "INTENT epoch 7"},
     {{.type = PROTO_ARM, .epoch = 7, .u.comms = {2, comm}}, "ARM epoch 7 target[2]"},
@@ -172,7 +174,7 @@ START_TEST(bad_values)
         const char *error;
     } bad[] = {
         {0, 1, 1, "protocol version"},                     /* magic */
-        {0, 2, PROTO_VERSION + 1, "protocol version 5"},
+        {0, 2, PROTO_VERSION + 1, "protocol version 6"},
         {0, 3, PROTO_TEXT_MAX + 1, "bad token"},           /* string length */
         {0, 3, UINT64_MAX, "bad token"},
         {0, 5, 0, "bad token"},                            /* a NUL inside */

@@ -196,7 +196,8 @@ START_TEST(sender_of_a_message)
     ck_assert_uint_eq(n, 4);
     for (size_t i = 0; i < 4; i++) {
         struct err err = {0};
-        int rc = recording_find_sender(to, 1, &m[wanted[i].message], from, &sent, &err);
+        const struct message *one = &m[wanted[i].message];
+        int rc = recording_find_sender(to, 1, one, from, one->comm, &sent, &err);
         ck_assert_int_eq(rc, wanted[i].event == UINT64_MAX ? -1 : 0);
         if (rc == 0)
             ck_assert_uint_eq(sent->event, wanted[i].event);

@@ -89,7 +89,7 @@ static void nothing(void)
 {
 }
 
-static int job_started(int rank, int size, int level)
+static int job_started(int rank, int size, int level, uint64_t world)
 {
     direct.rank = rank;
     direct.size = size;
@@ -97,7 +97,7 @@ static int job_started(int rank, int size, int level)
     GATE->counters = calloc(1, GATE->counters_size);
     if (direct.cut_every)
         real(MPI_Comm_dup)(MPI_COMM_WORLD, &direct.comm);
-    return 0;
+    return rank;
 }
 
 static int job_ending(void)
