@@ -85,8 +85,18 @@ bool wait_came_back(void)
     return true;
 }
 
+/* The rank waits for the first pending one, as far as others want to know. */
+static void say_waiting(int n, struct request *const *req)
+{
+    int i = 0;
+    while (i < n && (!req[i] || req[i]->state == REQUEST_COMPLETE))
+        i++;
+    count_waiting(i < n && req[i]->kind <= REQUEST_RECV ? req[i]->world : -1);
+}
+
 /* With BRIEF the set is one that batch had: the wait ends when the rank is free. */
-static enum settle settle(uint32_t how, int n, struct request *const *req, struct scratch *s)
+static enum settle settle_pending(uint32_t how, int n, struct request *const *req,
+                                  struct scratch *s)
 {
     int npending, ncomplete;
     unsigned turn = 0;
@@ -118,6 +128,16 @@ static enum settle settle(uint32_t how, int n, struct request *const *req, struc
         }
     }
     return SETTLE_DONE;
+}
+
+static enum settle settle(uint32_t how, int n, struct request *const *req, struct scratch *s)
+{
+    if (!(how & GATE_COMPLETE_WAIT))
+        return settle_pending(how, n, req, s);
+    say_waiting(n, req);
+    enum settle result = settle_pending(how, n, req, s);
+    count_waited();
+    return result;
 }
 
 static enum settle settle_many(uint32_t how, int n, struct request *const *req)

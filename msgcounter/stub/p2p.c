@@ -601,9 +601,7 @@ static int exchange(enum call call, const uint64_t *v, const struct exchange *x)
     struct request *both[] = {recv, send};
     struct request send_op = p2p_operation(REQUEST_SEND, x->send),
                    recv_op = p2p_operation(REQUEST_RECV, x->recv);
-    count_waiting(recv->world);
     enum settle s = requests_settle(GATE_COMPLETE_ALL | GATE_COMPLETE_WAIT, 2, both);
-    count_waited();
     recv_op.status = recv_op.peer == MPI_PROC_NULL ? status_no_proc : recv->status;
     request_delete(send);
     request_delete(recv);

@@ -48,6 +48,7 @@
 #define COMMS_MAX         65536
 #define FINE_BATCH        256
 #define HEARD_S           1
+#define STAYS_US          100000
 
 enum agent_stage { STAGE_IDLE, STAGE_ASKED, STAGE_PARKED, STAGE_SAVED };
 
@@ -63,6 +64,7 @@ static struct {
     enum agent_stage stage;
     uint64_t epoch;
     uint64_t last_state, last_progress, last_calls; /* told by, and seen at, the last report */
+    uint64_t same_since_us;                         /* neither calls nor progress have moved */
     uint64_t parked_at_us;
     bool running; /* the rank may be parked and saved: between MPI_Init and MPI_Finalize */
     bool started; /* running, or has been */
@@ -487,12 +489,17 @@ static void report_state(void)
     uint64_t calls = counters_get(&c->calls);
     if (state == COUNTERS_HOLDING)
         return; /* HOLD has told it */
-    /* Calls that complete nothing are tests, probes and the like: it asks in a loop. */
-    bool asks = calls != agent.last_calls && progress == agent.last_progress;
+    /* Calls that complete nothing are tests, probes and the like: it asks in a loop. One that takes
+     * long waits for others, too: for a lock or the end of an epoch of a window. */
+    bool moved = progress != agent.last_progress, same = calls == agent.last_calls && !moved;
+    bool asks = calls != agent.last_calls && !moved;
+    if (!same)
+        agent.same_since_us = now_us();
+    bool stays = state == COUNTERS_IN_CALL && now_us() - agent.same_since_us > STAYS_US;
     agent.last_calls = calls;
     uint64_t told = state == COUNTERS_WAITING      ? PROTO_STATE_WAITING
                     : state == COUNTERS_COLLECTIVE ? PROTO_STATE_INSIDE
-                    : asks                         ? PROTO_STATE_WAITING
+                    : asks || stays                ? PROTO_STATE_WAITING
                                                    : PROTO_STATE_COMPUTING;
     if (told == agent.last_state && progress == agent.last_progress)
         return;
