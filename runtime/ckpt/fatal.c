@@ -150,7 +150,8 @@ static void report(struct parked *self, int sig, const siginfo_t *info, const ch
 
 /*
  * On the application's alternate stack, on either FS. Afterwards the signal kills the process as if
- * we had not been here: a fault happens again under SIG_DFL, a sent signal is sent again.
+ * we had not been here: a fault happens again under SIG_DFL, a sent signal is sent again, and so is
+ * a trap's, whose instruction is over.
  */
 static void on_fatal(int sig, void *info, void *uc)
 {
@@ -176,7 +177,7 @@ static void on_fatal(int sig, void *info, void *uc)
         uint64_t handler, flags, restorer, mask;
     } dfl = {0};
     sys_call(SYS_rt_sigaction, sig, &dfl, NULL, 8, 0, 0);
-    if (((siginfo_t *)info)->si_code <= 0)
+    if (((siginfo_t *)info)->si_code <= 0 || sig == SIGTRAP)
         sys_raise(sig);
 }
 

@@ -25,6 +25,7 @@
 #include "runtime/half/sys.h"
 
 #define PAGE          4096ul
+#define STACK_GAP     (1ul << 20) /* the kernel's: stack_guard_gap */
 #define PIE_BASE      0x555555554000ul /* where Linux puts PIE programs without ASLR */
 #define PIE_RANDOM    0xffffffful      /* pages: 28 bits, as the kernel */
 #define BRK_RANDOM    0x1fffful        /* pages: up to 512 MiB behind the program's data */
@@ -231,11 +232,13 @@ static size_t build_auxv(Elf64_auxv_t *out, const struct elf *app, const struct 
 static int build_stack(struct load *load, const struct elf *app, const struct elf *interp,
                        char **argv, char **envp, uint64_t size, struct err *err)
 {
-    void *low = sys_mmap(NULL, size, PROT_READ | PROT_WRITE,
+    /* What runs out of it meets the gap, as below the kernel's own, and not another mapping. */
+    void *low = sys_mmap(NULL, STACK_GAP + size, PROT_NONE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
-    if (sys_failed((long)low))
+    if (sys_failed((long)low) || sys_call(SYS_mprotect, (uint8_t *)low + STACK_GAP, size,
+                                          PROT_READ | PROT_WRITE, 0, 0, 0) < 0)
         return err_set(err, "no room for a stack of %lu MiB", size >> 20);
-    struct stack s = {(uint8_t *)low + size};
+    struct stack s = {(uint8_t *)low + STACK_GAP + size};
     size_t argc = count_strings(argv), nenv = count_strings(envp);
     uint64_t *where = calloc(argc + nenv + 1, sizeof *where);
     if (!where)

@@ -1,7 +1,8 @@
 /*
  * fail: rank 1 fails in the way that is asked for, after some messages, in a function fail_NAME().
  *
- * Usage: fail mpi|stack|thread_stack|assertion|division|mapping|broken_pipe|trap|abort|alone|idle
+ * Usage: fail mpi|stack|overrun|thread_stack|assertion|division|mapping|broken_pipe|trap|
+ *             breakpoint|abort|alone|idle
  */
 #define _GNU_SOURCE
 #include "check.h"
@@ -10,6 +11,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 static volatile int depth, zero;
@@ -34,6 +36,23 @@ static int fall(int n)
 static void fail_stack(void)
 {
     zero = fall(0);
+}
+
+static int go_down(long frames)
+{
+    volatile char big[4096];
+
+    big[0] = 0;
+    return frames > 0 ? go_down(frames - 1) + big[0] : 0;
+}
+
+/* No further than 256 KiB below the stack, where another mapping may lie. */
+static void fail_overrun(void)
+{
+    struct rlimit limit;
+
+    getrlimit(RLIMIT_STACK, &limit);
+    zero = go_down((long)(limit.rlim_cur + (256 << 10)) / 4096);
 }
 
 static void *fall_in_thread(void *arg)
@@ -84,6 +103,11 @@ static void fail_trap(void)
     raise(SIGTRAP);
 }
 
+static void fail_breakpoint(void)
+{
+    __asm__ volatile("int3");
+}
+
 /* While rank 0 waits for what never comes. */
 static void fail_awaited(void)
 {
@@ -128,12 +152,14 @@ static const struct {
     void (*fail)(void);
 } ways[] = {{"mpi", fail_mpi},
             {"stack", fail_stack},
+            {"overrun", fail_overrun},
             {"thread_stack", fail_thread_stack},
             {"assertion", fail_assertion},
             {"division", fail_division},
             {"mapping", fail_mapping},
             {"broken_pipe", fail_broken_pipe},
             {"trap", fail_trap},
+            {"breakpoint", fail_breakpoint},
             {"awaited", fail_awaited},
             {"abort", fail_abort},
             {"alone", fail_alone},
