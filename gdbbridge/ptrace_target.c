@@ -251,11 +251,16 @@ static void target_set_non_stop(struct target *base, bool on)
     t->non_stop = on;
 }
 
-static int target_catch_syscalls(struct target *t, pid_t pid, const int *numbers, int n)
+static int target_catch_syscalls(struct target *t, pid_t pid, const int *numbers, int n,
+                                 struct err *err)
 {
+    const struct ptrace_options *o = &ptrace_target_of(t)->options;
     struct process *p = process_find(ptrace_target_of(t), pid);
     if (!p)
-        return -1;
+        return err_set(err, "there is no process %d", (int)pid);
+    if (n >= 0 && (o->recorded.start || o->record))
+        return err_set(err, "system calls of a recorded program are answered from the recording, "
+                            "and cannot be caught; use a breakpoint on the function that makes it");
     free(p->catch);
     p->catch = NULL;
     p->ncatch = 0;

@@ -234,6 +234,7 @@ static void run_catch_syscalls(struct session *s, const struct rsp_param *p)
     const char *text = p[1].text, *end = text + p[1].size;
     int numbers[CATCH_MAX], n = 0;
     struct ptid thread;
+    struct err err = {.text = "which process?"};
     while (p[1].present && text < end) {
         uint64_t number;
         if (n == CATCH_MAX || rsp_parse_number(&text, end, &number) ||
@@ -244,8 +245,8 @@ static void run_catch_syscalls(struct session *s, const struct rsp_param *p)
         numbers[n++] = (int)number;
     }
     if (session_general(s, &thread) ||
-        s->ops->catch_syscalls(s->target, thread.pid, numbers, p[0].number ? n : -1))
-        reply_error(s, 1);
+        s->ops->catch_syscalls(s->target, thread.pid, numbers, p[0].number ? n : -1, &err))
+        reply_error_text(s, &err);
     else
         reply_ok(s);
 }

@@ -182,8 +182,8 @@ struct target_ops {
     /* Non-stop mode: resume() and poll() concern single threads, the others run on; resume() does
      * nothing to threads that run already, or have an event that poll() has not given yet. */
     void (*set_non_stop)(struct target *t, bool on);
-    /* System calls to report: n < 0 none, 0 all. */
-    int (*catch_syscalls)(struct target *t, pid_t pid, const int *numbers, int n);
+    /* System calls to report: n < 0 none, 0 all. 0, or -1 with *err. */
+    int (*catch_syscalls)(struct target *t, pid_t pid, const int *numbers, int n, struct err *err);
 
     /* --- backwards. Their events are polled like those of resume(). */
     int (*reverse_step)(struct target *t, struct ptid thread);

@@ -234,7 +234,7 @@ static void want(struct target *t, const struct wanted *wanted)
             bytes_printf(&of(t)->deeds, "pass %d; ", signo);
 }
 
-static int catch_syscalls(struct target *t, pid_t pid, const int *numbers, int n)
+static int catch_syscalls(struct target *t, pid_t pid, const int *numbers, int n, struct err *err)
 {
     bytes_printf(&of(t)->deeds, "catch %d", n);
     for (int i = 0; i < n; i++)
