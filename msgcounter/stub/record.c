@@ -275,12 +275,8 @@ static void attach_cursor(void)
     requests_drop_owned();
     win_watch_replay();
     turn_start(start.event);
+    schedule_begins_at(start);
     generation = GATE->generation;
-}
-
-struct log_position replay_begin(void)
-{
-    return start;
 }
 
 const struct log_record *replay_at(struct log_position at)

@@ -123,8 +123,7 @@ const void *replay_signal_in_call(void);
 /* Whether there is one of the latter. */
 bool replay_signal_is_in_call(void);
 
-/* Where replay has begun, and the event at a place; NULL at the end of the recording. */
-struct log_position replay_begin(void);
+/* The event at a place; NULL at the end of the recording. */
 const struct log_record *replay_at(struct log_position at);
 
 /* The first event of the schedule at or behind *at, which is then the place behind it. Returns

@@ -50,7 +50,11 @@ extern bool schedule_on;
 /* Tells debuggers of turns, through the gate. */
 void schedule_show(void);
 
-/* Recording or replay begins here for threads that there are already. */
+/* A replay begins at this place of the log, of which nothing has been taken. */
+void schedule_begins_at(struct log_position start);
+
+/* Recording or replay begins here for threads that there are already. In a replay behind what comes
+ * before turns do: which instructions are replaced. */
 void schedule_attach(void);
 
 /* The calling thread makes the first other one. */

@@ -322,13 +322,17 @@ bool schedule_begin_replay(void)
     return true;
 }
 
-void schedule_attach_replay(void)
+void schedule_begins_at(struct log_position start)
 {
     past.waiters = NULL;
     past.nwaiters = 0;
     past.says = NULL;
     past.lock.held = 0;
-    past.next = replay_begin();
+    past.next = start;
+}
+
+void schedule_attach_replay(void)
+{
     find_change();
     if (!schedule_on && stub_threads_made)
         schedule_on = schedule_begin_replay();
