@@ -68,6 +68,13 @@ static bool acts(const char *what)
     return !strcmp(act, what);
 }
 
+static bool acted_out; /* what was spawned has left */
+
+static bool must_stay(void)
+{
+    return cuts_wanted > 0 || (acts("spawn") && !acted_out);
+}
+
 static void hang_up(unsigned rank)
 {
     if (agents[rank].fd >= 0)
@@ -151,7 +158,7 @@ static void on_message(unsigned rank, const struct proto_msg *msg)
     case PROTO_CANCEL:
         sim_control(sim, rank, msg);
         cuts_wanted -= rank == 0;
-        sim_stay(sim, cuts_wanted > 0);
+        sim_stay(sim, must_stay());
         break;
     case PROTO_WRITE:
         if (acts("killwrite") && rank == 1) {
@@ -319,6 +326,8 @@ static void spawned_leave(void)
         transmit(r, &(struct proto_msg){.type = PROTO_BYE});
         hang_up(r);
     }
+    acted_out = true;
+    sim_stay(sim, must_stay());
 }
 
 /* The mishap, once half of the work is done. */
@@ -416,7 +425,7 @@ int main(int argc, char **argv)
     }
     options.nranks = nranks;
     sim = sim_create(&options, on_send, NULL);
-    sim_stay(sim, cuts_wanted > 0);
+    sim_stay(sim, must_stay());
     for (unsigned r = 0; r < nranks; r++) {
         counters_make(r);
         hello(r);
